@@ -1,0 +1,332 @@
+"""Engine.apply(commands) -> events: the one door into the exchange.
+
+One compiled call applies a whole batch. It receives a single number, the address of a table of addresses, because numba
+unpacks every array argument of every call: a call with the state's arrays would cost more than the work of a small batch.
+
+Nothing grows inside the door. Before each command it sees whether the pools and the room for events suffice whatever
+the command does; if not, it stops in front of it and says what is short, and Python makes room and calls again.
+"""
+
+from enum import IntEnum
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import accounts, lifecycle, matching
+from engine.book import has_pages
+from engine.clearing import index_position
+from engine.kernel import JIT, carray, door, inlined, kernel, pointer
+from engine.state import (
+    ACCOUNT,
+    BATCH,
+    BOOK,
+    FAN,
+    HEADER,
+    LEVEL,
+    NIL,
+    ORDER,
+    POSITION,
+    SIDE,
+    Limits,
+    Memory,
+    State,
+    aligned,
+)
+from engine.types import COMMAND, EVENT, ID_WORDS, LISTING, MONEY, SLOT_BITS, TRANSFER, UNCHANGED, Kind, Reason
+
+
+class Stop(IntEnum):
+    """Why the door returned."""
+
+    END = 0  # of the batch
+    EVENTS = 1  # room for events may not suffice for the next command
+    ACCOUNTS = 2  # ... and so on: a pool is full, and may be let grow
+    INSTRUMENTS = 3
+    POSITIONS = 4
+    ORDERS = 5
+    PAGES = 6
+
+
+_POOLS_OF_STOP = {
+    Stop.ACCOUNTS: ("accounts",),
+    Stop.INSTRUMENTS: ("instruments",),
+    Stop.POSITIONS: ("positions",),
+    Stop.ORDERS: ("orders",),
+    Stop.PAGES: ("leaves", "nodes"),
+}
+
+ARRAYS = len(State._fields)
+SLOT_MASK = (1 << SLOT_BITS) - 1
+END, SHORT_OF_EVENTS, SHORT_OF_ACCOUNTS = int(Stop.END), int(Stop.EVENTS), int(Stop.ACCOUNTS)
+SHORT_OF_INSTRUMENTS, SHORT_OF_POSITIONS = int(Stop.INSTRUMENTS), int(Stop.POSITIONS)
+SHORT_OF_ORDERS, SHORT_OF_PAGES = int(Stop.ORDERS), int(Stop.PAGES)
+NEW_ORDER, CANCEL, AMEND, MASS_CANCEL = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND), int(Kind.MASS_CANCEL)
+OPEN_ACCOUNT, DEPOSIT, WITHDRAW = int(Kind.OPEN_ACCOUNT), int(Kind.DEPOSIT), int(Kind.WITHDRAW)
+NOMINATE, LIST, CLOSE, DELIVER = int(Kind.NOMINATE), int(Kind.LIST), int(Kind.CLOSE), int(Kind.DELIVER)
+DELIST, CLOSE_CYCLE, TICK = int(Kind.DELIST), int(Kind.CLOSE_CYCLE), int(Kind.TICK)
+NONE, UNKNOWN_KIND = int(Reason.NONE), int(Reason.UNKNOWN_KIND)
+
+
+@inlined
+def _events_at_most(s, h, c):
+    """A bound on the events of a command: an order's own two and a trade a lot; else one for everything there is."""
+    if c.kind == CANCEL:
+        return 1
+    if c.kind == NEW_ORDER:
+        return 3 + min(max(c.qty, 0), h.open_orders)
+    if c.kind == AMEND:
+        lots = c.qty
+        if lots == UNCHANGED:
+            lots = s.orders[min(c.order_id & SLOT_MASK, len(s.orders) - 1)].leaves_qty
+        return 3 + min(max(lots, 0), h.open_orders)
+    return 3 + h.open_orders + h.accounts_used + 2 * h.positions_live
+
+
+@inlined
+def _short_of(s, h, c, grown):
+    """What has to grow before the command may run; END when nothing has to.
+
+    Bit n of `grown` says that the pool of Stop n is as large as it may be: full, it is the command's refusal, not a stop.
+    """
+    if h.event_seq - s.batch[0].first_event_seq + _events_at_most(s, h, c) > len(s.events):
+        return SHORT_OF_EVENTS
+    if c.kind == CANCEL:
+        return END
+    if h.orders_free == NIL and h.orders_used >= len(s.orders) and grown >> SHORT_OF_ORDERS & 1 == 0:
+        return SHORT_OF_ORDERS
+    if h.positions_free == NIL and h.positions_used >= len(s.positions) and grown >> SHORT_OF_POSITIONS & 1 == 0:
+        return SHORT_OF_POSITIONS
+    if grown >> SHORT_OF_PAGES & 1 == 0 and not has_pages(s):
+        return SHORT_OF_PAGES
+    if c.kind == OPEN_ACCOUNT and h.accounts_used >= len(s.accounts) and grown >> SHORT_OF_ACCOUNTS & 1 == 0:
+        return SHORT_OF_ACCOUNTS
+    if c.kind == LIST and h.instruments_used >= len(s.books) and grown >> SHORT_OF_INSTRUMENTS & 1 == 0:
+        return SHORT_OF_INSTRUMENTS
+    return END
+
+
+@kernel
+def _apply_other(s, c, i):
+    """The commands that are not a single order's."""
+    if c.kind == MASS_CANCEL:
+        return matching.mass_cancel(s, c)
+    if c.kind == OPEN_ACCOUNT:
+        return accounts.open_account(s, c, s.transfers[i])
+    if c.kind == DEPOSIT:
+        return accounts.deposit(s, c, s.transfers[i])
+    if c.kind == WITHDRAW:
+        return accounts.withdraw(s, c, s.transfers[i])
+    if c.kind == NOMINATE:
+        return accounts.nominate(s, c, s.transfers[i])
+    if c.kind == LIST:
+        return lifecycle.list_instrument(s, c, s.listings[i])
+    if c.kind == CLOSE:
+        return lifecycle.close_instrument(s, c)
+    if c.kind == DELIVER:
+        return lifecycle.deliver(s, c, s.transfers[i])
+    if c.kind == DELIST:
+        return lifecycle.delist(s, c)
+    if c.kind == CLOSE_CYCLE:
+        return lifecycle.close_cycle(s, c)
+    if c.kind == TICK:
+        return NONE
+    return UNKNOWN_KIND
+
+
+@kernel
+def _reject(s, c, reason):
+    # The commands with another body have other things where an order's are.
+    is_order = c.kind <= MASS_CANCEL
+    has_id = c.kind == CANCEL or c.kind == AMEND
+    matching.reject(s, c, c.side if is_order else 0, c.order_id if has_id else 0, reason)
+
+
+@kernel
+def apply_batch(s, start, count, grown):
+    """Apply commands[start:count]. Returns the number of events, or -1 when it stopped; then `batch` says where and why."""
+    b = s.batch[0]
+    h = s.header[0]
+    b.first_event_seq = h.event_seq
+    for i in range(start, count):
+        c = s.commands[i]
+        short = _short_of(s, h, c, grown)
+        if short != END:
+            b.done = i
+            b.stop = short
+            return -1
+        if c.kind == NEW_ORDER:
+            reason = matching.new_order(s, c)
+        elif c.kind == CANCEL:
+            reason = matching.cancel(s, c)
+        elif c.kind == AMEND:
+            reason = matching.amend(s, c)
+        else:
+            reason = _apply_other(s, c, i)
+        if reason != NONE:
+            _reject(s, c, reason)
+        h.applied_seq = c.seq
+        h.now_ns = max(h.now_ns, c.ts_ns)
+    return h.event_seq - b.first_event_seq
+
+
+@inlined
+def _state_at(address):
+    """The State whose table of (address, rows) pairs lies at `address`, in the order of State's fields."""
+    table = carray(pointer(address), (ARRAYS, 2), np.int64)
+    return State(
+        carray(pointer(table[0, 0]), (table[0, 1],), BATCH),
+        carray(pointer(table[1, 0]), (table[1, 1],), COMMAND),
+        carray(pointer(table[2, 0]), (table[2, 1],), TRANSFER),
+        carray(pointer(table[3, 0]), (table[3, 1],), LISTING),
+        carray(pointer(table[4, 0]), (table[4, 1],), EVENT),
+        carray(pointer(table[5, 0]), (table[5, 1],), MONEY),
+        carray(pointer(table[6, 0]), (table[6, 1],), HEADER),
+        carray(pointer(table[7, 0]), (table[7, 1],), ACCOUNT),
+        carray(pointer(table[8, 0]), (table[8, 1],), POSITION),
+        carray(pointer(table[9, 0]), (table[9, 1],), np.int32),
+        carray(pointer(table[10, 0]), (table[10, 1],), BOOK),
+        carray(pointer(table[11, 0]), (table[11, 1],), LISTING),
+        carray(pointer(table[12, 0]), (table[12, 1],), SIDE),
+        carray(pointer(table[13, 0]), (table[13, 1],), np.uint64),
+        carray(pointer(table[14, 0]), (table[14, 1], FAN), np.int32),
+        carray(pointer(table[15, 0]), (table[15, 1],), np.uint64),
+        carray(pointer(table[16, 0]), (table[16, 1],), np.int32),
+        carray(pointer(table[17, 0]), (table[17, 1],), LEVEL),
+        carray(pointer(table[18, 0]), (table[18, 1],), ORDER),
+        carray(pointer(table[19, 0]), (table[19, 1], ID_WORDS), np.uint64),
+        carray(pointer(table[20, 0]), (table[20, 1], ID_WORDS), np.uint64),
+    )
+
+
+@door
+def apply_at(address, commands, start, count, grown):
+    """`apply_batch` on the state at `address`, for the commands that lie at `commands`."""
+    table = carray(pointer(address), (ARRAYS, 2), np.int64)
+    table[1, 0] = commands
+    table[2, 0] = commands
+    table[3, 0] = commands
+    table[1, 1] = count
+    table[2, 1] = count
+    table[3, 1] = count
+    return apply_batch(_state_at(address), start, count, grown)
+
+
+@kernel
+def _index_all(s):
+    for slot in range(s.header[0].positions_used):
+        if s.positions[slot].account != 0:
+            index_position(s, slot)
+
+
+@door
+def index_at(address):
+    """Enter every position into an empty index."""
+    _index_all(_state_at(address))
+
+
+class Engine:
+    """The exchange: commands in, events out, one at a time and in order. Not safe to call from two threads."""
+
+    def __init__(self, limits: Limits | None = None, memory: Memory | None = None) -> None:
+        self.memory = memory or Memory(limits or Limits())
+        self._events = aligned(8_192, "events")
+        self._table = np.zeros((len(State._fields), 2), np.int64)
+        self._grown = 0
+        self._bind()
+        self._reindex()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, limits: Limits | None = None) -> Self:
+        """The engine that `to_bytes` was called on. Raises ValueError where the bytes are no state, or exceed the limits."""
+        return cls(memory=Memory.from_bytes(data, limits or Limits()))
+
+    def to_bytes(self) -> bytes:
+        """Everything the engine remembers."""
+        return self.memory.to_bytes()
+
+    def state_hash(self) -> str:
+        """SHA-256 of everything remembered: the same commands give the same hash, in any batches, on any machine."""
+        return self.memory.hash()
+
+    @property
+    def applied_seq(self) -> int:
+        """The log's number of the last command applied."""
+        return int(self.memory.header["applied_seq"])
+
+    @property
+    def event_seq(self) -> int:
+        """The number of the last event emitted."""
+        return int(self.memory.header["event_seq"])
+
+    @property
+    def now_ns(self) -> int:
+        """The latest time any command carried."""
+        return int(self.memory.header["now_ns"])
+
+    def apply(self, commands: NDArray[np.void]) -> NDArray[np.void]:
+        """Apply commands in order and return their events, an EVENT array that is valid until the next call.
+
+        The first command's `seq` must be `applied_seq + 1` and the rest count on from it (ValueError); commands that are
+        refused for what they ask are REJECTED events, never exceptions.
+        """
+        count = len(commands)
+        if count == 0:
+            return self._events[:0]
+        if not commands.flags.c_contiguous or commands.dtype.itemsize != COMMAND.itemsize:
+            raise ValueError("commands must be a contiguous array of COMMAND records")
+        first, last = int(commands["seq"][0]), int(commands["seq"][-1])
+        if first != self.applied_seq + 1 or last - first != count - 1:
+            raise ValueError(f"commands {first} to {last}, {count} of them, do not follow command {self.applied_seq}")
+        events = self._call(commands, 0)
+        if events >= 0:
+            return self._events[:events]
+        return self._apply_in_parts(commands)
+
+    def _apply_in_parts(self, commands: NDArray[np.void]) -> NDArray[np.void]:
+        # The first part has run already, up to the command that may not have room.
+        parts = []
+        events = -1
+        done_before = 0
+        while events < 0:
+            batch = self.memory.arrays["batch"][0]
+            emitted = self.event_seq - int(batch["first_event_seq"])
+            parts.append(self._events[:emitted].copy())
+            done = int(batch["done"])
+            self._make_room(Stop(int(batch["stop"])), stuck=emitted == 0 and done == done_before)
+            done_before = done
+            events = self._call(commands, done)
+        parts.append(self._events[:events].copy())
+        return np.concatenate(parts)
+
+    def _make_room(self, stop: Stop, stuck: bool) -> None:
+        if stop == Stop.EVENTS:
+            if stuck:
+                self._events = aligned(2 * len(self._events), "events")
+        elif not any([self.memory.grow(pool) for pool in _POOLS_OF_STOP[stop]]):
+            self._grown |= 1 << stop
+        self._bind()
+        if stop == Stop.POSITIONS:
+            self._reindex()
+
+    def _bind(self) -> None:
+        arrays = self.memory.arrays
+        arrays["events"], arrays["money"] = self._events, self._events.view(MONEY)
+        for row, name in enumerate(State._fields):
+            self._table[row] = arrays[name].ctypes.data, len(arrays[name])
+        self._address = self._table.ctypes.data
+
+    def _call(self, commands: NDArray[np.void], start: int) -> int:
+        if JIT:
+            return int(apply_at(self._address, commands.ctypes.data, start, len(commands), self._grown))
+        arrays = self.memory.arrays
+        arrays["commands"], arrays["transfers"] = commands.view(COMMAND), commands.view(TRANSFER)
+        arrays["listings"] = commands.view(LISTING)
+        return int(apply_batch(self.memory.state(), start, len(commands), self._grown))
+
+    def _reindex(self) -> None:
+        self.memory.arrays["index"][:] = NIL
+        if JIT:
+            index_at(self._address)
+        else:
+            _index_all(self.memory.state())

@@ -1,0 +1,180 @@
+"""The one way to compile a function of the engine, and the few machine words that numba has no name for.
+
+`@kernel` marks a function that other kernels call; `@door` marks one that Python calls, and only doors are cached on
+disk, with everything they call inside. numba's own cache notices a change only in the file in which the cached function
+stands: an imported kernel or constant that changed would run on, silently, as old machine code. So the cache has a
+directory for each hash of all sources of the engine, and of what else changes the code.
+
+With NUMBA_DISABLE_JIT=1 the same functions run as plain Python, for coverage and for the debugger. Records then go
+through `Records`, whose integers are Python's: they do not wrap, and a store that would overflow raises.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+JIT = not numba.config.DISABLE_JIT
+
+FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+"""For every kernel. error_model: no branch for a division by zero; the code divides by what it has checked."""
+
+
+def source_hash() -> str:
+    """A hash of what the machine code depends on: the engine's sources, numba and its switches."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    switches = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"}
+    digest.update(repr((sys.version_info[:2], numba.__version__, sorted(switches.items()))).encode())
+    return digest.hexdigest()[:16]
+
+
+def cache_directory() -> Path:
+    """Where the machine code is kept: WELLHEAD_CACHE, or the user's cache directory, by `source_hash`."""
+    root = os.environ.get("WELLHEAD_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "wellhead" / "kernels" / source_hash()
+
+
+@contextmanager
+def _cached_in(directory: Path) -> Iterator[None]:
+    # numba reads the setting when a function is decorated, and only then.
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(directory)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call."""
+    return numba.njit(**FLAGS)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a function that LLVM must place into its callers: a leaf on the path of every command."""
+    return numba.njit(**FLAGS, forceinline=True)(function)
+
+
+def door(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, with its machine code kept on disk."""
+    with _cached_in(cache_directory()):
+        return numba.njit(**FLAGS, cache=True)(function)
+
+
+if JIT:
+
+    @intrinsic
+    def lowest_bit(typingctx: Any, word: Any) -> Any:
+        """The number of the lowest set bit of a uint64, as int64. Undefined for zero."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.cttz(args[0], cgutils.true_bit)
+
+        return types.int64(types.uint64), generate
+
+    @intrinsic
+    def prefetch(typingctx: Any, address: Any) -> Any:
+        """Ask the processor to bring the cache line at an address near, to be written soon. Any address is harmless."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            import llvmlite.ir as ir
+
+            i8p, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32]), "llvm.prefetch.p0i8"
+            )
+            builder.call(function, [builder.inttoptr(args[0], i8p), i32(1), i32(3), i32(1)])
+            return context.get_dummy_value()
+
+        return types.void(types.intp), generate
+
+    @intrinsic
+    def pointer(typingctx: Any, address: Any) -> Any:
+        """An address as a pointer, for `carray`."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+        return types.voidptr(types.intp), generate
+
+    def bit(n: int) -> np.uint64:
+        """The word in which only bit n is set."""
+        return np.uint64(1) << np.uint64(n)
+
+    def bits_above(word: int, n: int) -> np.uint64:
+        """The bits of a word above bit n."""
+        # In two steps: a shift by 64 is undefined.
+        return (np.uint64(word) >> np.uint64(n) >> np.uint64(1)) << np.uint64(1) << np.uint64(n)
+
+    bit, bits_above = inlined(bit), inlined(bits_above)
+else:
+
+    def lowest_bit(word: int) -> int:
+        return (int(word) & -int(word)).bit_length() - 1
+
+    def prefetch(address: int) -> None:
+        pass
+
+    def pointer(address: int) -> int:
+        raise NotImplementedError("addresses are for compiled code")
+
+    def bit(n: int) -> int:
+        return 1 << n
+
+    def bits_above(word: int, n: int) -> int:
+        return word >> (n + 1) << (n + 1)
+
+
+class Record:
+    """One record of an array, with Python integers for fields: what interpreted kernels see."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: np.void) -> None:
+        object.__setattr__(self, "_row", row)
+
+    def __getattr__(self, name: str) -> Any:
+        value = self._row[name]
+        return value if isinstance(value, np.ndarray) else int(value)
+
+    def __setattr__(self, name: str, value: int) -> None:
+        self._row[name] = value
+
+
+class Records:
+    """An array for interpreted kernels: the same memory, with Python integers in and out, and bounds checked."""
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    def _checked(self, index: Any) -> Any:
+        if not all(0 <= i < n for i, n in zip(np.atleast_1d(index), self._array.shape, strict=False)):
+            raise IndexError(f"index {index} of an array of shape {self._array.shape}")
+        return index
+
+    def __getitem__(self, index: Any) -> Any:
+        value = self._array[self._checked(index)]
+        return Record(value) if isinstance(value, np.void) else int(value)
+
+    def __setitem__(self, index: Any, value: int) -> None:
+        self._array[self._checked(index)] = value._row if isinstance(value, Record) else value
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+
+__all__ = ["FLAGS", "JIT", "Record", "Records", "bit", "bits_above", "cache_directory", "carray", "door", "inlined", "kernel", "lowest_bit", "pointer", "prefetch", "source_hash"]

@@ -1,0 +1,501 @@
+"""Orders: new, cancel, amend, mass cancel; price-time priority. Rules: docs/engine.md.
+
+A command is checked to the end before it changes anything. Then an order takes its slot and its hold, is matched as taker
+if its price reaches the other side, and rests with what is left.
+"""
+
+from engine.book import free_slot, has_pages, join, key_of, leave, level_of, next_key, take_slot
+from engine.clearing import find_position, hold_micros, make_position, reserve, trade
+from engine.kernel import inlined, kernel
+from engine.state import NIL, NO_KEY
+from engine.types import (
+    ANY_SIDE,
+    ID_WORDS,
+    MAX_POSITION_LOTS,
+    MAX_QTY,
+    SLOT_BITS,
+    UNCHANGED,
+    EventKind,
+    Flag,
+    OrdType,
+    Reason,
+    Side,
+    Status,
+    TimeInForce,
+)
+
+BUY = int(Side.BUY)
+POST_ONLY = int(Flag.POST_ONLY)
+MARKET = int(OrdType.MARKET)
+GTC, IOC, FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
+CONTINUOUS = int(Status.CONTINUOUS)
+NONE = int(Reason.NONE)
+BY_REQUEST, UNFILLED, MASS_CANCELED = int(Reason.BY_REQUEST), int(Reason.UNFILLED), int(Reason.MASS_CANCELED)
+KEPT, LOST = int(Reason.KEPT), int(Reason.LOST)
+UNKNOWN_ACCOUNT, UNKNOWN_SYMBOL = int(Reason.UNKNOWN_ACCOUNT), int(Reason.UNKNOWN_SYMBOL)
+MARKET_NOT_OPEN, BAD_FIELD, BAD_TIF = int(Reason.MARKET_NOT_OPEN), int(Reason.BAD_FIELD), int(Reason.BAD_TIF)
+BAD_QTY, BAD_PRICE = int(Reason.BAD_QTY), int(Reason.BAD_PRICE)
+TOO_MANY_OPEN_ORDERS, OVERLOADED = int(Reason.TOO_MANY_OPEN_ORDERS), int(Reason.OVERLOADED)
+POST_ONLY_WOULD_TAKE, FOK_NOT_FILLABLE = int(Reason.POST_ONLY_WOULD_TAKE), int(Reason.FOK_NOT_FILLABLE)
+POSITION_LIMIT, INSUFFICIENT_CAPACITY = int(Reason.POSITION_LIMIT), int(Reason.INSUFFICIENT_CAPACITY)
+INSUFFICIENT_FUNDS, ORDER_NOT_FOUND = int(Reason.INSUFFICIENT_FUNDS), int(Reason.ORDER_NOT_FOUND)
+EV_REJECTED, EV_NEW, EV_TRADE = int(EventKind.REJECTED), int(EventKind.NEW), int(EventKind.TRADE)
+EV_CANCELED, EV_REPLACED = int(EventKind.CANCELED), int(EventKind.REPLACED)
+
+
+@inlined
+def next_event(s, command, kind):
+    """The number, in the batch, of a new event: its head filled in, its body zero."""
+    h = s.header[0]
+    number = h.event_seq - s.batch[0].first_event_seq
+    h.event_seq += 1
+    e = s.events[number]
+    e.seq = h.event_seq
+    e.command_seq = command.seq
+    e.ts_ns = command.ts_ns
+    e.kind = kind
+    e.side = 0
+    e.reason = NONE
+    e.instrument = 0
+    e.account = 0
+    e.contra_account = 0
+    e.order_id = 0
+    e.contra_order_id = 0
+    e.price = 0
+    e.qty = 0
+    e.leaves_qty = 0
+    e.cum_qty = 0
+    e.contra_leaves_qty = 0
+    e.contra_cum_qty = 0
+    e.held_micros = 0
+    e.fee_micros = 0
+    e.fee_due_micros = 0
+    e.escrow_micros = 0
+    e.released_micros = 0
+    e.due_paid_micros = 0
+    return number
+
+
+@kernel
+def reject(s, command, side, order_id, reason):
+    """Say why nothing happened."""
+    e = s.events[next_event(s, command, EV_REJECTED)]
+    e.side = side
+    e.reason = reason
+    e.instrument = command.instrument
+    e.account = command.account
+    e.order_id = order_id
+
+
+@inlined
+def known_account(s, account):
+    return 0 < account < s.header[0].accounts_used
+
+
+@inlined
+def is_listed(s, instrument):
+    return 0 < instrument < s.header[0].instruments_used and s.books[instrument].status != 0
+
+
+@inlined
+def is_open(book, ts_ns):
+    """Whether an instrument takes orders at that time."""
+    return book.status == CONTINUOUS and book.open_ns <= ts_ns < book.gate_ns
+
+
+@inlined
+def limit_key(side_index, price):
+    """The last key of the other side that an order of this side and price may trade with."""
+    return key_of((side_index & 1) ^ 1, price)
+
+
+@inlined
+def new_order(s, c):
+    """NEW_ORDER. Returns the reason of a refusal, or NONE."""
+    reason = _check_terms(s, c)
+    if reason != NONE:
+        return reason
+    price = c.price
+    side_index = 2 * c.instrument + c.side
+    if c.ord_type == MARKET:
+        price = _worst_price(s, side_index ^ 1, c.qty)
+    book = s.books[c.instrument]
+    other = s.sides[side_index ^ 1]
+    if c.flags & POST_ONLY != 0 and other.best_key <= limit_key(side_index, price):
+        return POST_ONLY_WOULD_TAKE
+    if c.time_in_force == FOK and not _fillable(s, side_index ^ 1, limit_key(side_index, price), c.qty):
+        return FOK_NOT_FILLABLE
+    place = find_position(s, c.account, c.instrument)
+    held = 0
+    if c.side == BUY:
+        held = hold_micros(book, price, c.qty)
+        reason = _check_buy(s, place, s.accounts[c.account], c.qty, held)
+    else:
+        reason = _check_sell(s, place, c.qty)
+    if reason != NONE:
+        return reason
+    if place == NIL:
+        place = make_position(s, c.account, c.instrument)
+    slot = _accept(s, c, side_index, place, price, held)
+    if other.best_key <= limit_key(side_index, price):
+        _match(s, c, slot)
+    _settle_rest(s, c, slot, c.ord_type == MARKET or c.time_in_force >= IOC)
+    return NONE
+
+
+@inlined
+def _check_terms(s, c):
+    if not known_account(s, c.account):
+        return UNKNOWN_ACCOUNT
+    if not is_listed(s, c.instrument):
+        return UNKNOWN_SYMBOL
+    book = s.books[c.instrument]
+    if not is_open(book, c.ts_ns):
+        return MARKET_NOT_OPEN
+    if c.side > 1 or c.ord_type > MARKET or c.flags & ~POST_ONLY != 0:
+        return BAD_FIELD
+    immediate = c.time_in_force >= IOC
+    if c.time_in_force > FOK or (c.ord_type == MARKET and not immediate):
+        return BAD_TIF
+    if c.flags != 0 and (c.ord_type == MARKET or immediate):
+        return BAD_TIF
+    if not 1 <= c.qty <= MAX_QTY:
+        return BAD_QTY
+    if not 0 <= c.price <= book.max_price or (c.ord_type == MARKET and c.price != 0):
+        return BAD_PRICE
+    if s.accounts[c.account].open_orders >= s.header[0].max_open_orders:
+        return TOO_MANY_OPEN_ORDERS
+    if not has_room(s):
+        return OVERLOADED
+    return NONE
+
+
+@inlined
+def has_room(s):
+    """Whether one more order fits: a slot, a position, and a new path in the price trie."""
+    h = s.header[0]
+    return (
+        (h.orders_used < len(s.orders) or h.orders_free != NIL)
+        and (h.positions_used < len(s.positions) or h.positions_free != NIL)
+        and has_pages(s)
+    )
+
+
+@inlined
+def _check_buy(s, place, account, qty, held):
+    if place != NIL:
+        position = s.positions[place]
+        if position.net_lots + position.open_buy_lots + qty > MAX_POSITION_LOTS:
+            return POSITION_LIMIT
+    if held > account.cash_micros:
+        return INSUFFICIENT_FUNDS
+    return NONE
+
+
+@inlined
+def _check_sell(s, place, qty):
+    if place == NIL:
+        return INSUFFICIENT_CAPACITY
+    position = s.positions[place]
+    if position.net_lots + position.capacity_lots - position.open_sell_lots < qty:
+        return INSUFFICIENT_CAPACITY
+    return NONE
+
+
+@kernel
+def _worst_price(s, side_index, qty):
+    # The price of the level at which the quantity offered reaches qty, or of the last one; 0 for an empty side.
+    side = s.sides[side_index]
+    key = side.best_key
+    if key == NO_KEY:
+        return 0
+    offered = s.levels[side.best_level].qty
+    while offered < qty:
+        following = next_key(s, side, key)
+        if following == NO_KEY:
+            break
+        key = following
+        offered += s.levels[level_of(s, side, key)].qty
+    return key_of(side_index & 1, key)
+
+
+@kernel
+def _fillable(s, side_index, limit, qty):
+    side = s.sides[side_index]
+    key = side.best_key
+    offered = 0
+    while key <= limit and offered < qty:
+        offered += s.levels[level_of(s, side, key)].qty
+        key = next_key(s, side, key)
+    return offered >= qty
+
+
+@inlined
+def _accept(s, c, side_index, place, price, held):
+    slot = take_slot(s)
+    order = s.orders[slot]
+    order.account = c.account
+    order.position = place
+    order.side_index = side_index
+    order.price = price
+    order.leaves_qty = c.qty
+    order.cum_qty = 0
+    order.session = c.session
+    order.flags = c.flags
+    order.held_micros = 0
+    for word in range(ID_WORDS):
+        s.cl_ord_ids[slot, word] = c.cl_ord_id[word]
+    account = s.accounts[c.account]
+    position = s.positions[place]
+    reserve(s, order, account, held)
+    if c.side == BUY:
+        position.open_buy_lots += c.qty
+    else:
+        position.open_sell_lots += c.qty
+    account.open_orders += 1
+    s.header[0].open_orders += 1
+    e = s.events[next_event(s, c, EV_NEW)]
+    e.side = c.side
+    e.instrument = c.instrument
+    e.account = c.account
+    e.order_id = order.order_id
+    e.price = price
+    e.qty = c.qty
+    e.leaves_qty = c.qty
+    e.held_micros = held
+    return slot
+
+
+@kernel
+def _match(s, c, slot):
+    """Trade with the best orders of the other side, oldest first, until the price or the quantity ends it."""
+    order = s.orders[slot]
+    side_index = order.side_index
+    book = s.books[side_index >> 1]
+    other = s.sides[side_index ^ 1]
+    limit = limit_key(side_index, order.price)
+    while order.leaves_qty > 0 and other.best_key <= limit:
+        level = s.levels[other.best_level]
+        price = key_of((side_index & 1) ^ 1, other.best_key)
+        maker_slot = level.head
+        maker = s.orders[maker_slot]
+        qty = min(order.leaves_qty, maker.leaves_qty)
+        filled = qty == maker.leaves_qty
+        # Leave the queue while leaves_qty is what the level still counts.
+        if filled:
+            leave(s, maker_slot)
+        else:
+            level.qty -= qty
+        order.leaves_qty -= qty
+        order.cum_qty += qty
+        maker.leaves_qty -= qty
+        maker.cum_qty += qty
+        e = s.events[next_event(s, c, EV_TRADE)]
+        e.side = side_index & 1
+        e.instrument = side_index >> 1
+        e.account = order.account
+        e.contra_account = maker.account
+        e.order_id = order.order_id
+        e.contra_order_id = maker.order_id
+        e.price = price
+        e.qty = qty
+        e.leaves_qty = order.leaves_qty
+        e.cum_qty = order.cum_qty
+        e.contra_leaves_qty = maker.leaves_qty
+        e.contra_cum_qty = maker.cum_qty
+        trade(s, e, book, order, maker, price, qty, side_index & 1 == BUY)
+        book.last_price = price
+        if filled:
+            _finish(s, maker_slot)
+
+
+@inlined
+def _finish(s, slot):
+    # The order has left its queue and reserves nothing.
+    s.accounts[s.orders[slot].account].open_orders -= 1
+    s.header[0].open_orders -= 1
+    free_slot(s, slot)
+
+
+@inlined
+def _settle_rest(s, c, slot, immediate):
+    order = s.orders[slot]
+    if order.leaves_qty == 0:
+        _finish(s, slot)
+    elif immediate:
+        _cancel_rest(s, c, slot, UNFILLED)
+    else:
+        join(s, slot)
+
+
+@inlined
+def _cancel_rest(s, c, slot, reason):
+    # Of an order that is in no queue.
+    order = s.orders[slot]
+    e = s.events[next_event(s, c, EV_CANCELED)]
+    e.side = order.side_index & 1
+    e.reason = reason
+    e.instrument = order.side_index >> 1
+    e.account = order.account
+    e.order_id = order.order_id
+    e.price = order.price
+    e.qty = order.cum_qty + order.leaves_qty
+    e.leaves_qty = order.leaves_qty
+    e.cum_qty = order.cum_qty
+    position = s.positions[order.position]
+    if order.side_index & 1 == BUY:
+        position.open_buy_lots -= order.leaves_qty
+    else:
+        position.open_sell_lots -= order.leaves_qty
+    e.held_micros = reserve(s, order, s.accounts[order.account], 0)
+    _finish(s, slot)
+
+
+@inlined
+def cancel_resting(s, c, slot, reason):
+    """Take a working order out of the book."""
+    leave(s, slot)
+    _cancel_rest(s, c, slot, reason)
+
+
+@inlined
+def _find_order(s, c):
+    # The slot of the account's working order, or NIL. The id carries the slot; any other bits must agree too.
+    slot = c.order_id & ((1 << SLOT_BITS) - 1)
+    if slot >= s.header[0].orders_used:
+        return NIL
+    order = s.orders[slot]
+    if order.order_id != c.order_id or order.leaves_qty == 0 or order.account != c.account:
+        return NIL
+    return slot
+
+
+@inlined
+def cancel(s, c):
+    """CANCEL. Returns the reason of a refusal, or NONE."""
+    if not known_account(s, c.account):
+        return UNKNOWN_ACCOUNT
+    slot = _find_order(s, c)
+    if slot == NIL:
+        return ORDER_NOT_FOUND
+    cancel_resting(s, c, slot, BY_REQUEST)
+    return NONE
+
+
+@kernel
+def amend(s, c):
+    """AMEND. Returns the reason of a refusal, or NONE."""
+    if not known_account(s, c.account):
+        return UNKNOWN_ACCOUNT
+    slot = _find_order(s, c)
+    if slot == NIL:
+        return ORDER_NOT_FOUND
+    order = s.orders[slot]
+    book = s.books[order.side_index >> 1]
+    if not is_open(book, c.ts_ns):
+        return MARKET_NOT_OPEN
+    total = order.cum_qty + order.leaves_qty
+    qty = total if c.qty == UNCHANGED else c.qty
+    price = order.price if c.price == UNCHANGED else c.price
+    if not 1 <= qty <= MAX_QTY:
+        return BAD_QTY
+    if not 0 <= price <= book.max_price:
+        return BAD_PRICE
+    if qty <= order.cum_qty:
+        cancel_resting(s, c, slot, BY_REQUEST)
+        return NONE
+    leaves = qty - order.cum_qty
+    held = hold_micros(book, price, leaves) if order.side_index & 1 == BUY else 0
+    reason = _check_amend(s, order, price, leaves, held)
+    if reason == NONE:
+        _replace(s, c, slot, price, leaves, held, price == order.price and qty <= total)
+    return reason
+
+
+@inlined
+def _check_amend(s, order, price, leaves, held):
+    if not has_room(s):
+        return OVERLOADED
+    position = s.positions[order.position]
+    if order.flags & POST_ONLY != 0:
+        if s.sides[order.side_index ^ 1].best_key <= limit_key(order.side_index, price):
+            return POST_ONLY_WOULD_TAKE
+    if order.side_index & 1 == BUY:
+        if position.net_lots + position.open_buy_lots - order.leaves_qty + leaves > MAX_POSITION_LOTS:
+            return POSITION_LIMIT
+        if held - order.held_micros > s.accounts[order.account].cash_micros:
+            return INSUFFICIENT_FUNDS
+    elif position.net_lots + position.capacity_lots - position.open_sell_lots + order.leaves_qty < leaves:
+        return INSUFFICIENT_CAPACITY
+    return NONE
+
+
+@inlined
+def _replace(s, c, slot, price, leaves, held, kept):
+    order = s.orders[slot]
+    position = s.positions[order.position]
+    grown = leaves - order.leaves_qty
+    if kept:
+        s.levels[order.level].qty += grown
+    else:
+        leave(s, slot)
+    if order.side_index & 1 == BUY:
+        position.open_buy_lots += grown
+    else:
+        position.open_sell_lots += grown
+    order.leaves_qty = leaves
+    order.price = price
+    e = s.events[next_event(s, c, EV_REPLACED)]
+    e.side = order.side_index & 1
+    e.reason = KEPT if kept else LOST
+    e.instrument = order.side_index >> 1
+    e.account = order.account
+    e.order_id = order.order_id
+    e.price = price
+    e.qty = order.cum_qty + leaves
+    e.leaves_qty = leaves
+    e.cum_qty = order.cum_qty
+    e.held_micros = reserve(s, order, s.accounts[order.account], held)
+    if not kept:
+        if s.sides[order.side_index ^ 1].best_key <= limit_key(order.side_index, price):
+            _match(s, c, slot)
+        _settle_rest(s, c, slot, False)
+
+
+@kernel
+def mass_cancel(s, c):
+    """MASS_CANCEL. Returns the reason of a refusal, or NONE."""
+    if not known_account(s, c.account):
+        return UNKNOWN_ACCOUNT
+    if c.instrument != 0 and not is_listed(s, c.instrument):
+        return UNKNOWN_SYMBOL
+    if c.side > 1 and c.side != ANY_SIDE:
+        return BAD_FIELD
+    place = s.accounts[c.account].first_position
+    while place != NIL:
+        position = s.positions[place]
+        if c.instrument == 0 or c.instrument == position.instrument:
+            if position.open_buy_lots > 0 and c.side != 1:
+                cancel_side(s, c, 2 * position.instrument, c.account, c.session, MASS_CANCELED)
+            if position.open_sell_lots > 0 and c.side != 0:
+                cancel_side(s, c, 2 * position.instrument + 1, c.account, c.session, MASS_CANCELED)
+        place = position.next_of_account
+    return NONE
+
+
+@kernel
+def cancel_side(s, c, side_index, account, session, reason):
+    """Cancel the orders of one side of a book, best first: those of an account (0: any) and a session (0: any)."""
+    side = s.sides[side_index]
+    key = side.best_key
+    while key != NO_KEY:
+        # Looked up before the cancels: a level that empties leaves the trie.
+        following = next_key(s, side, key)
+        slot = s.levels[level_of(s, side, key)].head
+        while slot != NIL:
+            order = s.orders[slot]
+            younger = order.next
+            if (account == 0 or order.account == account) and (session == 0 or order.session == session):
+                cancel_resting(s, c, slot, reason)
+            slot = younger
+        key = following
