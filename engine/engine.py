@@ -17,6 +17,7 @@ from engine import accounts, lifecycle, matching
 from engine.book import has_pages
 from engine.clearing import index_position
 from engine.kernel import JIT, carray, door, inlined, kernel, pointer
+from engine.pointers import state_at
 from engine.state import (
     ACCOUNT,
     BATCH,
@@ -170,35 +171,6 @@ def apply_batch(s, start, count, grown):
     return h.event_seq - b.first_event_seq
 
 
-@inlined
-def _state_at(address):
-    """The State whose table of (address, rows) pairs lies at `address`, in the order of State's fields."""
-    table = carray(pointer(address), (ARRAYS, 2), np.int64)
-    return State(
-        carray(pointer(table[0, 0]), (table[0, 1],), BATCH),
-        carray(pointer(table[1, 0]), (table[1, 1],), COMMAND),
-        carray(pointer(table[2, 0]), (table[2, 1],), TRANSFER),
-        carray(pointer(table[3, 0]), (table[3, 1],), LISTING),
-        carray(pointer(table[4, 0]), (table[4, 1],), EVENT),
-        carray(pointer(table[5, 0]), (table[5, 1],), MONEY),
-        carray(pointer(table[6, 0]), (table[6, 1],), HEADER),
-        carray(pointer(table[7, 0]), (table[7, 1],), ACCOUNT),
-        carray(pointer(table[8, 0]), (table[8, 1],), POSITION),
-        carray(pointer(table[9, 0]), (table[9, 1],), np.int32),
-        carray(pointer(table[10, 0]), (table[10, 1],), BOOK),
-        carray(pointer(table[11, 0]), (table[11, 1],), LISTING),
-        carray(pointer(table[12, 0]), (table[12, 1],), SIDE),
-        carray(pointer(table[13, 0]), (table[13, 1],), np.uint64),
-        carray(pointer(table[14, 0]), (table[14, 1], FAN), np.int32),
-        carray(pointer(table[15, 0]), (table[15, 1],), np.uint64),
-        carray(pointer(table[16, 0]), (table[16, 1],), np.int32),
-        carray(pointer(table[17, 0]), (table[17, 1],), LEVEL),
-        carray(pointer(table[18, 0]), (table[18, 1],), ORDER),
-        carray(pointer(table[19, 0]), (table[19, 1], ID_WORDS), np.uint64),
-        carray(pointer(table[20, 0]), (table[20, 1], ID_WORDS), np.uint64),
-    )
-
-
 @door
 def apply_at(address, commands, start, count, grown):
     """`apply_batch` on the state at `address`, for the commands that lie at `commands`."""
@@ -209,7 +181,7 @@ def apply_at(address, commands, start, count, grown):
     table[1, 1] = count
     table[2, 1] = count
     table[3, 1] = count
-    return apply_batch(_state_at(address), start, count, grown)
+    return apply_batch(state_at(address), start, count, grown)
 
 
 @kernel
@@ -222,7 +194,7 @@ def _index_all(s):
 @door
 def index_at(address):
     """Enter every position into an empty index."""
-    _index_all(_state_at(address))
+    _index_all(state_at(address))
 
 
 class Engine:
