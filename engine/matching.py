@@ -25,7 +25,7 @@ from engine.types import (
 )
 
 BUY = int(Side.BUY)
-POST_ONLY = int(Flag.POST_ONLY)
+POST_ONLY, REQUEUE = int(Flag.POST_ONLY), int(Flag.REQUEUE)
 MARKET = int(OrdType.MARKET)
 GTC, IOC, FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
 CONTINUOUS = int(Status.CONTINUOUS)
@@ -394,6 +394,8 @@ def amend(s, c):
     book = s.books[order.side_index >> 1]
     if not is_open(book, c.ts_ns):
         return MARKET_NOT_OPEN
+    if c.flags & ~REQUEUE != 0:
+        return BAD_FIELD
     total = order.cum_qty + order.leaves_qty
     qty = total if c.qty == UNCHANGED else c.qty
     price = order.price if c.price == UNCHANGED else c.price
@@ -408,7 +410,8 @@ def amend(s, c):
     held = hold_micros(book, price, leaves) if order.side_index & 1 == BUY else 0
     reason = _check_amend(s, order, price, leaves, held)
     if reason == NONE:
-        _replace(s, c, slot, price, leaves, held, price == order.price and qty <= total)
+        kept = price == order.price and qty <= total and c.flags & REQUEUE == 0
+        _replace(s, c, slot, price, leaves, held, kept)
     return reason
 
 

@@ -223,7 +223,8 @@ class TimeInForce(IntEnum):
 class Flag(IntEnum):
     """Bits of COMMAND.flags."""
 
-    POST_ONLY = 1
+    POST_ONLY = 1  # NEW_ORDER: refuse it rather than trade at once
+    REQUEUE = 2  # AMEND: go to the end of the queue in any case
 
 
 class Status(IntEnum):
