@@ -1,0 +1,364 @@
+"""The ledger: double entry, one row per transfer, so that an unbalanced ledger cannot be written.
+
+A transfer takes `amount_micros` of an asset from the debit account to the credit account (lots, when the asset is lots).
+All transfers of one command share its log sequence and are numbered by `leg`; they are written in one transaction with the
+balances and with `applied_seq`. So the ledger is a pure function of the log: applying a command twice does nothing, leaving
+one out is refused, and a ledger that was deleted comes back with the same digest.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, STABLECOIN, account_text
+from settlement.database import Database
+
+MOVE = np.dtype(
+    [
+        ("seq", "<i8"),  # of the command in the log
+        ("leg", "<i8"),  # from 0, without gaps, within the command
+        ("debit_account", "<i8"),
+        ("credit_account", "<i8"),
+        ("asset", "<i8"),
+        ("amount_micros", "<i8"),  # above zero
+        ("code", "<i8"),
+        ("listing", "<i8"),  # the listing it was about, 0 for none: escrow and bonds belong to one
+    ]
+)
+"""A row of the ledger: one transfer."""
+
+MOMENT = np.dtype([("seq", "<i8"), ("ts_ns", "<i8")])
+"""From this command on, the transfers happened at `ts_ns`."""
+
+
+class Code(IntEnum):
+    """Why a transfer was made."""
+
+    DEPOSIT = 1
+    WITHDRAWAL = 2
+    HOLD = 3  # a buy order reserves
+    RELEASE = 4  # and gives back what it does not need
+    TRADE = 5  # price of lots bought
+    TRADE_LOTS = 6
+    TAKER_FEE = 7
+    ESCROW_RELEASE = 8  # a short position was bought back
+    DUE_FEE = 9  # taker fee of a short sale, paid when it is bought back or delivered
+    BOND = 10
+    BOND_RELEASE = 11
+    DELIVERY_PAY = 12
+    DELIVERY_REFUND = 13
+    DELIVERY_DAMAGES = 14
+    DELIVERY_LOTS = 15
+    REBATE = 16
+
+
+EXTERNAL_CODES = (Code.DEPOSIT, Code.WITHDRAWAL)
+
+
+class LedgerError(RuntimeError):
+    """The ledger refused; nothing was written."""
+
+
+class LedgerGapError(LedgerError):
+    """Commands are missing between what was applied and what was offered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """The transfers of all commands up to `last_seq`."""
+
+    transfers: NDArray[Any]  # MOVE, in order of seq and leg
+    moments: NDArray[Any]  # MOMENT
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    applied_seq: int
+    transfers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two things that should be equal and are not, and where."""
+
+    what: str
+    place: str
+    expected: object
+    found: object
+    seq: int = 0  # 0: not known
+
+    def __str__(self) -> str:
+        at = f" at seq {self.seq}" if self.seq else ""
+        return f"{self.what}: {self.place}{at}: expected {self.expected}, found {self.found}"
+
+
+Balances = dict[tuple[int, int], int]
+"""(asset, account) -> amount, without the zeros."""
+
+
+class Ledger(Protocol):
+    """What any backend offers."""
+
+    def apply(self, posting: Posting, previous_seq: int) -> int:
+        """Write what comes after `applied_seq`, all or nothing; returns the number of transfers written.
+
+        `previous_seq` is the command before the posting's first. Raises LedgerGapError when it lies after `applied_seq`.
+        """
+
+    def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
+        """Now, or as they were after the command `at_seq`."""
+
+    def head(self) -> Head: ...
+
+    def transfers(self, from_seq: int, to_seq: int) -> Iterator[NDArray[Any]]:
+        """The MOVE rows of the commands `from_seq` to `to_seq`, both included, in order, in pieces."""
+
+    def moments(self, to_seq: int) -> NDArray[Any]:
+        """The MOMENT rows up to a command."""
+
+    def digest(self) -> str:
+        """A hash over every transfer and balance."""
+
+    def verify(self) -> list[Difference]:
+        """Where balances are not the sums of transfers, or a rule is broken; empty when all is well."""
+
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS transfers (
+    seq INTEGER NOT NULL,
+    leg INTEGER NOT NULL,
+    debit_account INTEGER NOT NULL,
+    credit_account INTEGER NOT NULL CHECK (credit_account <> debit_account),
+    asset INTEGER NOT NULL,
+    amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+    code INTEGER NOT NULL,
+    listing INTEGER NOT NULL,
+    PRIMARY KEY (seq, leg)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS balances (
+    asset INTEGER NOT NULL,
+    account INTEGER NOT NULL,
+    amount INTEGER NOT NULL CHECK (amount >= 0 OR asset <> 0 OR account BETWEEN 8 AND 15),
+    PRIMARY KEY (asset, account)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS moments (
+    seq INTEGER PRIMARY KEY,
+    ts_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS head (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    applied_seq INTEGER NOT NULL,
+    transfers INTEGER NOT NULL,
+    ts_ns INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1)
+"""
+
+_COLUMNS = "seq, leg, debit_account, credit_account, asset, amount_micros, code, listing"
+
+
+class SqliteLedger:
+    """The embedded backend."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self) -> None:
+        """Make the tables where they are missing."""
+        self._database.create(SCHEMA)
+
+    def head(self) -> Head:
+        row = self._database.one("SELECT applied_seq, transfers FROM head")
+        assert row is not None
+        return Head(*row)
+
+    def apply(self, posting: Posting, previous_seq: int) -> int:
+        with self._database.transaction():
+            applied = self.head().applied_seq
+            if previous_seq > applied:
+                raise LedgerGapError(f"offered commands from {previous_seq + 1} on, but only {applied} is applied")
+            if posting.last_seq <= applied:
+                return 0
+            rows = posting.transfers[posting.transfers["seq"] > applied]
+            self._insert(rows)
+            self._move_balances(rows)
+            self._note_moments(posting.moments[posting.moments["seq"] > applied])
+            self._database.execute(
+                "UPDATE head SET applied_seq = ?, transfers = transfers + ?", (posting.last_seq, len(rows))
+            )
+        return len(rows)
+
+    def _insert(self, rows: NDArray[Any]) -> None:
+        statement = f"INSERT INTO transfers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        try:
+            self._database.execute_many(statement, rows.tolist())
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(f"a transfer of commands {rows['seq'][0]} to {rows['seq'][-1]}: {error}") from error
+
+    def _move_balances(self, rows: NDArray[Any]) -> None:
+        """Two statements, because the checks of an upsert look at the change as if it were the balance."""
+        assets, accounts, changes = changes_of(rows)
+        keys = list(zip(assets.tolist(), accounts.tolist(), strict=True))
+        self._database.execute_many("INSERT OR IGNORE INTO balances VALUES (?, ?, 0)", keys)
+        for change, key in zip(changes.tolist(), keys, strict=True):
+            try:
+                self._database.execute(
+                    "UPDATE balances SET amount = amount + ? WHERE asset = ? AND account = ?", (change, *key)
+                )
+            except sqlite3.IntegrityError as error:
+                raise LedgerError(f"{account_text(key[1])} would fall below zero by a change of {change}") from error
+
+    def _note_moments(self, moments: NDArray[Any]) -> None:
+        """A row only where the time is another one than before, however the commands were cut into batches."""
+        row = self._database.one("SELECT ts_ns FROM head")
+        assert row is not None
+        before = np.concatenate([np.asarray([row[0]], "<i8"), moments["ts_ns"][:-1]])[: len(moments)]
+        changed = moments[moments["ts_ns"] != before]
+        if len(changed):
+            self._database.execute_many("INSERT INTO moments VALUES (?, ?)", changed.tolist())
+            self._database.execute("UPDATE head SET ts_ns = ?", (int(changed["ts_ns"][-1]),))
+
+    def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
+        if at_seq is None or at_seq >= self.head().applied_seq:
+            found = {
+                (asset, account): amount
+                for asset, account, amount in self._database.rows("SELECT * FROM balances WHERE amount <> 0")
+            }
+        else:
+            found = self._balances_at(at_seq)
+        if accounts is None:
+            return found
+        wanted = set(accounts)
+        return {key: amount for key, amount in found.items() if key[1] in wanted}
+
+    def _balances_at(self, seq: int) -> Balances:
+        total: Balances = {}
+        for rows in self.transfers(1, seq):
+            for asset, account, change in zip(*(column.tolist() for column in changes_of(rows)), strict=True):
+                total[asset, account] = total.get((asset, account), 0) + change
+        return {key: amount for key, amount in total.items() if amount}
+
+    def transfers(self, from_seq: int, to_seq: int) -> Iterator[NDArray[Any]]:
+        query = f"SELECT {_COLUMNS} FROM transfers WHERE seq BETWEEN ? AND ? ORDER BY seq, leg"
+        for rows in self._database.chunks(query, (from_seq, to_seq)):
+            yield np.array(rows, MOVE)
+
+    def moments(self, to_seq: int) -> NDArray[Any]:
+        return np.array(self._database.rows("SELECT seq, ts_ns FROM moments WHERE seq <= ? ORDER BY seq", (to_seq,)), MOMENT)
+
+    def digest(self) -> str:
+        with self._database.reading():
+            head = self.head()
+            state = hashlib.sha256(f"{head.applied_seq} {head.transfers}\n".encode())
+            for rows in self.transfers(0, head.applied_seq):
+                state.update(rows.tobytes())
+            state.update(self.moments(head.applied_seq).tobytes())
+            for asset, account, amount in self._database.rows(
+                "SELECT * FROM balances WHERE amount <> 0 ORDER BY asset, account"
+            ):
+                state.update(f"{asset} {account} {amount}\n".encode())
+        return state.hexdigest()
+
+    def verify(self) -> list[Difference]:
+        with self._database.reading():
+            return _Audit(self).run()
+
+
+def changes_of(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """(assets, accounts, changes): what each balance moves by in all, in order of asset and account.
+
+    A sum may wrap on the way and comes out right, because a balance fits in an int64.
+    """
+    assets = np.concatenate([rows["asset"], rows["asset"]])
+    accounts = np.concatenate([rows["debit_account"], rows["credit_account"]])
+    amounts = np.concatenate([-rows["amount_micros"], rows["amount_micros"]])
+    order = np.lexsort((accounts, assets))
+    assets, accounts, amounts = assets[order], accounts[order], amounts[order]
+    starts = group_starts(assets, accounts)
+    return assets[starts], accounts[starts], np.add.reduceat(amounts, starts) if len(starts) else amounts
+
+
+def group_starts(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where a new combination begins in sorted columns."""
+    if not len(columns[0]):
+        return np.zeros(0, np.int64)
+    new = np.zeros(len(columns[0]), bool)
+    new[0] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(new)
+
+
+class _Audit:
+    """One pass over all transfers: rules of the rows, no money below zero at any prefix, balances equal the sums."""
+
+    def __init__(self, ledger: SqliteLedger) -> None:
+        self.ledger = ledger
+        self.found: list[Difference] = []
+        self.sums: Balances = {}
+        self.count = 0
+        self.last = (0, -1)  # seq and leg of the row before
+
+    def run(self) -> list[Difference]:
+        head = self.ledger.head()
+        for rows in self.ledger.transfers(-(2**63), 2**63 - 1):
+            self.count += len(rows)
+            self.check_order(rows)
+            self.check_prefixes(rows)
+        if self.count != head.transfers:
+            self.found.append(Difference("number of transfers", "head", head.transfers, self.count))
+        if self.last[0] > head.applied_seq:
+            self.found.append(Difference("last transfer", "head", f"<= {head.applied_seq}", self.last[0]))
+        self.check_balances()
+        return self.found
+
+    def check_order(self, rows: NDArray[Any]) -> None:
+        """Legs count from zero in each command: a row taken out or put in shows."""
+        seq = np.concatenate([[self.last[0]], rows["seq"]])
+        leg = np.concatenate([[self.last[1]], rows["leg"]])
+        expected = np.where(seq[1:] == seq[:-1], leg[:-1] + 1, 0)
+        for at in np.flatnonzero(leg[1:] != expected).tolist():
+            row = rows[at]
+            self.found.append(Difference("leg", "transfers", int(expected[at]), int(row["leg"]), int(row["seq"])))
+        self.last = (int(rows["seq"][-1]), int(rows["leg"][-1]))
+
+    def check_prefixes(self, rows: NDArray[Any]) -> None:
+        """Running balances of each account, with those before this piece carried in `sums`."""
+        assets = np.repeat(rows["asset"], 2)
+        accounts = np.stack([rows["debit_account"], rows["credit_account"]], 1).ravel()
+        amounts = np.stack([-rows["amount_micros"], rows["amount_micros"]], 1).ravel()
+        order = np.lexsort((accounts, assets))  # stable: within an account the rows stay in order
+        assets, accounts, amounts = assets[order], accounts[order], amounts[order]
+        starts = group_starts(assets, accounts)
+        keys = list(zip(assets[starts].tolist(), accounts[starts].tolist(), strict=True))
+        before = np.array([self.sums.get(key, 0) for key in keys], np.int64)
+        total = np.cumsum(amounts)
+        group = np.searchsorted(starts, np.arange(len(amounts)), "right") - 1
+        running = total - (total[starts] - amounts[starts] - before)[group]
+        below = (running < 0) & (assets == STABLECOIN) & ((accounts >= FIRST_USER) | (accounts < FIRST_OUTSIDE))
+        for at in np.flatnonzero(below).tolist():
+            seq = int(rows["seq"][order[at] // 2])
+            place = account_text(int(accounts[at]))
+            self.found.append(Difference("money below zero", place, ">= 0", int(running[at]), seq))
+        ends = np.append(starts[1:], len(amounts)) - 1
+        self.sums.update(zip(keys, running[ends].tolist(), strict=True))
+
+    def check_balances(self) -> None:
+        found = self.ledger.balances()
+        for key in sorted(found.keys() | self.sums.keys()):
+            asset, account = key
+            expected, have = self.sums.get(key, 0), found.get(key, 0)
+            if expected != have:
+                place = f"account {account_text(account)} asset {asset}"
+                self.found.append(Difference("balance against its transfers", place, expected, have))
+        for asset in {key[0] for key in found}:
+            total = sum(amount for key, amount in found.items() if key[0] == asset)
+            if total:
+                self.found.append(Difference("sum of an asset's balances", f"asset {asset}", 0, total))

@@ -1,0 +1,177 @@
+"""From events to transfers, for every kind of event in docs/engine.md. A pure function over arrays.
+
+Each rule below is a line: take `amount` from one pocket, put it in another. So money is conserved by construction. Within an
+event the lines are ordered such that no pocket of a member is below zero after any of them: first what comes in, then
+what goes out.
+
+Not posted, because no asset moves: capacity, the fees a short seller owes (`fees_due`), rebates that only accrue.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.types import MONEY, EventKind, Side
+from settlement.accounts import CUSTODY, FEES, ROLE_BITS, STABLECOIN, Role
+from settlement.ledger import MOMENT, MOVE, Code, Posting
+from settlement.registry import Terms
+
+Column = NDArray[np.int64]
+MAX_LINES = 16
+"""More than any event has: an event's place times this, plus the line's, is the order of the rows."""
+
+
+class PostingError(ValueError):
+    """An event's amounts do not fit the rules; the message names its command."""
+
+
+def post(commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> Posting:
+    """The transfers of a batch, in order. Lines of zero make no row.
+
+    Raises PostingError when an amount is negative: the events are not those of an engine that follows the rules.
+    """
+    sheet = _Sheet(events, terms)
+    for kinds, rule in _RULES:
+        rows = np.flatnonzero(np.isin(events["kind"], kinds))
+        if len(rows):
+            sheet.begin(rows)
+            rule(sheet)
+    transfers = sheet.transfers()
+    return Posting(transfers, _moments(events, transfers), int(commands["seq"][-1]))
+
+
+class _Sheet:
+    """Collects lines; each line is one transfer for every event of the kind at hand."""
+
+    def __init__(self, events: NDArray[Any], terms: Terms) -> None:
+        self.events = events
+        self.terms = terms
+        self.parts: list[NDArray[np.int64]] = []
+
+    def begin(self, rows: NDArray[np.int64]) -> None:
+        """Turn to the events in `rows`."""
+        self.rows = rows
+        self.of = self.events[rows]
+        self.money = self.of.view(MONEY)
+        self.line = 0
+        self.user = self.of["account"].astype(np.int64) << ROLE_BITS
+        self.contra = self.of["contra_account"].astype(np.int64) << ROLE_BITS
+        self.listing = self.terms.asset[rows]
+
+    def move(self, code: Code, debit: Column, credit: Column, amount: Column, lots: bool = False) -> None:
+        """Add a line. A transfer within one pocket changes nothing and is left out."""
+        if (amount < 0).any():
+            worst = int(np.argmin(amount))
+            seq = int(self.of["command_seq"][worst])
+            raise PostingError(f"{code.name} of {int(amount[worst])} micros in the event of command {seq}")
+        keep = np.flatnonzero((amount > 0) & (debit != credit))
+        part = np.empty((len(keep), 8), np.int64)
+        part[:, 0] = self.of["command_seq"][keep]
+        part[:, 1] = self.rows[keep] * MAX_LINES + self.line
+        part[:, 2] = debit[keep]
+        part[:, 3] = credit[keep]
+        part[:, 4] = self.listing[keep] if lots else STABLECOIN
+        part[:, 5] = amount[keep]
+        part[:, 6] = code
+        part[:, 7] = self.listing[keep]
+        self.parts.append(part)
+        self.line += 1
+
+    def house(self, account: int) -> Column:
+        return np.full(len(self.rows), account, np.int64)
+
+    def transfers(self) -> NDArray[Any]:
+        """All lines in the order of their events, legs numbered within each command."""
+        if not self.parts:
+            return np.zeros(0, MOVE)
+        table = np.concatenate(self.parts)
+        table = np.ascontiguousarray(table[np.argsort(table[:, 1], kind="stable")])
+        seq = table[:, 0]
+        first = np.searchsorted(seq, seq, "left")
+        table[:, 1] = np.arange(len(seq)) - first
+        return table.view(MOVE).reshape(-1)
+
+
+def _moments(events: NDArray[Any], transfers: NDArray[Any]) -> NDArray[Any]:
+    """When the commands that moved something happened; one row for each run of equal times."""
+    at = np.searchsorted(events["command_seq"], transfers["seq"], "left")
+    ts_ns = events["ts_ns"][at]
+    new = np.ones(len(ts_ns), bool)
+    new[1:] = ts_ns[1:] != ts_ns[:-1]
+    moments = np.zeros(int(new.sum()), MOMENT)
+    moments["seq"], moments["ts_ns"] = transfers["seq"][new], ts_ns[new]
+    return moments
+
+
+def _orders(sheet: _Sheet) -> None:
+    """NEW, REPLACED and CANCELED: what the account's orders reserve."""
+    change = sheet.of["held_micros"]
+    sheet.move(Code.HOLD, sheet.user | Role.AVAILABLE, sheet.user | Role.HELD, np.maximum(change, 0))
+    sheet.move(Code.RELEASE, sheet.user | Role.HELD, sheet.user | Role.AVAILABLE, np.maximum(-change, 0))
+
+
+def _trades(sheet: _Sheet) -> None:
+    """The buyer pays from what its order held; the seller's part that opens a short goes to its escrow."""
+    of, lots = sheet.of, sheet.of["qty"].astype(np.int64)
+    buys = of["side"] == Side.BUY
+    buyer = np.where(buys, sheet.user, sheet.contra)
+    seller = np.where(buys, sheet.contra, sheet.user)
+    notional = of["price"].astype(np.int64) * sheet.terms.lot_tick_micros[sheet.rows] * lots
+    escrow, fee, due = of["escrow_micros"], of["fee_micros"], of["fee_due_micros"]
+    buyer_fee = np.where(buys, fee, 0)
+    held, available, fees = buyer | Role.HELD, buyer | Role.AVAILABLE, sheet.house(FEES)
+    sheet.move(Code.TRADE, held, seller | Role.AVAILABLE, notional - escrow)
+    sheet.move(Code.TRADE, held, seller | Role.ESCROW, escrow)
+    sheet.move(Code.TAKER_FEE, held, fees, buyer_fee)
+    sheet.move(Code.RELEASE, held, available, of["held_micros"] - notional - buyer_fee)
+    sheet.move(Code.DUE_FEE, buyer | Role.ESCROW, fees, of["due_paid_micros"])
+    sheet.move(Code.ESCROW_RELEASE, buyer | Role.ESCROW, available, of["released_micros"] - of["due_paid_micros"])
+    sheet.move(Code.TAKER_FEE, seller | Role.AVAILABLE, fees, fee - due - buyer_fee)
+    sheet.move(Code.TRADE_LOTS, seller | Role.AVAILABLE, available, lots, lots=True)
+
+
+def _deposits(sheet: _Sheet) -> None:
+    sheet.move(Code.DEPOSIT, sheet.house(CUSTODY), sheet.user | Role.AVAILABLE, sheet.money["amount_micros"])
+
+
+def _withdrawals(sheet: _Sheet) -> None:
+    sheet.move(Code.WITHDRAWAL, sheet.user | Role.AVAILABLE, sheet.house(CUSTODY), -sheet.money["amount_micros"])
+
+
+def _nominations(sheet: _Sheet) -> None:
+    sheet.move(Code.BOND, sheet.user | Role.AVAILABLE, sheet.user | Role.BOND, sheet.money["bond_micros"])
+
+
+def _bonds_released(sheet: _Sheet) -> None:
+    sheet.move(Code.BOND_RELEASE, sheet.user | Role.BOND, sheet.user | Role.AVAILABLE, -sheet.money["bond_micros"])
+
+
+def _deliveries(sheet: _Sheet) -> None:
+    """Escrow to receiver and provider, freed bond to the provider, then fees and damages from the provider's cash."""
+    money, user = sheet.money, sheet.user
+    available, receiver = user | Role.AVAILABLE, sheet.contra | Role.AVAILABLE
+    refund, share = money["refund_micros"], -money["escrow_micros"]
+    sheet.move(Code.DELIVERY_REFUND, user | Role.ESCROW, receiver, refund)
+    sheet.move(Code.DELIVERY_PAY, user | Role.ESCROW, available, share - refund)
+    sheet.move(Code.BOND_RELEASE, user | Role.BOND, available, -money["bond_micros"])
+    sheet.move(Code.DUE_FEE, available, sheet.house(FEES), money["fees_micros"])
+    sheet.move(Code.DELIVERY_DAMAGES, available, receiver, money["damages_micros"])
+    sheet.move(Code.DELIVERY_LOTS, receiver, available, money["lots"], lots=True)
+
+
+def _rebates(sheet: _Sheet) -> None:
+    sheet.move(Code.REBATE, sheet.house(FEES), sheet.user | Role.AVAILABLE, sheet.money["amount_micros"])
+
+
+_RULES: list[tuple[list[EventKind], Callable[[_Sheet], None]]] = [
+    ([EventKind.NEW, EventKind.REPLACED, EventKind.CANCELED], _orders),
+    ([EventKind.TRADE], _trades),
+    ([EventKind.DEPOSITED], _deposits),
+    ([EventKind.WITHDRAWN], _withdrawals),
+    ([EventKind.NOMINATED], _nominations),
+    ([EventKind.BOND_RELEASED], _bonds_released),
+    ([EventKind.DELIVERED], _deliveries),
+    ([EventKind.REBATE_PAID], _rebates),
+]
