@@ -16,25 +16,17 @@ from numpy.typing import NDArray
 from engine import accounts, lifecycle, matching
 from engine.book import has_pages
 from engine.clearing import index_position
+from engine.dump import dump
 from engine.kernel import JIT, carray, door, inlined, kernel, pointer
 from engine.pointers import state_at
 from engine.state import (
-    ACCOUNT,
-    BATCH,
-    BOOK,
-    FAN,
-    HEADER,
-    LEVEL,
     NIL,
-    ORDER,
-    POSITION,
-    SIDE,
     Limits,
     Memory,
     State,
     aligned,
 )
-from engine.types import COMMAND, EVENT, ID_WORDS, LISTING, MONEY, SLOT_BITS, TRANSFER, UNCHANGED, Kind, Reason
+from engine.types import COMMAND, LISTING, MONEY, SLOT_BITS, TRANSFER, UNCHANGED, Kind, Reason
 
 
 class Stop(IntEnum):
@@ -220,6 +212,10 @@ class Engine:
     def state_hash(self) -> str:
         """SHA-256 of everything remembered: the same commands give the same hash, in any batches, on any machine."""
         return self.memory.hash()
+
+    def dump(self) -> dict[str, Any]:
+        """The state as plain Python values; see engine/dump.py."""
+        return dump(self.memory)
 
     @property
     def applied_seq(self) -> int:
