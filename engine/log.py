@@ -109,7 +109,7 @@ class Log(Protocol):
 
     @property
     def head_seq(self) -> int:
-        """The last seq written, 0 when there is none."""
+        """The last seq written, 0 when there is none. A reader of the files may already see the frame after it."""
 
     @property
     def durable_seq(self) -> int:
@@ -338,7 +338,10 @@ class FileLog:
         raise ValueError(f"no frame of the log ends with seq {seq}")
 
     def close(self) -> None:
-        """Sync, unless poisoned, and release the lock. A second call does nothing."""
+        """Sync, unless poisoned, and release the lock. A second call does nothing.
+
+        Waits for a running sync; not beside a running append: call it on the thread that appends.
+        """
         if self._closed:
             return
         try:
