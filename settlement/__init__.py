@@ -1,1 +1,4 @@
-"""From events to money: ledger, delivery, netting, batches, proofs and statements. Knows the engine's records, not the gateway."""
+"""From events to money: ledger, delivery, netting, batches, proofs and statements.
+
+Knows the engine's records, not the gateway.
+"""

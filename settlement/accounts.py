@@ -1,13 +1,13 @@
 """The chart of accounts: every ledger account as one integer, and as text.
 
-`number * 16 + role`. Number 0 is the house and the world outside; members have the numbers the engine gave them, from 1.
-So `account >> 4` is the owner and the low four bits say which of the owner's pockets it is.
+`number * 16 + role`. Number 0 is the house and the world outside; members have the numbers the engine gave them, from
+1. So `account >> 4` is the owner and the low four bits say which of the owner's pockets it is.
 
-A pocket holds assets: 0 is the settlement stablecoin, any other number the lots of one listing, known by the log sequence
-of the LIST command that made it (instrument numbers are used again, sequences never).
+A pocket holds assets: 0 is the settlement stablecoin, any other number the lots of one listing, known by the log
+sequence of the LIST command that made it (instrument numbers are used again, sequences never).
 
-Balances are what is owed to the owner: credits minus debits. A member's money is never below zero; lots may be (a short
-position); custody is: minus its balance is what the vault holds. Each asset sums to zero over all accounts.
+Balances are what is owed to the owner: credits minus debits. A member's money is never below zero; lots may be (a
+short position); custody is: minus its balance is what the vault holds. Each asset sums to zero over all accounts.
 """
 
 from enum import IntEnum

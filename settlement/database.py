@@ -4,12 +4,14 @@ WAL with synchronous=FULL: a committed transaction survives a power cut, and rea
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 BUSY_TIMEOUT_S = 10.0
+
+Values = Sequence[Any] | Mapping[str, Any]
 
 
 class Database:
@@ -61,20 +63,20 @@ class Database:
         finally:
             self._connection.execute("COMMIT")
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> None:
+    def execute(self, statement: str, values: Values = ()) -> None:
         self._connection.execute(statement, values)
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         self._connection.executemany(statement, rows)
 
-    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, values).fetchall()
 
-    def one(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+    def one(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._connection.execute(query, values).fetchone()
         return row
 
-    def chunks(self, query: str, values: Sequence[Any] = (), size: int = 50_000) -> Iterator[list[tuple[Any, ...]]]:
+    def chunks(self, query: str, values: Values = (), size: int = 50_000) -> Iterator[list[tuple[Any, ...]]]:
         """The rows of a query, `size` at a time, so that a large table never has to fit in memory."""
         cursor = self._connection.execute(query, values)
         while rows := cursor.fetchmany(size):

@@ -1,8 +1,9 @@
 """Deliveries: from the list the engine makes at the gate to DELIVER and DELIST commands after the hour.
 
-At the gate the receivers are assigned to the providers, once, and the plan is stored. When the hour has ended each delivery is
-offered as a command, once in the life of the process; it counts as made when its event comes back through the log. Since the plan and what became of it live
-in the database, a restart offers exactly what the log does not have.
+At the gate the receivers are assigned to the providers, once, and the plan is stored. When the hour has ended each
+delivery is offered as a command, once in the life of the process; it counts as made when its event comes back through
+the log. Since the plan and what became of it live in the database, a restart offers exactly what the log does not
+have.
 
 For now every provider performs fully: there is no meter yet.
 """
@@ -122,7 +123,7 @@ class Deliveries:
                     self._rejected(commands, events[at], int(terms.asset[at]))
 
     def due(self, now_ns: int) -> NDArray[Any]:
-        """The commands (COMMAND) whose time has come: deliveries of hours that have ended, then DELIST of what is delivered."""
+        """The commands (COMMAND) whose time has come: deliveries of ended hours, then DELIST of what is delivered."""
         with self._lock:
             ready = [closed for closed in self._closed.values() if closed.end_ns <= now_ns and not closed.stuck]
             commands = [self._offer(closed) for closed in ready]
@@ -182,7 +183,7 @@ class Deliveries:
         self._database.execute("UPDATE closed_listings SET delisted_seq = ? WHERE asset = ?", (seq, asset))
 
     def _rejected(self, commands: NDArray[Any], event: Any, asset: int) -> None:
-        """A planned delivery that the engine refused is not offered again; it is kept, with the reason, for `verify`."""
+        """A planned delivery that the engine refused is not offered again; `verify` shows it with the reason."""
         at = int(event["command_seq"]) - int(commands["seq"][0])
         command = commands[at : at + 1].view(TRANSFER)[0]
         closed = self._closed.get(asset)

@@ -1,9 +1,9 @@
 """The ledger: double entry, one row per transfer, so that an unbalanced ledger cannot be written.
 
-A transfer takes `amount_micros` of an asset from the debit account to the credit account (lots, when the asset is lots).
-All transfers of one command share its log sequence and are numbered by `leg`; they are written in one transaction with the
-balances and with `applied_seq`. So the ledger is a pure function of the log: applying a command twice does nothing, leaving
-one out is refused, and a ledger that was deleted comes back with the same digest.
+A transfer takes `amount_micros` of an asset from the debit account to the credit account (lots, when the asset is
+lots). All transfers of one command share its log sequence and are numbered by `leg`; they are written in one
+transaction with the balances and with `applied_seq`. So the ledger is a pure function of the log: applying a command
+twice does nothing, leaving one out is refused, and a ledger that was deleted comes back with the same digest.
 """
 
 import hashlib
@@ -109,7 +109,8 @@ class Ledger(Protocol):
     def apply(self, posting: Posting, previous_seq: int) -> int:
         """Write what comes after `applied_seq`, all or nothing; returns the number of transfers written.
 
-        `previous_seq` is the command before the posting's first. Raises LedgerGapError when it lies after `applied_seq`.
+        `previous_seq` is the command before the posting's first. Raises LedgerGapError when it lies after
+        `applied_seq`.
         """
 
     def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
@@ -251,7 +252,9 @@ class SqliteLedger:
             yield np.array(rows, MOVE)
 
     def moments(self, to_seq: int) -> NDArray[Any]:
-        return np.array(self._database.rows("SELECT seq, ts_ns FROM moments WHERE seq <= ? ORDER BY seq", (to_seq,)), MOMENT)
+        return np.array(
+            self._database.rows("SELECT seq, ts_ns FROM moments WHERE seq <= ? ORDER BY seq", (to_seq,)), MOMENT
+        )
 
     def digest(self) -> str:
         with self._database.reading():

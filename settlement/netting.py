@@ -1,7 +1,8 @@
 """What each account gains or pays in a cycle, computed twice by ways that share no code.
 
-A cycle is a stretch of the log, `from_seq` to `to_seq`, that ends with its CLOSE_CYCLE command. The net of an account is the
-exact change of its money (cash, holds, escrow and bond together), deposits and withdrawals apart; the house takes part as account 0.
+A cycle is a stretch of the log, `from_seq` to `to_seq`, that ends with its CLOSE_CYCLE command. The net of an account
+is the exact change of its money (cash, holds, escrow and bond together), deposits and withdrawals apart; the house
+takes part as account 0.
 
 1. `ledger_nets` sums the ledger's transfers in SQL.
 2. `CycleSums` adds up payments read straight from the events, batch by batch, and knows neither posting nor ledger.
@@ -149,7 +150,8 @@ class CycleSums:
     def _upsert(self, accounts: NDArray[np.int64], nets: NDArray[np.int64], external: NDArray[np.int64]) -> None:
         self._database.execute_many(
             "INSERT INTO cycle_sums VALUES (?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
-            " net_micros = net_micros + excluded.net_micros, external_micros = external_micros + excluded.external_micros",
+            " net_micros = net_micros + excluded.net_micros,"
+            " external_micros = external_micros + excluded.external_micros",
             zip(accounts.tolist(), nets.tolist(), external.tolist(), strict=True),
         )
 
@@ -175,14 +177,17 @@ SELECT owner, SUM(change * (code NOT IN (1, 2))), SUM(change * (code IN (1, 2)))
 """
 _LEDGER_GROSS = """
 SELECT COALESCE(SUM(amount_micros), 0) FROM transfers
-WHERE seq BETWEEN ? AND ? AND asset = 0 AND code NOT IN (1, 2) AND credit_account >> 4 <> debit_account >> 4
+WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND code NOT IN (1, 2)
+    AND credit_account >> 4 <> debit_account >> 4
 """
 
 
 def ledger_nets(database: Database, from_seq: int, to_seq: int) -> Nets:
     """The cycle's result from the ledger's transfers."""
-    query = _LEDGER_NETS.replace(":from_seq", str(from_seq)).replace(":to_seq", str(to_seq))
-    sums = {owner: Sums(net, external) for owner, net, external in database.rows(query) if net or external}
-    total = database.one(_LEDGER_GROSS, (from_seq, to_seq))
+    cycle = {"from_seq": from_seq, "to_seq": to_seq}
+    sums = {
+        owner: Sums(net, external) for owner, net, external in database.rows(_LEDGER_NETS, cycle) if net or external
+    }
+    total = database.one(_LEDGER_GROSS, cycle)
     assert total is not None
     return Nets(sums, total[0])

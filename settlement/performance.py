@@ -1,7 +1,7 @@
 """What a delivery pays, by how much of it was delivered: docs/engine.md takes the two sums that come out of here.
 
-Credit is counted in millionths of a lot-minute, so that a lot at 90 % for a minute is 900,000. Whole numbers throughout; what
-goes from one member to another rounds down.
+Credit is counted in millionths of a lot-minute, so that a lot at 90 % for a minute is 900,000. Whole numbers
+throughout; what goes from one member to another rounds down.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ DEFAULT_PENALTY_PPM = 150_000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The sums of one delivery. Base and refund share the notional; damages and penalty go from provider to receiver."""
+    """The sums of one delivery. Base and refund share the notional; damages and penalty go to the receiver."""
 
     base_micros: int
     refund_micros: int
@@ -46,10 +46,13 @@ def credit_ppm(performance_ppm: int) -> int:
     return performance_ppm if performance_ppm >= NOTHING_BELOW_PPM else 0
 
 
-def performance(notional_micros: int, lots: int, minutes: int, credited_ppm: int, index_notional_micros: int) -> Outcome:
+def performance(
+    notional_micros: int, lots: int, minutes: int, credited_ppm: int, index_notional_micros: int
+) -> Outcome:
     """The outcome of a delivery of `lots` over `minutes` that was credited `credited_ppm` millionths of a lot-minute.
 
-    `index_notional_micros` is what the same lots cost at the hour's index. Raises ValueError where the credit is more than there is.
+    `index_notional_micros` is what the same lots cost at the hour's index. Raises ValueError where the credit is more
+    than there is.
     """
     whole = lots * minutes * PPM
     if lots < 1 or minutes < 1 or not 0 <= credited_ppm <= whole or notional_micros < 0:
@@ -71,9 +74,10 @@ def default_charge(notional_micros: int, cover_notional_micros: int) -> tuple[in
 
 
 def largest_remainder(total: int, weights: Sequence[int]) -> list[int]:
-    """Split `total` in proportion to `weights`: whole parts first, then one each to the largest remainders, first come first.
+    """Split `total` in proportion to `weights`: whole parts, then one each to the largest remainders, the first first.
 
-    The parts sum to `total`, and each is its exact share rounded down or up. Raises ValueError without a positive weight.
+    The parts sum to `total`, and each is its exact share rounded down or up. Raises ValueError without a positive
+    weight.
     """
     whole = sum(weights)
     if whole <= 0 or min(weights) < 0 or total < 0:

@@ -1,8 +1,8 @@
 """From events to transfers, for every kind of event in docs/engine.md. A pure function over arrays.
 
-Each rule below is a line: take `amount` from one pocket, put it in another. So money is conserved by construction. Within an
-event the lines are ordered such that no pocket of a member is below zero after any of them: first what comes in, then
-what goes out.
+Each rule below is a line: take `amount` from one pocket, put it in another. So money is conserved by construction.
+Within an event the lines are ordered such that no pocket of a member is below zero after any of them: first what
+comes in, then what goes out.
 
 Not posted, because no asset moves: capacity, the fees a short seller owes (`fees_due`), rebates that only accrue.
 """

@@ -7,14 +7,14 @@ All hashes are SHA-256; numbers are big-endian, eight bytes, signed; the tags ar
     parent = H("wellhead node 1\\n" + left + right)
     root   = H("wellhead root 1\\n" + number of leaves + top)
 
-Leaves lie in order of account number. A level pairs its nodes from the left; a last node without a partner rises as it is
-(never paired with itself: that would let one tree stand for two lists). A proof is the leaf's index and the
-partners met on the way up, lowest first; where there was no partner the proof has nothing. The root commits to the number of
-leaves, so an index cannot be read in a tree of another shape. A tree without leaves is refused.
+Leaves lie in order of account number. A level pairs its nodes from the left; a last node without a partner rises as
+it is (never paired with itself: that would let one tree stand for two lists). A proof is the leaf's index and the
+partners met on the way up, lowest first; where there was no partner the proof has nothing. The root commits to the
+number of leaves, so an index cannot be read in a tree of another shape. A tree without leaves is refused.
 
-    batch id = H("wellhead batch 1\\n" + cycle, from_seq, to_seq + gross_micros (16 bytes) + root + id of the batch before)
+    batch id = H("wellhead batch 1\\n" + cycle, from_seq, to_seq + gross_micros (16 bytes) + root + previous id)
 
-with 32 zero bytes before the first batch.
+where the previous id is that of the batch before, and 32 zero bytes for the first.
 """
 
 import struct

@@ -1,7 +1,8 @@
 """What has a name: the accounts that were opened and the contracts that were listed, by their numbers.
 
-An instrument's number is free again after DELIST, so a listing is known by the log sequence of its LIST command: that is
-its asset number in the ledger. `resolve` says, for each event, which listing its instrument stood for at that moment.
+An instrument's number is free again after DELIST, so a listing is known by the log sequence of its LIST command: that
+is its asset number in the ledger. `resolve` says, for each event, which listing its instrument stood for at that
+moment.
 """
 
 from dataclasses import dataclass
@@ -141,7 +142,9 @@ class Registry:
     def names(self, at_seq: int | None = None) -> dict[int, str]:
         """Account numbers and names, of those opened up to a command."""
         limit = 2**63 - 1 if at_seq is None else at_seq
-        return dict(self._database.rows("SELECT account, name FROM members WHERE opened_seq <= ? ORDER BY account", (limit,)))
+        return dict(
+            self._database.rows("SELECT account, name FROM members WHERE opened_seq <= ? ORDER BY account", (limit,))
+        )
 
     def listing_of(self, asset: int) -> Listing:
         """A listing, also one that is gone. Raises KeyError for a number that never was one."""

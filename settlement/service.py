@@ -1,0 +1,156 @@
+"""Settlement as the node sees it: batches of commands and events go in, commands that are due come out.
+
+Everything that a restart needs is in one database and moves in one transaction with `applied_seq`: ledger, plans of
+deliveries, names, the sums of the cycle at hand. So there is nothing to snapshot. After a crash the node feeds the
+log from any point at or before `applied_seq` on; what was applied is left out by its sequence. What follows a cycle's
+end (netting, freezing, statements) comes after that transaction, step by step; a start takes up what was not
+finished.
+"""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import Catalogue
+from engine.types import MONEY, EventKind
+from settlement.batches import Batch, Batches
+from settlement.database import Database
+from settlement.delivery import Deliveries
+from settlement.ledger import LedgerGapError, SqliteLedger
+from settlement.netting import CycleSums
+from settlement.posting import post
+from settlement.registry import Registry
+from settlement.statements import Statements
+
+DATABASE_NAME = "ledger.sqlite"
+STATEMENTS_NAME = "statements"
+
+
+class Books:
+    """The parts that live in one settlement directory. Open it read-only to look at the books of a running node."""
+
+    def __init__(self, directory: Path, catalogue: Catalogue, read_only: bool = False) -> None:
+        if not read_only:
+            directory.mkdir(parents=True, exist_ok=True)
+        self.database = Database(directory / DATABASE_NAME, read_only)
+        self.ledger = SqliteLedger(self.database)
+        self.registry = Registry(self.database)
+        self.deliveries = Deliveries(self.database, self.registry)
+        self.sums = CycleSums(self.database)
+        self.batches = Batches(self.database)
+        self.statements = Statements(
+            directory / STATEMENTS_NAME, self.ledger, self.registry, self.batches, catalogue.stablecoin
+        )
+        if not read_only:
+            with self.database.transaction():
+                for part in (self.ledger, self.registry, self.deliveries, self.sums, self.batches):
+                    part.create()
+        self.load()
+
+    def load(self) -> None:
+        """Read what is kept in memory from the database again."""
+        self.registry.load()
+        self.deliveries.load()
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Settlement:
+    """The books, written by one thread. `due` may be called from another one; everything else belongs to the writer."""
+
+    def __init__(self, directory: Path, catalogue: Catalogue) -> None:
+        """Open or make the books in a directory and finish what an earlier run left unfinished."""
+        self.books = Books(directory, catalogue)
+        self._applied_seq = self.books.ledger.head().applied_seq
+        self._finish_batches()
+
+    @property
+    def applied_seq(self) -> int:
+        """The last command in the books, durable."""
+        return self._applied_seq
+
+    def on_batch(self, commands: NDArray[Any], events: NDArray[Any]) -> None:
+        """Take in a batch of durable commands (COMMAND) and their events (EVENT), in the order of the log.
+
+        Batches may be cut anywhere between two commands, joined, and repeated. Raises LedgerGapError when commands
+        are missing, and whatever else is wrong with the batch; then the books are as after the last cycle's end in
+        the batch, or as before it.
+        """
+        if not len(commands) or commands["seq"][-1] <= self._applied_seq:
+            return
+        if commands["seq"][0] > self._applied_seq + 1:
+            raise LedgerGapError(
+                f"offered commands from {commands['seq'][0]} on, but only {self._applied_seq} is applied"
+            )
+        # The books must stand at a cycle's end when it is settled.
+        ends = events["command_seq"][events["kind"] == EventKind.CYCLE_CLOSED].tolist()
+        for last_seq in [*ends, int(commands["seq"][-1])]:
+            if last_seq > self._applied_seq:
+                self._apply(*_between(commands, events, self._applied_seq, last_seq))
+
+    def _apply(self, commands: NDArray[Any], events: NDArray[Any]) -> None:
+        books, last_seq = self.books, int(commands["seq"][-1])
+        try:
+            with books.database.transaction():
+                terms = books.registry.on_batch(commands, events)
+                books.ledger.apply(post(commands, events, terms), self._applied_seq)
+                books.sums.add(events, terms)
+                books.deliveries.on_batch(commands, events, terms)
+                closed = events[events["kind"] == EventKind.CYCLE_CLOSED]
+                if len(closed):
+                    books.batches.open(int(closed.view(MONEY)["lots"][-1]), last_seq, books.sums)
+        except BaseException:
+            books.load()
+            raise
+        self._applied_seq = last_seq
+        if len(closed):
+            self._finish_batches()
+
+    def _finish_batches(self) -> None:
+        """Bring every batch to a frozen root and its statements to the disk."""
+        batches = self.books.batches
+        for cycle in batches.unfinished():
+            batch = batches.advance(cycle)
+            self.books.statements.write(batch)
+            batches.mark_exported(cycle)
+
+    def due(self, now_ns: int) -> NDArray[Any]:
+        """Commands (COMMAND) for the node to log: deliveries whose hour has ended, and DELIST of what is delivered.
+
+        Each is handed out once, so the caller must log what it gets. Ask only after the log was replayed to its end.
+        """
+        return self.books.deliveries.due(now_ns)
+
+    def last_batch(self) -> Batch | None:
+        """The batch of the last cycle that ended."""
+        batches = self.books.batches.all()
+        return batches[-1] if batches else None
+
+    def flush(self) -> None:
+        """Move SQLite's write-ahead log into the file. Each batch is durable without it when `on_batch` returns."""
+        self.books.database.checkpoint()
+
+    def close(self) -> None:
+        self.books.close()
+
+
+def _between(
+    commands: NDArray[Any], events: NDArray[Any], after_seq: int, last_seq: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The part of a batch after one command, up to and with another. Sequences rise, so it is one piece."""
+    seqs = commands["seq"]
+    part = commands[np.searchsorted(seqs, after_seq, "right") : np.searchsorted(seqs, last_seq, "right")]
+    seqs = events["command_seq"]
+    return part, events[np.searchsorted(seqs, after_seq, "right") : np.searchsorted(seqs, last_seq, "right")]

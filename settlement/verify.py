@@ -1,0 +1,218 @@
+"""Does everything agree? Ledger with engine, balances with transfers, batches with the ledger, statements with both.
+
+Nothing here changes anything, and nothing is taken from what is being checked where it can be computed again. Each
+difference names its place; an empty list is the proof.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from settlement.accounts import CUSTODY, FEES, STABLECOIN, Role, account_text, user_account
+from settlement.batches import Batch, BatchState
+from settlement.ledger import Balances, Difference, changes_of
+from settlement.netting import Sums
+from settlement.proofs import NO_BATCH, ProofError, batch_hash
+from settlement.service import Books
+
+Dump = dict[str, Any]
+"""What `Engine.dump` returns."""
+
+
+def verify(books: Books, engine_dump: Dump | None = None) -> list[Difference]:
+    """Every difference found, in the order ledger, engine, deliveries, batches, statements. Empty when all is well.
+
+    The books may be ahead of the dump: then they are compared as they were at its command. Without a dump only the
+    books are checked.
+    """
+    found = books.ledger.verify()
+    with books.database.reading():
+        if engine_dump is not None:
+            found += against_engine(books, engine_dump)
+        found += _stuck_deliveries(books)
+        found += check_batches(books)
+        found += check_statements(books)
+    return found
+
+
+def against_engine(books: Books, dump: Dump) -> list[Difference]:
+    """The ledger beside the engine: cash, holds, escrow and bonds, lots, fees, custody, and conservation."""
+    seq, applied = int(dump["applied_seq"]), books.ledger.head().applied_seq
+    if applied < seq:
+        return [Difference("applied commands", "ledger against engine", seq, applied)]
+    balances = books.ledger.balances(at_seq=seq)
+    found = _compare("money", _engine_money(dump), {key: n for key, n in balances.items() if key[0] == STABLECOIN}, seq)
+    found += _compare(
+        "lots", _engine_lots(books, dump), {key: n for key, n in balances.items() if key[0] != STABLECOIN}, seq
+    )
+    found += _compare_positions(books, dump, seq)
+    found += _conservation(dump, seq)
+    return found
+
+
+def _engine_money(dump: Dump) -> Balances:
+    """The ledger that the engine's state stands for."""
+    money: Balances = defaultdict(int)
+    for account, (cash, held, *_) in dump["accounts"].items():
+        money[STABLECOIN, user_account(account, Role.AVAILABLE)] = cash
+        money[STABLECOIN, user_account(account, Role.HELD)] = held
+    for (account, _), (_, _, _, _, escrow, _, bond) in dump["positions"].items():
+        money[STABLECOIN, user_account(account, Role.ESCROW)] += escrow
+        money[STABLECOIN, user_account(account, Role.BOND)] += bond
+    money[STABLECOIN, FEES] = dump["house_fees_micros"]
+    money[STABLECOIN, CUSTODY] = dump["withdrawals_micros"] - dump["deposits_micros"]
+    return money
+
+
+def _engine_lots(books: Books, dump: Dump) -> Balances:
+    listed = books.registry.listed_at(dump["applied_seq"])
+    return {
+        (listed.get(instrument, -instrument), user_account(account)): position[0]
+        for (account, instrument), position in dump["positions"].items()
+    }
+
+
+def _compare(what: str, expected: Balances, have: Balances, seq: int) -> list[Difference]:
+    """Engine's numbers against the ledger's, zeros and absences being equal."""
+    return [
+        Difference(f"{what}: engine against ledger", _place(key), expected.get(key, 0), have.get(key, 0), seq)
+        for key in sorted(expected.keys() | have.keys())
+        if expected.get(key, 0) != have.get(key, 0)
+    ]
+
+
+def _place(key: tuple[int, int]) -> str:
+    asset, account = key
+    return f"account {account_text(account)} asset {asset}"
+
+
+_BY_LISTING = """
+SELECT account, listing, SUM(change) FROM (
+    SELECT credit_account AS account, listing, amount_micros AS change FROM transfers
+    WHERE asset = 0 AND seq <= :seq AND credit_account & 15 IN (2, 3) AND credit_account >= 16
+    UNION ALL
+    SELECT debit_account, listing, -amount_micros FROM transfers
+    WHERE asset = 0 AND seq <= :seq AND debit_account & 15 IN (2, 3) AND debit_account >= 16
+) GROUP BY account, listing
+"""
+
+
+def _compare_positions(books: Books, dump: Dump, seq: int) -> list[Difference]:
+    """Escrow and bond of each position: the ledger's totals could be right and its listings wrong."""
+    expected: Balances = {}
+    listed = books.registry.listed_at(seq)
+    for (account, instrument), (_, _, _, _, escrow, _, bond) in dump["positions"].items():
+        asset = listed.get(instrument, -instrument)
+        expected[asset, user_account(account, Role.ESCROW)] = escrow
+        expected[asset, user_account(account, Role.BOND)] = bond
+    rows = books.database.rows(_BY_LISTING, {"seq": seq})
+    return _compare("escrow and bond by listing", expected, {(asset, account): n for account, asset, n in rows}, seq)
+
+
+def _conservation(dump: Dump, seq: int) -> list[Difference]:
+    """The engine's own identity: everything members and house have is what came in and did not go out."""
+    members = sum(cash + held for cash, held, *_ in dump["accounts"].values())
+    positions = sum(row[4] + row[6] for row in dump["positions"].values())
+    total = members + positions + dump["house_fees_micros"]
+    external = dump["deposits_micros"] - dump["withdrawals_micros"]
+    return [] if total == external else [Difference("conservation", "engine", external, total, seq)]
+
+
+def _stuck_deliveries(books: Books) -> list[Difference]:
+    query = "SELECT asset, provider, receiver, lots, reason FROM deliveries WHERE reason <> 0 AND done_seq IS NULL"
+    found = [
+        Difference(
+            "delivery refused by the engine",
+            f"listing {asset} from {provider} to {receiver}",
+            f"{lots} lots",
+            f"reason {reason}",
+        )
+        for asset, provider, receiver, lots, reason in books.database.rows(query)
+    ]
+    query = "SELECT asset, unplanned_seq FROM closed_listings WHERE unplanned_seq IS NOT NULL AND delisted_seq IS NULL"
+    for asset, seq in books.database.rows(query):
+        found.append(Difference("delivery", f"listing {asset}", "as planned", "another one", seq))
+    return found
+
+
+def check_batches(books: Books) -> list[Difference]:
+    """Each batch again from the ledger's transfers: nets, root, id, chain and closing balances."""
+    found: list[Difference] = []
+    previous, last_seq, balances = NO_BATCH, 0, Balances()
+    for number, batch in enumerate(books.batches.all(), 1):
+        place = f"batch of cycle {batch.cycle}"
+        if (batch.cycle, batch.from_seq) != (number, last_seq + 1):
+            found.append(Difference("cycle", place, (number, last_seq + 1), (batch.cycle, batch.from_seq)))
+        if batch.state < BatchState.FROZEN:
+            found.append(Difference("state", place, BatchState.FROZEN.name, batch.state.name, batch.to_seq))
+        else:
+            found += [
+                Difference(what, place, expected, have, batch.to_seq)
+                for what, expected, have in _check_frozen(books, batch, previous)
+                if expected != have
+            ]
+        balances = _add_changes(books, balances, batch)
+        found += _compare(f"{place}: closing", balances, books.batches.closing(batch.cycle), batch.to_seq)
+        previous, last_seq = batch.batch_id, batch.to_seq
+    return found
+
+
+def _check_frozen(books: Books, batch: Batch, previous: bytes) -> Iterator[tuple[str, object, object]]:
+    """(what, expected, found) of everything a frozen batch says."""
+    nets, root = books.batches.recompute(batch)
+    stored = books.batches.nets(batch.cycle)
+    for account in sorted(nets.sums.keys() | stored.keys()):
+        nothing = Sums(0, 0)
+        yield f"net of account {account}", nets.sums.get(account, nothing), stored.get(account, nothing)
+    yield "sum of nets", 0, sum(row.net_micros for row in nets.sums.values())
+    yield "gross", nets.gross_micros, batch.gross_micros
+    yield "leaves", len(books.batches.members(batch)), batch.leaves
+    yield "root", root.hex(), batch.root.hex()
+    yield "id of the batch before", previous.hex(), batch.previous_id.hex()
+    try:
+        expected = batch_hash(batch.cycle, batch.from_seq, batch.to_seq, nets.gross_micros, root, previous).hex()
+    except ProofError as error:
+        expected = str(error)
+    yield "batch id", expected, batch.batch_id.hex()
+
+
+def _add_changes(books: Books, balances: Balances, batch: Batch) -> Balances:
+    total = dict(balances)
+    for rows in books.ledger.transfers(batch.from_seq, batch.to_seq):
+        for asset, account, change in zip(*(column.tolist() for column in changes_of(rows)), strict=True):
+            total[asset, account] = total.get((asset, account), 0) + change
+    return total
+
+
+def check_statements(books: Books) -> list[Difference]:
+    """The files of every exported batch beside the same files rendered again, byte by byte."""
+    found: list[Difference] = []
+    for batch in books.batches.all():
+        if batch.exported and batch.state >= BatchState.FROZEN:
+            found += _check_files(books, batch, books.statements.directory / str(batch.cycle))
+    return found
+
+
+def _check_files(books: Books, batch: Batch, directory: Path) -> Iterator[Difference]:
+    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    for name, data in books.statements.render(batch):
+        place = f"{directory.name}/{name}"
+        if name not in present:
+            yield Difference("statement", place, "a file", "none", batch.to_seq)
+            continue
+        present.discard(name)
+        have = (directory / name).read_bytes()
+        if have != data:
+            line = _first_difference(data, have)
+            yield Difference(
+                "statement", f"{place} line {line}", "as rendered from the ledger", "other bytes", batch.to_seq
+            )
+    for name in sorted(present):
+        yield Difference("statement", f"{directory.name}/{name}", "no such file", "a file", batch.to_seq)
+
+
+def _first_difference(one: bytes, other: bytes) -> int:
+    """The number of the first line in which two files differ."""
+    lines = zip(one.split(b"\n"), other.split(b"\n"), strict=False)
+    return next((number for number, (a, b) in enumerate(lines, 1) if a != b), one.count(b"\n") + 1)
