@@ -1,0 +1,140 @@
+"""What the passing of time asks for: hours to list, gates to close, cycles to end.
+
+Pure: reads the engine's tables and the time it is given, and answers with commands for the log. Nothing is remembered
+but the boundary of the last cycle, so a restart needs no care: what is still due is due.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import HOUR_S, NS, Catalogue, Contract
+from engine.engine import Engine
+from engine.types import COMMAND, LISTING, Kind, Status
+
+ReferencePrice = Callable[[Contract], int | None]
+"""A reference in ticks from outside the exchange, or None where there is none."""
+
+
+class Calendar:
+    """Commands that are due, for the markets it was told to keep."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        markets: tuple[str, ...] = (),
+        list_hours: int = 0,
+        reference_price: ReferencePrice = lambda contract: None,
+    ) -> None:
+        """`markets` are CLASS-REGION pairs, all of the catalogue when empty. Raises KeyError for an unknown one."""
+        self._engine = engine
+        self._catalogue = catalogue
+        self._markets = _pairs(catalogue, markets)
+        self._list_hours = list_hours
+        self._reference_price = reference_price
+        self._cycle_ns = catalogue.cycle_hours * HOUR_S * NS
+        self._last_cycle = engine.now_ns // self._cycle_ns if engine.applied_seq else None
+        self._listed_until_s = 0
+
+    def due(self, now_ns: int) -> NDArray[np.void]:
+        """The commands (COMMAND) that time asks for now: gates first, then new hours, then the cycle's end.
+
+        The caller must have them applied before it asks again.
+        """
+        parts = [self._gates(now_ns), self._listings(now_ns), self._cycle_end(now_ns)]
+        return np.concatenate(parts)
+
+    def _gates(self, now_ns: int) -> NDArray[np.void]:
+        arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])
+        books = arrays["books"][:used]
+        passed = np.flatnonzero((books["status"] == Status.CONTINUOUS) & (books["gate_ns"] <= now_ns))
+        commands = np.zeros(len(passed), COMMAND)
+        commands["kind"] = Kind.CLOSE
+        commands["instrument"] = passed
+        return commands
+
+    def _listings(self, now_ns: int) -> NDArray[np.void]:
+        until_s = self._horizon_s(now_ns)
+        if until_s == self._listed_until_s:
+            return np.zeros(0, COMMAND)
+        self._listed_until_s = until_s
+        wanted = self._wanted(now_ns, until_s)
+        numbers = self._free_numbers(len(wanted))
+        listings = [
+            self._catalogue.listing(contract, number, now_ns, self._reference(contract))
+            for contract, number in zip(wanted, numbers, strict=False)
+        ]
+        return np.concatenate([np.zeros(0, LISTING), *listings]).view(COMMAND)
+
+    def _horizon_s(self, now_ns: int) -> int:
+        """The first hour that is not to be listed yet."""
+        if self._list_hours:
+            # The hour whose gate is next, and those behind it.
+            gate_s = self._catalogue.gate_minutes * 60
+            return (now_ns // NS + gate_s) // HOUR_S * HOUR_S + (1 + self._list_hours) * HOUR_S
+        midnight = datetime.fromtimestamp(now_ns // NS, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return int((midnight + timedelta(days=1 + self._catalogue.list_ahead_days)).timestamp())
+
+    def _wanted(self, now_ns: int, until_s: int) -> list[Contract]:
+        listed = self._listed()
+        gate_s = self._catalogue.gate_minutes * 60
+        first_s = (now_ns // NS + gate_s) // HOUR_S * HOUR_S + HOUR_S
+        contracts = []
+        for start_s in range(first_s, until_s, HOUR_S):
+            for gpu_class, region in self._markets:
+                if (gpu_class.id, region.id, start_s) not in listed:
+                    contracts.append(Contract(gpu_class, region, start_s))
+        return contracts
+
+    def _listed(self) -> set[tuple[int, int, int]]:
+        arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])
+        contracts = arrays["contracts"][:used][arrays["books"]["status"][:used] != Status.NONE]
+        return set(
+            zip(contracts["class_id"].tolist(), contracts["region_id"].tolist(), contracts["start_s"].tolist(), strict=True)
+        )
+
+    def _free_numbers(self, count: int) -> list[int]:
+        """The lowest free instrument numbers, as many as asked for or as the limit allows."""
+        memory = self._engine.memory
+        used = int(memory.header["instruments_used"])
+        free = np.flatnonzero(memory.arrays["books"]["status"][1:used] == Status.NONE) + 1
+        fresh = range(used, min(used + count, memory.limits.max_instruments + 1))
+        return [*free.tolist(), *fresh][:count]
+
+    def _reference(self, contract: Contract) -> int:
+        """From outside; else the last price of the same market in any hour; else the catalogue's seed."""
+        price = self._reference_price(contract)
+        if price is None:
+            price = self._last_price(contract)
+        return contract.gpu_class.seed_price if price is None else price
+
+    def _last_price(self, contract: Contract) -> int | None:
+        arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])
+        contracts, books = arrays["contracts"][:used], arrays["books"][:used]
+        same = (contracts["class_id"] == contract.gpu_class.id) & (contracts["region_id"] == contract.region.id)
+        traded = np.flatnonzero(same & (books["last_price"] >= 0))
+        if not len(traded):
+            return None
+        nearest = traded[np.abs(contracts["start_s"][traded] - contract.start_s).argmin()]
+        return int(books["last_price"][nearest])
+
+    def _cycle_end(self, now_ns: int) -> NDArray[np.void]:
+        cycle = now_ns // self._cycle_ns
+        ends = self._last_cycle is not None and cycle > self._last_cycle
+        self._last_cycle = cycle
+        commands = np.zeros(int(ends), COMMAND)
+        commands["kind"] = Kind.CLOSE_CYCLE
+        return commands
+
+
+def _pairs(catalogue: Catalogue, markets: tuple[str, ...]) -> list[tuple]:  # type: ignore[type-arg]
+    if not markets:
+        return [(gpu_class, region) for gpu_class in catalogue.classes for region in catalogue.regions]
+    pairs = []
+    for market in markets:
+        class_name, _, region_name = market.partition("-")
+        pairs.append((catalogue.class_by_name[class_name], catalogue.region_by_name[region_name]))
+    return pairs

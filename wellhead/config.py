@@ -1,0 +1,41 @@
+"""The numbers an operator may set, with their defaults."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.state import Limits
+from gateway.config import GatewayConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One node. Everything it keeps is under `data_dir`: log/, snapshots/, settlement/, keys.json."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8765  # 0: any free one
+    durable: bool = True  # fdatasync before every answer; False only to measure what that costs
+    markets: tuple[str, ...] = ()  # CLASS-REGION pairs to list; empty: every class in every region
+    list_hours: int = 0  # how many hours ahead to list; 0: to the end of D+2, as the catalogue says
+    poll_ms: int = 50  # how often the calendar and the gateway's timers are looked at
+    max_frame_commands: int = 16_384  # commands in one log frame; the rest wait for the next
+    snapshot_every_commands: int = 2_000_000
+    settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them
+    limits: Limits = field(default_factory=Limits)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+
+    @property
+    def log_dir(self) -> Path:
+        return self.data_dir / "log"
+
+    @property
+    def snapshot_dir(self) -> Path:
+        return self.data_dir / "snapshots"
+
+    @property
+    def settlement_dir(self) -> Path:
+        return self.data_dir / "settlement"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.data_dir / "keys.json"

@@ -1,0 +1,106 @@
+"""Log, engine and books on one directory, without a clock or a socket: opening, recovery, and the step of a batch.
+
+Order of a step: the log first, durable, then the engine, then whoever follows. Order of recovery: the newest snapshot
+that is not ahead of the books, then every command of the log behind it, through the same step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import Catalogue
+from engine.engine import Engine
+from engine.log import FileLog
+from engine.snapshot import Snapshot
+from settlement.service import Settlement
+from wellhead.config import Config
+
+Progress = Callable[[int, int], None]
+"""Called with (commands replayed, commands to replay)."""
+
+
+class RecoveryError(Exception):
+    """The parts on the disk contradict each other; the message says which and where."""
+
+
+class Follower(Protocol):
+    """A part that follows the log through batches, and can be stored and restored beside the engine's state."""
+
+    def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None: ...
+
+    def snapshot(self) -> bytes: ...
+
+    def restore(self, data: bytes) -> None: ...
+
+
+@dataclass
+class Exchange:
+    """The state of one data directory, open for writing. One thread uses it, except where a method says otherwise."""
+
+    config: Config
+    catalogue: Catalogue
+    log: FileLog
+    engine: Engine
+    settlement: Settlement
+    snapshot: Snapshot | None
+    warnings: list[str]
+
+    @classmethod
+    def open(cls, config: Config, catalogue: Catalogue) -> Self:
+        """Open or make a data directory; `recover` must follow. Raises LogError, LogDamaged, RecoveryError."""
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        settlement = Settlement(config.settlement_dir, catalogue)
+        try:
+            # A snapshot ahead of the books would leave them without the events between.
+            latest = Snapshot.latest(config.snapshot_dir, max_seq=settlement.applied_seq)
+            snapshot = latest.snapshot
+            first = snapshot.applied_seq + 1 if snapshot else 1
+            log = FileLog(config.log_dir, durable=config.durable, verify_from=first)
+        except BaseException:
+            settlement.close()
+            raise
+        try:
+            _check_agreement(log, settlement, snapshot)
+            engine = Engine.from_bytes(snapshot.sections["engine"], config.limits) if snapshot else Engine(config.limits)
+        except BaseException:
+            log.close()
+            settlement.close()
+            raise
+        return cls(config, catalogue, log, engine, settlement, snapshot, latest.warnings)
+
+    def recover(self, follower: Follower | None = None, progress: Progress | None = None) -> int:
+        """Bring engine, books and follower to the end of the log; how many commands were replayed."""
+        if self.snapshot and follower:
+            follower.restore(self.snapshot.sections["gateway"])
+        first, head = self.engine.applied_seq + 1, self.log.head_seq
+        for commands in self.log.read(first):
+            events = self.engine.apply(commands)
+            if follower:
+                follower.on_batch(commands, events)
+            self.settlement.on_batch(commands, events)
+            if progress:
+                progress(self.engine.applied_seq - first + 1, head - first + 1)
+        self.snapshot = None  # its bytes are not needed any more
+        return head - first + 1
+
+    def write_snapshot(self, sections: dict[str, bytes], applied_seq: int, chain: bytes) -> None:
+        """Store what was the state after `applied_seq`, once the books are as far. Any thread."""
+        Snapshot.write(self.config.snapshot_dir, applied_seq, chain, sections)
+        Snapshot.prune(self.config.snapshot_dir)
+
+    def close(self) -> None:
+        """Let go of the directory. Everything acknowledged is on the disk already."""
+        try:
+            self.log.close()
+        finally:
+            self.settlement.close()
+
+
+def _check_agreement(log: FileLog, settlement: Settlement, snapshot: Snapshot | None) -> None:
+    if settlement.applied_seq > log.head_seq:
+        raise RecoveryError(f"the books are at seq {settlement.applied_seq}, the log ends at {log.head_seq}: it lost commands")
+    if snapshot and log.chain_at(snapshot.applied_seq) != snapshot.chain:
+        raise RecoveryError(f"the snapshot at seq {snapshot.applied_seq} belongs to another log")

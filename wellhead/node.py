@@ -1,0 +1,213 @@
+"""The node: one loop that turns what arrives into log frames, and durable frames into answers.
+
+    submit -> pending -> [log frame, fdatasync] -> engine -> gateway (answers, market data) -> books (own thread)
+
+One frame is on its way at a time; what arrives while the disk works makes the next one, so the busier it is, the larger
+the frames: group commit. An answer leaves only after its command is durable. The books run behind on a thread of their
+own, in log order, through a bounded queue: when it is full, the market waits.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import Catalogue
+from engine.types import COMMAND, EVENT
+from gateway.auth import KeyStore
+from gateway.gateway import Gateway
+from gateway.server import Server
+from wellhead.calendar import Calendar, ReferencePrice
+from wellhead.clock import Clock, real_clock
+from wellhead.config import Config
+from wellhead.exchange import Exchange, Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Waiting:
+    """An `execute` that waits: how many of its commands are still under way, and the events of those that are not."""
+
+    remaining: int
+    done: asyncio.Future[NDArray[np.void]]
+    parts: list[NDArray[np.void]] = field(default_factory=list)
+
+
+class Node:
+    """An exchange that runs. Make it, `await start()`, and `await stop()`; `await failed()` to learn of a failure."""
+
+    def __init__(
+        self,
+        config: Config,
+        catalogue: Catalogue | None = None,
+        clock: Clock = real_clock,
+        reference_price: ReferencePrice = lambda contract: None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Open the data directory and recover. Blocks; raises LogError, LogDamaged, RecoveryError."""
+        self.config = config
+        self.catalogue = catalogue or Catalogue.load()
+        self._clock = clock
+        self.exchange = Exchange.open(config, self.catalogue)
+        self.gateway = Gateway(config.gateway, self.catalogue, KeyStore(config.keys_path), self.submit, self.now_ns)
+        try:
+            self.replayed = self.exchange.recover(self.gateway, progress)
+        except BaseException:
+            self.exchange.close()
+            raise
+        self.calendar = Calendar(self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price)
+        self.server = Server(self.gateway, config.host, config.port)
+        self._pending: list[NDArray[np.void]] = []
+        self._waiting: dict[int, Waiting] = {}
+        self._last_ref = 0
+        self._snapshot_seq = self.exchange.engine.applied_seq
+        self._sync_thread = ThreadPoolExecutor(1, "log-sync")
+        self._books_thread = ThreadPoolExecutor(1, "books")
+
+    def now_ns(self) -> int:
+        """The market's time: the clock, but never before what the log already says."""
+        return max(self._clock(), self.exchange.engine.now_ns)
+
+    async def start(self) -> None:
+        """List what is due, open the port, and run."""
+        self._arrived, self._closing, self._draining = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._book_jobs: asyncio.Queue[Callable[[], None] | None] = asyncio.Queue(self.config.settlement_queue_batches)
+        self._committer = asyncio.create_task(self._commit(), name="commit")
+        self._bookkeeper = asyncio.create_task(self._keep_books(), name="books")
+        await self._look_at_time()
+        self._timekeeper = asyncio.create_task(self._keep_time(), name="time")
+        self.gateway.open()
+        await self.server.start()
+
+    async def stop(self) -> None:
+        """Tell the clients, finish what was taken in, store a snapshot, and let go of the directory.
+
+        Raises what ended the node, if it had failed.
+        """
+        self.gateway.shutdown()
+        self._closing.set()
+        await asyncio.wait([self._timekeeper])
+        self._draining.set()
+        self._arrived.set()
+        await asyncio.wait([self._committer, self._bookkeeper])
+        self.gateway.close()
+        await self.server.stop()
+        try:
+            for task in (self._committer, self._bookkeeper, self._timekeeper):
+                task.result()
+            self._write_snapshot(*self._snapshot_parts())
+        finally:
+            self._sync_thread.shutdown()
+            self._books_thread.shutdown()
+            self.exchange.close()
+
+    async def failed(self) -> None:
+        """Wait for a failure, and return; `stop` raises it."""
+        await asyncio.wait([self._committer, self._bookkeeper, self._timekeeper], return_when=asyncio.FIRST_COMPLETED)
+
+    def submit(self, commands: NDArray[np.void]) -> None:
+        """Take commands in, in order. The node owns the array from now on. On the loop's thread."""
+        self._pending.append(commands)
+        self._arrived.set()
+
+    async def execute(self, commands: NDArray[np.void]) -> NDArray[np.void]:
+        """Submit commands and return their events (EVENT) once they are durable and applied."""
+        if not len(commands):
+            return np.zeros(0, EVENT)
+        self._last_ref -= 1  # negative, so that a gateway's numbers are never met
+        commands["ref"] = self._last_ref
+        waiting = Waiting(len(commands), asyncio.get_running_loop().create_future())
+        self._waiting[self._last_ref] = waiting
+        self.submit(commands)
+        return await waiting.done
+
+    async def _commit(self) -> None:
+        try:
+            while self._pending or not self._draining.is_set():
+                await self._arrived.wait()
+                commands = self._take()
+                if len(commands):
+                    await self._step(commands)
+        except BaseException as error:
+            for waiting in self._waiting.values():
+                waiting.done.set_exception(error)
+            raise
+        finally:
+            await self._book_jobs.put(None)
+
+    def _take(self) -> NDArray[np.void]:
+        """What is pending, up to a frame's worth, in one array that is stamped with the time."""
+        taken, count = [], 0
+        while self._pending and count < self.config.max_frame_commands:
+            part = self._pending.pop(0)
+            room = self.config.max_frame_commands - count
+            if len(part) > room:
+                self._pending.insert(0, part[room:])
+                part = part[:room]
+            taken.append(part)
+            count += len(part)
+        if not self._pending and not self._draining.is_set():
+            self._arrived.clear()
+        commands = np.concatenate(taken) if taken else np.zeros(0, COMMAND)
+        commands["ts_ns"] = self.now_ns()
+        return commands
+
+    async def _step(self, commands: NDArray[np.void]) -> None:
+        exchange = self.exchange
+        exchange.log.append(commands)
+        if self.config.durable:
+            await asyncio.get_running_loop().run_in_executor(self._sync_thread, exchange.log.sync)
+        else:
+            exchange.log.sync()
+        events = exchange.engine.apply(commands).copy()
+        self.gateway.on_batch(commands, events)
+        self._answer(commands, events)
+        await self._book_jobs.put(partial(exchange.settlement.on_batch, commands, events))
+        if exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands:
+            # Behind the batches before it: the books are then as far as the snapshot.
+            await self._book_jobs.put(partial(self._write_snapshot, *self._snapshot_parts()))
+
+    def _answer(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        for ref in np.unique(commands["ref"][commands["ref"] < 0]).tolist():
+            waiting = self._waiting[ref]
+            seqs = commands["seq"][commands["ref"] == ref]
+            waiting.parts.append(events[np.isin(events["command_seq"], seqs)])
+            waiting.remaining -= len(seqs)
+            if waiting.remaining == 0:
+                del self._waiting[ref]
+                if not waiting.done.done():
+                    waiting.done.set_result(np.concatenate(waiting.parts))
+
+    async def _keep_books(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (job := await self._book_jobs.get()) is not None:
+            await loop.run_in_executor(self._books_thread, job)
+
+    async def _keep_time(self) -> None:
+        while not self._closing.is_set():
+            await self._look_at_time()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self.config.poll_ms / 1000)
+
+    async def _look_at_time(self) -> None:
+        now_ns = self.now_ns()
+        await self.execute(self.calendar.due(now_ns))
+        await self.execute(self.exchange.settlement.due(now_ns))
+        self.gateway.poll()
+
+    def _snapshot_parts(self) -> tuple[dict[str, bytes], int, bytes]:
+        """The state between two batches; the log's head is what the engine has applied."""
+        exchange = self.exchange
+        self._snapshot_seq = exchange.engine.applied_seq
+        sections = {"engine": exchange.engine.to_bytes(), "gateway": self.gateway.snapshot()}
+        return sections, self._snapshot_seq, exchange.log.chain
+
+    def _write_snapshot(self, sections: dict[str, bytes], applied_seq: int, chain: bytes) -> None:
+        self.exchange.write_snapshot(sections, applied_seq, chain)
