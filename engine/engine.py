@@ -130,9 +130,9 @@ def _apply_other(s, c, i):
 @kernel
 def _reject(s, c, reason):
     # The commands with another body have other things where an order's are.
-    is_order = c.kind <= MASS_CANCEL
-    has_id = c.kind == CANCEL or c.kind == AMEND
-    matching.reject(s, c, c.side if is_order else 0, c.order_id if has_id else 0, reason)
+    is_other = OPEN_ACCOUNT <= c.kind <= NOMINATE or c.kind == LIST or c.kind == DELIVER
+    has_id = not is_other and c.kind != NEW_ORDER and c.kind != MASS_CANCEL
+    matching.reject(s, c, 0 if is_other else c.side, c.order_id if has_id else 0, reason)
 
 
 @kernel

@@ -198,6 +198,7 @@ class Exchange:
         self.withdrawals = 0
         self.cycle = 0
         self.next_instrument = 1
+        self.room = True  # in the engine's pools: the twin has none, a test that fills one says so here
         self.accounts: dict[int, Account] = {}
         self.positions: dict[tuple[int, int], Position] = {}  # by account and instrument, in the order they were made
         self.books: dict[int, Book] = {}
@@ -280,6 +281,7 @@ class Exchange:
         need(1 <= c.qty <= MAX_QTY, Reason.BAD_QTY)
         need(c.price == 0 if market else 0 <= c.price <= book.terms.max_price, Reason.BAD_PRICE)
         need(account.open_orders < self.max_open_orders_per_account, Reason.TOO_MANY_OPEN_ORDERS)
+        need(self.room, Reason.OVERLOADED)
         price = book.worst_price(c.side, c.qty) if market else c.price
         need(not (post_only and book.would_trade(c.side, price)), Reason.POST_ONLY_WOULD_TAKE)
         if c.time_in_force == TimeInForce.FOK:
@@ -327,6 +329,7 @@ class Exchange:
         order = self.working(c)
         book = self.books[order.instrument]
         need(book.is_open(c.ts_ns), Reason.MARKET_NOT_OPEN)
+        need(c.flags in (0, Flag.REQUEUE), Reason.BAD_FIELD)
         price = order.price if c.price == UNCHANGED else c.price
         qty = order.qty if c.qty == UNCHANGED else c.qty
         need(1 <= qty <= MAX_QTY, Reason.BAD_QTY)
@@ -335,11 +338,12 @@ class Exchange:
             self.cancel_order(order, Reason.BY_REQUEST)
             return
         leaves = qty - order.cum
+        need(self.room, Reason.OVERLOADED)
         need(not (order.post_only and book.would_trade(order.side, price)), Reason.POST_ONLY_WOULD_TAKE)
         held = book.hold(price, leaves) - order.held if order.side == Side.BUY else 0
         self.check_risk(order.account, book, order.instrument, order.side, added=leaves - order.leaves, hold=held)
 
-        kept = price == order.price and qty <= order.qty
+        kept = price == order.price and qty <= order.qty and c.flags != Flag.REQUEUE
         if not kept:
             self.unrest(order)
         self.reserve(order, held=held, lots=leaves - order.leaves)
@@ -516,7 +520,7 @@ class Exchange:
 
     def open_account(self, c: SimpleNamespace) -> None:
         next_account = len(self.accounts) + 1
-        need(c.account >= next_account, Reason.ACCOUNT_EXISTS)
+        need(not 1 <= c.account < next_account, Reason.ACCOUNT_EXISTS)
         need(c.account == next_account, Reason.UNKNOWN_ACCOUNT)
         need(c.account <= self.max_accounts, Reason.OVERLOADED)
         self.accounts[c.account] = Account()
@@ -543,6 +547,7 @@ class Exchange:
         need(1 <= c.lots <= MAX_QTY, Reason.BAD_QTY)
         capacity = self.positions.get((c.account, c.instrument), Position()).capacity
         need(capacity + c.lots <= MAX_POSITION_LOTS, Reason.POSITION_LIMIT)
+        need(self.room, Reason.OVERLOADED)
         bond = ceil_div(book.notional(book.terms.reference_price, c.lots) * book.terms.bond_ppm, MILLION)
         need(bond <= account.cash, Reason.INSUFFICIENT_FUNDS)
         position = self.position(c.account, c.instrument)

@@ -17,7 +17,7 @@ by the other capital letters, orders anything else.
     open A | deposit A 500 | withdraw A 500 | nominate A 10 [in Y]
     list Y [fee 500] [rebate 200] [bond 250000] [max 3000] [ref 2600] [unit 8000] [from 0] [gate 1000]
     buy|sell A 5 @ 2601|market [ioc|fok|gtc|gtg] [post] [session 7] [in Y] [as label]
-    amend label [qty 7] [@ 2602] [by B] | cancel label [by B] | mass_cancel A [buy|sell] [in Y] [session 7]
+    amend label [qty 7] [@ 2602] [requeue] [by B] | cancel label [by B] | mass_cancel A [buy|sell] [in Y] [session 7]
     close Y | deliver A B 5 [refund 10] [damages 20] [in Y] | delist Y | cycle | tick
     raw kind 99 account 3 ...          any command, field by field
     clock 900                          the time of the lines that follow, in ns
@@ -70,6 +70,7 @@ FLAGS: dict[str, tuple[str, int]] = {
     "gtg": ("time_in_force", TimeInForce.GTG),
     "market": ("ord_type", OrdType.MARKET),
     "post": ("flags", Flag.POST_ONLY),
+    "requeue": ("flags", Flag.REQUEUE),
     "buy": ("side", Side.BUY),
     "sell": ("side", Side.SELL),
 }

@@ -18,8 +18,8 @@ def test_accounts_are_opened_in_order() -> None:
         """
         open A                   -> opened 1
         raw kind 16 account 1    -> rejected ACCOUNT_EXISTS
-        raw kind 16 account 0    -> rejected ACCOUNT_EXISTS
-        raw kind 16 account -7   -> rejected ACCOUNT_EXISTS
+        raw kind 16 account 0    -> rejected UNKNOWN_ACCOUNT
+        raw kind 16 account -7   -> rejected UNKNOWN_ACCOUNT
         raw kind 16 account 3    -> rejected UNKNOWN_ACCOUNT
         raw kind 16 account 2147483647 -> rejected UNKNOWN_ACCOUNT
         open B                   -> opened 2

@@ -129,6 +129,7 @@ def test_prices_reach_from_zero_to_the_highest() -> None:
         ("kind 1 account 1 instrument 1 side 2 time_in_force 9", "BAD_FIELD"),
         ("kind 1 account 1 instrument 1 ord_type 2", "BAD_FIELD"),
         ("kind 1 account 1 instrument 1 flags 2", "BAD_FIELD"),
+        ("kind 1 account 1 instrument 1 flags 2147483649", "BAD_FIELD"),
         ("kind 1 account 1 instrument 1 time_in_force 4", "BAD_TIF"),
         ("kind 1 account 1 instrument 1 ord_type 1 time_in_force 0 qty 1", "BAD_TIF"),
         ("kind 1 account 1 instrument 1 ord_type 1 time_in_force 1 qty 1", "BAD_TIF"),
@@ -152,6 +153,8 @@ def test_prices_reach_from_zero_to_the_highest() -> None:
         ("kind 2 account 2 order_id 16777216", "ORDER_NOT_FOUND"),
         ("kind 3 account 9 order_id 16777216", "UNKNOWN_ACCOUNT"),
         ("kind 3 account 2 order_id 16777216 qty 0", "ORDER_NOT_FOUND"),
+        ("kind 3 account 1 order_id 16777216 flags 1 qty 0", "BAD_FIELD"),
+        ("kind 3 account 1 order_id 16777216 flags 3 qty 0", "BAD_FIELD"),
         ("kind 3 account 1 order_id 16777216 qty 0 price -1", "BAD_QTY"),
         ("kind 3 account 1 order_id 16777216 qty -2 price -1", "BAD_QTY"),
         (f"kind 3 account 1 order_id 16777216 qty {MAX_QTY + 1} price -1", "BAD_QTY"),
@@ -269,6 +272,19 @@ def test_only_a_smaller_quantity_keeps_the_place() -> None:
         amend b1 @ 2601        -> replaced 5 @ 2601 lost
         amend b1 @ 2600        -> replaced 5 @ 2600 lost
         expect X asks 6+5 @ 2600
+    """)
+
+
+def test_a_place_may_be_given_up() -> None:
+    check("""
+        sell A 5 @ 2600 as a1
+        sell B 5 @ 2600 as b1
+        amend a1 requeue       -> replaced a1 5 @ 2600 lost held 0
+        expect X asks 5+5 @ 2600
+        buy  C 1 @ 2600        -> new, trade 1 with B
+        amend b1 qty 3 requeue -> replaced b1 2 qty 3 cum 1 lost
+        expect X asks 5+2 @ 2600
+        amend b1 qty 1 requeue -> canceled b1 2 by_request
     """)
 
 
