@@ -1,0 +1,43 @@
+"""Every limit of the gateway, in one place."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """The numbers a bot can run into; `hello.limits` tells it the ones that matter."""
+
+    venue: str = "Wellhead"
+    public_market_data: bool = True  # subscribe to public channels without a log-on
+
+    # Sessions
+    max_sessions: int = 10_000
+    logon_window_us: int = 5_000_000  # |ts - now| of a log-on
+    logon_timeout_ms: int = 10_000  # to log on, or to subscribe to something public
+    max_grace_ms: int = 60_000
+    restart_grace_ms: int = 10_000  # before orders of sessions that a restart cut off are cancelled
+    ping_interval_ms: int = 15_000
+    ping_timeout_ms: int = 15_000
+    heartbeat_ms: int = 1_000
+
+    # Requests
+    max_message_bytes: int = 65_536
+    max_batch_items: int = 100
+    max_pending_per_session: int = 4_096
+    max_pending: int = 65_536
+    rate_per_s: int = 2_000  # tokens an account gains a second
+    rate_burst: int = 4_000
+    rate_abuse_errors: int = 10_000  # RATE_LIMIT answers to one session, then close 4029
+
+    # Memory
+    max_subscriptions: int = 20_000  # topics (channel and symbol) of one session
+    remember_ns: int = 24 * 3_600 * 1_000_000_000  # finished orders and their client ids, in market time
+    max_remembered_orders: int = 1_000_000  # at the most; the oldest are forgotten first
+    private_ring_events: int = 4_096  # for each account, to resume from
+    recent_trades: int = 50  # in the snapshot of `trades`
+
+    # Slow readers, by the transport's write buffer
+    send_buffer_bytes: int = 262_144  # SO_SNDBUF, so that the kernel does not hide the queue
+    slow_soft_bytes: int = 1_048_576  # for slow_soft_ms, or
+    slow_soft_ms: int = 2_000
+    slow_hard_bytes: int = 4_194_304  # at once: close 4008

@@ -1,0 +1,520 @@
+"""The gateway: sessions on one side, commands and events on the other. No socket and no thread.
+
+Order of things for each command of a batch: the projection follows its events, the request that waits for it is
+answered, its private events are queued, then the requests that waited for its order go out. Public channels follow at
+the end of the batch. So a reply always comes before the private events it caused, on the connection that asked.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Struct, UnsetType
+from numpy.typing import NDArray
+
+from engine.catalogue import Catalogue
+from gateway import private
+from gateway.auth import KeyStore
+from gateway.config import GatewayConfig
+from gateway.logon import Logons
+from gateway.market_data import MarketData, MarketState, Topic
+from gateway.messages import (
+    PROTO,
+    SYMBOL_CHANNELS,
+    Amend,
+    Balances,
+    BalancesResult,
+    Batch,
+    Cancel,
+    Channel,
+    Close,
+    Code,
+    Format,
+    Heartbeat,
+    Hello,
+    Instruments,
+    InstrumentsResult,
+    Logon,
+    LogonResult,
+    Logout,
+    MassCancel,
+    MassCancelResult,
+    OpenOrders,
+    OpenOrdersResult,
+    Place,
+    Positions,
+    PositionsResult,
+    PrivateEvent,
+    Reply,
+    RequestError,
+    Shutdown,
+    Subscribe,
+    SubscribeResult,
+    Unsubscribe,
+    bad_field,
+    decode,
+    encode,
+)
+from gateway.order_entry import OrderEntry, internal
+from gateway.private import PrivateStreams, StreamState
+from gateway.projection import Projection, ProjectionState
+from gateway.rows import Step, steps
+from gateway.session import Ask, BatchAsk, Bucket, Identity, Session, Transport
+
+log = logging.getLogger(__name__)
+
+
+class GatewayState(Struct):
+    """A gateway as it is stored."""
+
+    seq: int
+    market_ns: int
+    projection: ProjectionState
+    streams: list[StreamState]
+    market: MarketState
+
+
+class Gateway:
+    """Everything between the wire and the log.
+
+    `submit(commands)` hands an array of COMMAND to the node; the node calls `on_batch(commands, events)` for every
+    durable batch in log order, including those it replays at start-up. `now_ns()` is the market's clock, `wall_ns()`
+    the real one; they differ only where time runs accelerated. All calls are made on one thread.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        config: GatewayConfig,
+        catalogue: Catalogue,
+        keys: KeyStore,
+        submit: Callable[[NDArray[np.void]], None],
+        now_ns: Callable[[], int],
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        challenge: Callable[[], str] = secrets.token_hex,
+    ) -> None:
+        self.config = config
+        self.projection = Projection(config.remember_ns, config.max_remembered_orders)
+        self.streams = PrivateStreams(self.projection, config.private_ring_events)
+        self.market = MarketData(self.projection, catalogue, config.recent_trades, config.max_subscriptions)
+        # The first ref is the time, so that a command of an earlier run can hardly have the same.
+        self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
+        self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
+        self.sessions: set[Session] = set()
+        self.seq = 0  # the last event applied
+        self._now_ns = now_ns
+        self._wall_ns = wall_ns
+        self._challenge = challenge
+        self._dirty: set[Session] = set()
+        self._holders: dict[int, set[Session]] = {}  # account -> sessions with `private`
+        self._buckets: dict[int, Bucket] = {}
+        self._market_ns = 0
+        self._next_heartbeat_us = 0
+        self._stopping = False
+        self._handlers: dict[type, Callable[[Ask, Any], None]] = {
+            Logon: self.logons.logon,
+            Logout: self._logout,
+            Place: self.orders.place,
+            Amend: self.orders.amend,
+            Cancel: self.orders.cancel,
+            Batch: self._batch,
+            MassCancel: self.orders.mass_cancel,
+            OpenOrders: self._open_orders,
+            Positions: self._positions,
+            Balances: self._balances,
+            Instruments: self._instruments,
+            Subscribe: self._subscribe,
+            Unsubscribe: self._unsubscribe,
+        }
+
+    def wall_us(self) -> int:
+        """The real time in microseconds."""
+        return self._wall_ns() // 1000
+
+    def market_us(self) -> int:
+        """The market's time in microseconds."""
+        return self._now_ns() // 1000
+
+    # --- Connections --------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """The log is replayed and clients may come: orders of sessions that a restart cut off wait for them."""
+        self.logons.park_all(self.wall_us())
+
+    def connect(self, transport: Transport, wire: Format, ip: str) -> Session:
+        """A new connection; it is greeted with `hello`."""
+        session = Session(transport, wire, ip, self._challenge(), self.config, self.wall_us, self._dirty)
+        self.sessions.add(session)
+        limits = {
+            "message_bytes": self.config.max_message_bytes,
+            "batch_items": self.config.max_batch_items,
+            "rate_per_s": self.config.rate_per_s,
+            "rate_burst": self.config.rate_burst,
+            "pending": self.config.max_pending_per_session,
+            "topics": self.config.max_subscriptions,
+            "grace_ms": self.config.max_grace_ms,
+        }
+        hello = Hello(PROTO, self.config.venue, self.wall_us(), self.market_us(), session.challenge, limits)
+        session.push(encode(hello, wire))
+        self._flush()
+        return session
+
+    def disconnect(self, session: Session) -> None:
+        """A connection is gone."""
+        self.sessions.discard(session)
+        self.market.drop(session)
+        if session.identity is not None:
+            self._holders.get(session.identity.account, set()).discard(session)
+        if not self._stopping:
+            self.logons.left(session)
+        session.closed = True
+        self._dirty.discard(session)
+
+    def receive(self, session: Session, data: bytes) -> None:
+        """A message came in."""
+        self.receive_many(session, (data,))
+
+    def receive_many(self, session: Session, messages: Iterable[bytes]) -> None:
+        """Messages came in; their commands go to the node as one array."""
+        for data in messages:
+            if session.closed:
+                break
+            self._request(session, data, self.wall_us())
+        self.orders.flush()
+        self._flush()
+
+    def _request(self, session: Session, data: bytes, t_in: int) -> None:
+        try:
+            request = decode(data, session.wire)
+        except RequestError as refusal:
+            self._refuse(session, refusal, refusal.id, t_in)
+            return
+        try:
+            account = self._admit(session, request, t_in)
+        except RequestError as refusal:
+            self._refuse(session, refusal, request.id, t_in)
+            return
+        if isinstance(request, Batch):
+            ask: Ask = BatchAsk(session, request.id, t_in, account, len(request.items))
+        else:
+            ask = Ask(session, request.id, t_in, account)
+        try:
+            self._handlers[type(request)](ask, request)
+        except RequestError as refusal:
+            ask.fail(refusal.error)
+            if refusal.error.code == Code.BAD_SIGNATURE:
+                session.close(Close.BAD_LOGON, "bad log-on")
+        except Exception:
+            log.exception("a request failed")
+            ask.fail(internal("a fault of the server; it is logged"))
+
+    def _refuse(self, session: Session, refusal: RequestError, request_id: int | None, t_in: int) -> None:
+        reply = Reply(request_id, False, t_in, self.wall_us(), err=refusal.error)
+        session.push(encode(reply, session.wire))
+        if refusal.error.code == Code.RATE_LIMIT:
+            session.rate_errors += 1
+            if session.rate_errors > self.config.rate_abuse_errors:
+                session.close(Close.RATE_ABUSE, "rate abuse")
+
+    def _admit(self, session: Session, request: Any, now_us: int) -> int:
+        """The account in whose name the request is made, 0 for none. Raises RequestError."""
+        if self._stopping:
+            raise RequestError(Code.SHUTTING_DOWN, "the exchange stops")
+        account, cost = 0, 1
+        match request:
+            case Place() | Amend():
+                account = session.require("trade")
+            case Cancel() | MassCancel():
+                account, cost = session.require("trade"), 0
+            case Batch():
+                account, cost = session.require("trade"), self._batch_cost(request)
+            case OpenOrders() | Positions() | Balances():
+                account = session.require("read")
+            case Logon() | Logout():
+                cost = 0
+            case _ if session.identity is None and not self.config.public_market_data:
+                raise RequestError(Code.NOT_LOGGED_ON, "log on first")
+        self._charge(session, cost, now_us)
+        return account
+
+    def _batch_cost(self, request: Batch) -> int:
+        if not 1 <= len(request.items) <= self.config.max_batch_items:
+            raise RequestError(Code.TOO_LARGE, f"a batch has 1 to {self.config.max_batch_items} items")
+        if any(item.id is not None for item in request.items):
+            raise bad_field("id", "an item of a batch has no id")
+        return sum(not isinstance(item, Cancel) for item in request.items)
+
+    def _charge(self, session: Session, cost: int, now_us: int) -> None:
+        if not cost:
+            return
+        bucket = session.bucket
+        if session.identity is not None:
+            account = session.identity.account
+            bucket = self._buckets.get(account) or self._buckets.setdefault(
+                account, Bucket(self.config.rate_per_s, self.config.rate_burst, now_us)
+            )
+        wait_us = bucket.take(cost, now_us)
+        if wait_us:
+            raise RequestError(
+                Code.RATE_LIMIT, f"more than {self.config.rate_per_s} requests a second", retry_us=wait_us
+            )
+
+    # --- Requests -----------------------------------------------------------------------------------------------------
+
+    def _welcome(self, ask: Ask, request: Logon, identity: Identity) -> None:
+        stream = self.streams.stream(identity.account)
+        resume = request.resume_from
+        resumed: bool | UnsetType = UNSET
+        replay: list[bytes] = []
+        if resume is not None and "read" in identity.key.scopes:
+            resumed, replay = self._private(ask.session, identity.account, resume)
+        ask.ok(
+            LogonResult(
+                identity.key.account, list(identity.key.scopes), identity.cod, identity.grace_ms, stream.aseq, resumed
+            )
+        )
+        for data in replay:
+            ask.session.push_private(data)
+
+    def _logout(self, ask: Ask, request: Logout) -> None:
+        session, identity = ask.session, ask.session.identity
+        if identity is None:
+            raise RequestError(Code.NOT_LOGGED_ON, "not logged on")
+        self.logons.logout(session)
+        if identity.cod and not request.keep:
+            ask.account = identity.account
+            self.orders.cancel_session(identity.account, identity.key.serial, ClosingAsk(ask))
+        else:
+            ClosingAsk(ask).ok(MassCancelResult(0))
+
+    def _batch(self, ask: Ask, request: Batch) -> None:
+        assert isinstance(ask, BatchAsk)
+        self.orders.batch(ask, request)
+
+    def _open_orders(self, ask: Ask, request: OpenOrders) -> None:
+        account = self.projection.accounts[ask.account]
+        orders = private.open_orders(account, request.sym)
+        ask.ok(OpenOrdersResult(self.streams.stream(ask.account).aseq, orders))
+
+    def _positions(self, ask: Ask, request: Positions) -> None:
+        account = self.projection.accounts[ask.account]
+        positions = private.positions(self.projection, account, request.sym)
+        ask.ok(PositionsResult(self.streams.stream(ask.account).aseq, positions))
+
+    def _balances(self, ask: Ask, _request: Balances) -> None:
+        balances = private.balance_state(self.projection.accounts[ask.account])
+        ask.ok(BalancesResult(self.streams.stream(ask.account).aseq, balances))
+
+    def _instruments(self, ask: Ask, request: Instruments) -> None:
+        ask.ok(InstrumentsResult(self.market.instruments(request.cls, request.region)))
+
+    def _subscribe(self, ask: Ask, request: Subscribe) -> None:
+        session = ask.session
+        self._check_channels(session, request.channels)
+        self.market.check(session, [channel for channel in request.channels if channel.name in SYMBOL_CHANNELS])
+        topics: list[Topic] = []
+        others: list[bytes] = []
+        replay: list[bytes] = []
+        resumed: bool | UnsetType = UNSET
+        for channel in request.channels:
+            match channel.name:
+                case "private":
+                    account = session.require("read")
+                    resumed, replay = self._private(session, account, channel.resume_from)
+                case "instruments":
+                    self.market.instrument_watchers.add(session)
+                    others.append(encode(self.market.instruments_snapshot(self.market_us()), session.wire))
+                case "hb":
+                    session.heartbeat = True
+                case _:
+                    topics += self.market.subscribe(session, channel)
+        ask.ok(SubscribeResult(len(topics), resumed))
+        for topic in topics:
+            session.push(encode(topic.snapshot(), session.wire))
+        for data in others:
+            session.push(data)
+        for data in replay:
+            session.push_private(data)
+
+    def _unsubscribe(self, ask: Ask, request: Unsubscribe) -> None:
+        session = ask.session
+        self._check_channels(session, request.channels)
+        self.market.check(session, [channel for channel in request.channels if channel.name in SYMBOL_CHANNELS])
+        before = len(session.topics)
+        for channel in request.channels:
+            match channel.name:
+                case "private":
+                    session.private = False
+                    self._holders.get(session.require("read"), set()).discard(session)
+                case "instruments":
+                    self.market.instrument_watchers.discard(session)
+                case "hb":
+                    session.heartbeat = False
+                case _:
+                    self.market.unsubscribe(session, channel)
+        ask.ok(SubscribeResult(before - len(session.topics)))
+
+    def _check_channels(self, session: Session, channels: list[Channel]) -> None:
+        """Raises RequestError where a channel other than those of symbols is not as it must be."""
+        for channel in channels:
+            if channel.name in SYMBOL_CHANNELS:
+                continue
+            if channel.name not in ("private", "instruments", "hb"):
+                raise RequestError(Code.BAD_CHANNEL, f"there is no channel {channel.name!r}")
+            if channel.symbols is not None or channel.cls is not None or channel.region is not None:
+                raise bad_field("symbols", f"{channel.name} is not by symbol")
+            if channel.depth is not None:
+                raise bad_field("depth", f"{channel.name} has no depth")
+            if channel.name == "private":
+                session.require("read")
+            elif channel.resume_from is not None:
+                raise bad_field("resume_from", "only `private` can be resumed")
+
+    def _private(self, session: Session, account: int, resume_from: int | None) -> tuple[bool | UnsetType, list[bytes]]:
+        """Join the private stream: whether it was resumed, and what to send after the reply."""
+        session.private = True
+        self._holders.setdefault(account, set()).add(session)
+        missed = self.streams.stream(account).since(resume_from) if resume_from is not None else None
+        if missed is not None:
+            return True, [encode(event, session.wire) for event in missed]
+        snapshot = self.streams.snapshot(account, self.seq, self._market_ns // 1000)
+        return (UNSET if resume_from is None else False), [encode(snapshot, session.wire)]
+
+    # --- The log ------------------------------------------------------------------------------------------------------
+
+    def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        """Follow a durable batch: update what is known, answer, send."""
+        for step in steps(commands, events):
+            self._follow(step)
+        if len(events):
+            self.seq = int(events["seq"][-1])
+        if len(commands):
+            self._market_ns = int(commands["ts_ns"][-1])
+        self.market.publish()
+        self.orders.flush()
+        self._flush()
+
+    def _follow(self, step: Step) -> None:
+        projection, streams, market = self.projection, self.streams, self.market
+        projection.begin(step)
+        streams.begin()
+        for event in step.events:
+            projection.apply(step, event)
+            streams.follow(event)
+            market.collect(event)
+        streams.finish(step)
+        projection.seal(step, streams.first)
+        waiting = self.orders.resolve(step, streams.first)
+        for account, message in streams.fresh:
+            self._tell(account, message)
+        for ask, request in waiting:
+            self.orders.attempt(ask, request)
+
+    def _tell(self, account: int, message: PrivateEvent) -> None:
+        encoded: dict[Format, bytes] = {}
+        for session in self._holders.get(account, ()):
+            data = encoded.get(session.wire)
+            if data is None:
+                data = encoded[session.wire] = encode(message, session.wire)
+            session.push_private(data)
+
+    # --- Time ---------------------------------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """What time brings: cancels on disconnect, log-on timeouts, heartbeats. Call it several times a second."""
+        now_us = self.wall_us()
+        self.logons.cancel_due(now_us)
+        if now_us >= self._next_heartbeat_us:
+            self._next_heartbeat_us = now_us + self.config.heartbeat_ms * 1000
+            self.logons.close_revoked()
+            self._look_at_sessions(now_us)
+        self.orders.flush()
+        self._flush()
+
+    def _look_at_sessions(self, now_us: int) -> None:
+        timeout_us = self.config.logon_timeout_ms * 1000
+        for session in list(self.sessions):
+            if session.closed:
+                continue
+            idle = session.identity is None and not session.topics and session not in self.market.instrument_watchers
+            if idle and not session.logging_on and now_us - session.born_us > timeout_us:
+                session.close(Close.LOGON_TIMEOUT, "no log-on and no subscription in time")
+            elif session.heartbeat:
+                self._heartbeat(session, now_us)
+            if not session.closed:
+                session.check_slow()
+
+    def _heartbeat(self, session: Session, now_us: int) -> None:
+        last = {topic.name: topic.seq for topic in session.topics if topic.seq > session.heard_seq}
+        session.heard_seq = self.seq
+        heartbeat = Heartbeat(now_us, self.market_us(), last)
+        if session.private and session.identity is not None:
+            heartbeat.aseq = self.streams.stream(session.identity.account).aseq
+        session.push(encode(heartbeat, session.wire))
+
+    def _flush(self) -> None:
+        while self._dirty:
+            self._dirty.pop().flush()
+
+    # --- Stopping, storing --------------------------------------------------------------------------------------------
+
+    def shutdown(self, msg: str = "the exchange stops") -> None:
+        """Tell everybody, and take no more requests. Those under way are still answered."""
+        self._stopping = True
+        for session in self.sessions:
+            session.push(encode(Shutdown(self.wall_us(), msg), session.wire))
+        self._flush()
+
+    def close(self) -> None:
+        """Close all sessions. What was under way is answered with OUTCOME_UNKNOWN."""
+        self._stopping = True
+        self.orders.abandon()
+        for session in list(self.sessions):
+            session.close(Close.SHUTDOWN, "shutdown")
+
+    def health(self) -> dict[str, int | str]:
+        """What `/health` shows."""
+        return {
+            "status": "stopping" if self._stopping else "ok",
+            "sessions": len(self.sessions),
+            "logged_on": len(self.logons.by_key),
+            "pending": self.orders.pending,
+            "seq": self.seq,
+            "market_ts": self._market_ns // 1000,
+            "accounts": len(self.projection.accounts),
+            "instruments": len(self.projection.instruments),
+            "forgotten_early": self.projection.forgotten_early,
+        }
+
+    def snapshot(self) -> bytes:
+        """The projections, to start from instead of the log's beginning. Sessions are not in it."""
+        state = GatewayState(
+            self.seq, self._market_ns, self.projection.dump(), self.streams.dump(), self.market.dump()
+        )  # fmt: skip
+        return msgspec.msgpack.encode(state)
+
+    def restore(self, data: bytes) -> None:
+        """Take over a snapshot, before the first batch. Raises msgspec.DecodeError when it is none."""
+        state = msgspec.msgpack.decode(data, type=GatewayState)
+        self.seq, self._market_ns = state.seq, state.market_ns
+        self.projection.load(state.projection)
+        self.streams.load(state.streams)
+        self.market.load(state.market)
+
+
+class ClosingAsk(Ask):
+    """A log-out: once it is answered the connection closes."""
+
+    __slots__ = ()
+
+    def __init__(self, inner: Ask) -> None:
+        super().__init__(inner.session, inner.request_id, inner.t_in, inner.account)
+        inner.session.pending -= 1  # one request, not two
+
+    def _send(self, reply: Reply) -> None:
+        super()._send(reply)
+        self.session.close(Close.NORMAL, "logged out")

@@ -1,0 +1,516 @@
+"""Public channels: who holds which topic, snapshots, and what to send when a batch of events has been applied.
+
+A topic is a channel of one symbol (and of one depth, for `l2`). Its messages form a chain: `seq` is the engine's
+sequence of the last event in a message, `prev` that of the message before. Books are published once a batch at
+most, after whole commands only, so a published book is never crossed. A message is encoded once for all subscribers
+of a format.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from engine.catalogue import Catalogue
+from engine.types import EventKind
+from gateway.depth import Depth, DepthSide
+from gateway.messages import (
+    L1,
+    L2,
+    SYMBOL_CHANNELS,
+    Channel,
+    Code,
+    DepthName,
+    Format,
+    InstrumentsPush,
+    InstrumentState,
+    InstrumentStatus,
+    Level,
+    RequestError,
+    Status,
+    Ticker,
+    TradeItem,
+    Trades,
+    bad_field,
+    encode,
+)
+from gateway.private import SIDE_NAMES
+from gateway.projection import Instrument, Projection
+from gateway.rows import EventRow, MoneyRow
+
+DEPTHS: tuple[DepthName, ...] = (10, 100, "all")
+DEFAULT_DEPTH: DepthName = 10
+TopicKey = tuple[str, DepthName | None]
+
+
+class Subscriber(Protocol):
+    """What market data needs of a session."""
+
+    wire: Format
+    topics: "set[Topic]"
+
+    def push(self, data: bytes) -> None:
+        """Queue an encoded message."""
+
+
+def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> None:
+    """Send one message to many, encoded once for each format."""
+    encoded: dict[Format, bytes] = {}
+    for subscriber in subscribers:
+        data = encoded.get(subscriber.wire)
+        if data is None:
+            data = encoded[subscriber.wire] = encode(message, subscriber.wire)
+        subscriber.push(data)
+
+
+class Book(NamedTuple):
+    """What a topic shows: an instrument, its depth and its last trades."""
+
+    instrument: Instrument
+    depth: Depth
+    recent: deque[TradeItem]
+    fresh: list[TradeItem]  # trades that are not published yet
+
+
+class Topic:
+    """One chain of messages and its holders. `seq` is that of the last message."""
+
+    def __init__(self, channel: str, book: Book, depth: DepthName | None = None) -> None:
+        self.name = f"{channel}:{book.instrument.symbol}"
+        self.key: TopicKey = (channel, depth)
+        self.book = book
+        self.members: set[Subscriber] = set()
+        self.seq = book.depth.seq
+
+    def snapshot(self) -> Any:
+        """The state after the last message."""
+        raise NotImplementedError
+
+    def update(self) -> Any | None:
+        """The next message, None when nothing that this topic shows has changed."""
+        raise NotImplementedError
+
+    def _advance(self, seq: int) -> tuple[int, int]:
+        prev, self.seq = self.seq, seq
+        return seq, prev
+
+
+class L1Topic(Topic):
+    """Best bid and ask."""
+
+    def __init__(self, book: Book) -> None:
+        super().__init__("l1", book)
+        self._shown = self._best()
+
+    def _best(self) -> tuple[Level | None, Level | None]:
+        tick, depth = self.book.instrument.tick_micros, self.book.depth
+        return _level(depth.bids.best(), tick), _level(depth.asks.best(), tick)
+
+    def _message(self, ev: Literal["snapshot", "update"], seq: int, prev: int) -> L1:
+        bid, ask = self._shown
+        return L1(self.book.instrument.symbol, ev, seq, prev, self.book.depth.ts_ns // 1000, bid, ask)
+
+    def snapshot(self) -> L1:
+        return self._message("snapshot", self.seq, 0)
+
+    def update(self) -> L1 | None:
+        best = self._best()
+        if best == self._shown:
+            return None
+        self._shown = best
+        return self._message("update", *self._advance(self.book.depth.seq))
+
+
+class L2Topic(Topic):
+    """Levels, down to a depth. A level that falls out of it is sent as removed, one that enters it as new."""
+
+    def __init__(self, book: Book, depth: DepthName) -> None:
+        super().__init__("l2", book, depth)
+        self._depth: DepthName = depth
+        self._count = None if depth == "all" else depth
+        self._shown = (dict(book.depth.bids.top(self._count)), dict(book.depth.asks.top(self._count)))
+
+    def snapshot(self) -> L2:
+        tick, depth = self.book.instrument.tick_micros, self.book.depth
+        bids, asks = depth.bids.top(self._count), depth.asks.top(self._count)
+        return L2(
+            self.book.instrument.symbol, "snapshot", self._depth, self.seq, 0, depth.ts_ns // 1000,
+            [(p * tick, q) for p, q in bids], [(p * tick, q) for p, q in asks], depth.checksum(tick),
+        )  # fmt: skip
+
+    def update(self) -> L2 | None:
+        tick, depth = self.book.instrument.tick_micros, self.book.depth
+        bids, asks = self._changes(0, depth.bids), self._changes(1, depth.asks)
+        if not bids and not asks:
+            return None
+        seq, prev = self._advance(depth.seq)
+        return L2(
+            self.book.instrument.symbol, "delta", self._depth, seq, prev, depth.ts_ns // 1000,
+            [(p * tick, q) for p, q in bids], [(p * tick, q) for p, q in asks], depth.checksum(tick),
+        )  # fmt: skip
+
+    def _changes(self, index: int, side: DepthSide) -> list[tuple[int, int]]:
+        """The levels to send, best first; what is shown afterwards is up to date."""
+        if not side.changed:
+            return []
+        shown = self._shown[index]
+        if self._count is None:
+            changes = {price: side.lots.get(price, 0) for price in side.changed}
+            changes = {price: lots for price, lots in changes.items() if shown.get(price, 0) != lots}
+        else:
+            now = dict(side.top(self._count))
+            changes = {price: lots for price, lots in now.items() if shown.get(price) != lots}
+            changes |= {price: 0 for price in shown if price not in now}
+        for price, lots in changes.items():
+            if lots:
+                shown[price] = lots
+            else:
+                del shown[price]
+        return sorted(changes.items(), reverse=side.descending)
+
+
+class TradesTopic(Topic):
+    """Trades as they happen; the last few in the snapshot."""
+
+    def __init__(self, book: Book) -> None:
+        super().__init__("trades", book)
+        self.seq = book.instrument.trade_seq
+
+    def snapshot(self) -> Trades:
+        shown = [trade for trade in self.book.recent if trade.tid <= self.seq]
+        ts_us = shown[-1].ts if shown else self.book.depth.ts_ns // 1000
+        return Trades(self.book.instrument.symbol, "snapshot", self.seq, 0, ts_us, shown)
+
+    def update(self) -> Trades | None:
+        fresh = self.book.fresh
+        if not fresh:
+            return None
+        seq, prev = self._advance(fresh[-1].tid)
+        return Trades(self.book.instrument.symbol, "trades", seq, prev, fresh[-1].ts, list(fresh))
+
+
+class TickerTopic(Topic):
+    """Last price, best prices, volume."""
+
+    def __init__(self, book: Book) -> None:
+        super().__init__("ticker", book)
+        self.seq = max(book.depth.seq, book.instrument.trade_seq)
+        self._shown = self._now()
+
+    def _now(self) -> tuple[int | None, int | None, int | None, int]:
+        instrument, tick = self.book.instrument, self.book.instrument.tick_micros
+        bid, ask = self.book.depth.bids.best(), self.book.depth.asks.best()
+        last = instrument.last_price * tick if instrument.last_price >= 0 else None
+        return last, bid and bid[0] * tick, ask and ask[0] * tick, instrument.volume_lots
+
+    def _message(self, ev: Literal["snapshot", "update"], seq: int, prev: int) -> Ticker:
+        return Ticker(self.book.instrument.symbol, ev, seq, prev, self.book.depth.ts_ns // 1000, *self._shown)
+
+    def snapshot(self) -> Ticker:
+        return self._message("snapshot", self.seq, 0)
+
+    def update(self) -> Ticker | None:
+        now = self._now()
+        if now == self._shown:
+            return None
+        self._shown = now
+        return self._message("update", *self._advance(max(self.book.depth.seq, self.book.instrument.trade_seq)))
+
+
+class StatusTopic(Topic):
+    """Where the instrument stands. Changes are sent by MarketData itself, when they happen."""
+
+    def __init__(self, book: Book) -> None:
+        super().__init__("status", book)
+        self.seq = book.instrument.status_seq
+
+    def message(self, ev: Literal["snapshot", "change"], ts_us: int, status: InstrumentStatus) -> Status:
+        """A snapshot, or the change that has just happened."""
+        seq, prev = (self.seq, 0) if ev == "snapshot" else self._advance(self.book.instrument.status_seq)
+        return Status(self.book.instrument.symbol, ev, seq, prev, ts_us, status)
+
+    def snapshot(self) -> Status:
+        return self.message("snapshot", self.book.depth.ts_ns // 1000, status_of(self.book.instrument))
+
+    def update(self) -> None:
+        return None
+
+
+class Selection(NamedTuple):
+    """A standing wish: a channel for all symbols of a class and region (None: any), also those listed later."""
+
+    channel: str
+    depth: DepthName | None
+    class_id: int | None
+    region_id: int | None
+
+    def wants(self, instrument: Instrument) -> bool:
+        return self.class_id in (None, instrument.class_id) and self.region_id in (None, instrument.region_id)
+
+
+class MarketState(Struct):
+    """What of market data is stored; the rest follows from the projection."""
+
+    recent: list[tuple[int, list[TradeItem]]]
+    instruments_seq: int
+
+
+class MarketData:
+    """All topics. `collect` each event, then `publish` at the end of the batch."""
+
+    def __init__(self, projection: Projection, catalogue: Catalogue, recent_trades: int, max_topics: int) -> None:
+        self.instruments_seq = 0
+        self.instrument_watchers: set[Subscriber] = set()
+        self._projection = projection
+        self._catalogue = catalogue
+        self._recent_trades = recent_trades
+        self._max_topics = max_topics
+        self._books: dict[int, Book] = {}
+        self._topics: dict[int, dict[TopicKey, Topic]] = {}
+        self._traded: set[int] = set()
+        self._selections: dict[Subscriber, set[Selection]] = {}
+
+    # --- Following the log --------------------------------------------------------------------------------------------
+
+    def collect(self, event: EventRow | MoneyRow) -> None:
+        """After the projection followed the event."""
+        if not isinstance(event, EventRow):
+            return
+        if event.kind == EventKind.TRADE:
+            self._trade(event)
+        elif event.kind == EventKind.LISTED:
+            self._listed(event)
+        elif event.kind == EventKind.CLOSED:
+            self._closed(event)
+        elif event.kind == EventKind.DELISTED:
+            self._delisted(event)
+
+    def publish(self) -> None:
+        """Send what changed in each book since the last time. Only after whole commands."""
+        for number in self._projection.dirty_books | self._traded:
+            self._publish(number)
+        self._projection.dirty_books.clear()
+        self._traded.clear()
+
+    def _publish(self, number: int) -> None:
+        book = self._book(number)
+        for topic in self._topics.get(number, {}).values():
+            message = topic.update()
+            if message is not None and topic.members:
+                fan_out(message, topic.members)
+        book.fresh.clear()
+        book.depth.settle()
+
+    def _trade(self, event: EventRow) -> None:
+        book = self._book(event.instrument)
+        px = event.price * book.instrument.tick_micros
+        trade = TradeItem(event.seq, px, event.qty, SIDE_NAMES[event.side], event.ts_ns // 1000)
+        book.recent.append(trade)
+        book.fresh.append(trade)
+        self._traded.add(event.instrument)
+
+    def _listed(self, event: EventRow) -> None:
+        instrument = self._book(event.instrument).instrument
+        self._announce("listed", event, instrument)
+        for subscriber, selections in self._selections.items():
+            for selection in selections:
+                if selection.wants(instrument) and len(subscriber.topics) < self._max_topics:
+                    topic = self._join(subscriber, instrument, selection.channel, selection.depth)
+                    subscriber.push(encode(topic.snapshot(), subscriber.wire))
+
+    def _closed(self, event: EventRow) -> None:
+        self._publish(event.instrument)
+        self._projection.dirty_books.discard(event.instrument)
+        self._traded.discard(event.instrument)
+        self._change_status(event, self._book(event.instrument).instrument, "closed")
+
+    def _delisted(self, event: EventRow) -> None:
+        instrument = self._projection.retired[-1]
+        self._change_status(event, instrument, "delisted")
+        for topic in self._topics.pop(event.instrument, {}).values():
+            for member in topic.members:
+                member.topics.discard(topic)
+        self._books.pop(event.instrument, None)
+
+    def _change_status(self, event: EventRow, instrument: Instrument, status: Literal["closed", "delisted"]) -> None:
+        topic = self._topics.get(event.instrument, {}).get(("status", None))
+        if isinstance(topic, StatusTopic):
+            fan_out(topic.message("change", event.ts_ns // 1000, status), topic.members)
+        self._announce(status, event, instrument)
+
+    def _announce(self, ev: Literal["listed", "closed", "delisted"], event: EventRow, instrument: Instrument) -> None:
+        prev, self.instruments_seq = self.instruments_seq, event.seq
+        if self.instrument_watchers:
+            state = self.instrument_state(instrument)
+            if ev == "delisted":
+                state.status = "delisted"
+            message = InstrumentsPush(ev, event.seq, prev, event.ts_ns // 1000, [state])
+            fan_out(message, self.instrument_watchers)
+
+    def _book(self, number: int) -> Book:
+        found = self._books.get(number)
+        if found is None:
+            projection = self._projection
+            recent: deque[TradeItem] = deque(maxlen=self._recent_trades)
+            found = Book(projection.instruments[number], projection.books[number], recent, [])
+            self._books[number] = found
+        return found
+
+    # --- Subscriptions ------------------------------------------------------------------------------------------------
+
+    def check(self, subscriber: Subscriber, channels: list[Channel]) -> None:
+        """Raises RequestError unless all of these channels can be joined."""
+        wanted = 0
+        for channel in channels:
+            self._depth_of(channel)
+            wanted += len(self._selected(channel)[1])
+        if len(subscriber.topics) + wanted > self._max_topics:
+            raise RequestError(Code.TOO_LARGE, f"a session may hold {self._max_topics} topics")
+
+    def subscribe(self, subscriber: Subscriber, channel: Channel) -> list[Topic]:
+        """Join the topics of a checked channel. Their snapshots are the caller's to send, after its reply."""
+        depth = self._depth_of(channel)
+        selection, instruments = self._selected(channel)
+        if selection is not None:
+            self._selections.setdefault(subscriber, set()).add(selection)
+        return [self._join(subscriber, instrument, channel.name, depth) for instrument in instruments]
+
+    def unsubscribe(self, subscriber: Subscriber, channel: Channel) -> None:
+        """Leave the topics that a channel names. Raises RequestError when it names none."""
+        selection, instruments = self._selected(channel)
+        if selection is not None:
+            held = self._selections.get(subscriber, set())
+            held -= {selection._replace(depth=depth) for depth in (None, *DEPTHS)}
+        for instrument in instruments:
+            self._leave(subscriber, instrument, channel.name)
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """Forget a session that is gone."""
+        for topic in list(subscriber.topics):
+            self._part(subscriber, topic)
+        self.instrument_watchers.discard(subscriber)
+        self._selections.pop(subscriber, None)
+
+    def _depth_of(self, channel: Channel) -> DepthName | None:
+        if channel.name == "l2":
+            return channel.depth or DEFAULT_DEPTH
+        if channel.depth is not None:
+            raise bad_field("depth", f"{channel.name} has no depth")
+        return None
+
+    def _selected(self, channel: Channel) -> tuple[Selection | None, list[Instrument]]:
+        if channel.name not in SYMBOL_CHANNELS:
+            raise RequestError(Code.BAD_CHANNEL, f"there is no channel {channel.name!r}")
+        if channel.resume_from is not None:
+            raise bad_field("resume_from", "only `private` can be resumed")
+        projection = self._projection
+        if isinstance(channel.symbols, list):
+            if channel.cls is not None or channel.region is not None:
+                raise bad_field("symbols", "symbols, or a class and a region, not both")
+            return None, [projection.symbol(symbol) for symbol in dict.fromkeys(channel.symbols)]
+        if channel.symbols is None and channel.cls is None and channel.region is None:
+            raise bad_field("symbols", 'which? a list of symbols, "*", or a class or region')
+        class_id, region_id = self.class_id(channel.cls), self.region_id(channel.region)
+        depth = channel.depth or DEFAULT_DEPTH if channel.name == "l2" else None
+        selection = Selection(channel.name, depth, class_id, region_id)
+        return selection, [found for found in projection.instruments.values() if selection.wants(found)]
+
+    def class_id(self, name: str | None) -> int | None:
+        """The id of a class; None for None. Raises RequestError."""
+        if name is None:
+            return None
+        row = self._catalogue.class_by_name.get(name)
+        if row is None:
+            raise bad_field("class", f"there is no class {name!r}")
+        return row.id
+
+    def region_id(self, name: str | None) -> int | None:
+        """The id of a region; None for None. Raises RequestError."""
+        if name is None:
+            return None
+        row = self._catalogue.region_by_name.get(name)
+        if row is None:
+            raise bad_field("region", f"there is no region {name!r}")
+        return row.id
+
+    def _join(self, subscriber: Subscriber, instrument: Instrument, channel: str, depth: DepthName | None) -> Topic:
+        self._leave(subscriber, instrument, channel)  # another depth of the same book is replaced
+        topics = self._topics.setdefault(instrument.number, {})
+        topic = topics.get((channel, depth))
+        if topic is None:
+            topic = topics[channel, depth] = self._topic(self._book(instrument.number), channel, depth)
+        topic.members.add(subscriber)
+        subscriber.topics.add(topic)
+        return topic
+
+    def _topic(self, book: Book, channel: str, depth: DepthName | None) -> Topic:
+        if channel == "l2":
+            return L2Topic(book, depth or DEFAULT_DEPTH)
+        makers: dict[str, Callable[[Book], Topic]] = {
+            "l1": L1Topic,
+            "trades": TradesTopic,
+            "ticker": TickerTopic,
+            "status": StatusTopic,
+        }
+        return makers[channel](book)
+
+    def _leave(self, subscriber: Subscriber, instrument: Instrument, channel: str) -> None:
+        topics = self._topics.get(instrument.number, {})
+        for topic in [topics[channel, depth] for depth in (None, *DEPTHS) if (channel, depth) in topics]:
+            self._part(subscriber, topic)
+
+    def _part(self, subscriber: Subscriber, topic: Topic) -> None:
+        topic.members.discard(subscriber)
+        subscriber.topics.discard(topic)
+        topics = self._topics.get(topic.book.instrument.number, {})
+        if not topic.members and topics.get(topic.key) is topic:
+            del topics[topic.key]
+
+    # --- Instruments --------------------------------------------------------------------------------------------------
+
+    def instruments(self, cls: str | None = None, region: str | None = None) -> list[InstrumentState]:
+        """What is listed, all or of a class and region."""
+        wanted = Selection("", None, self.class_id(cls), self.region_id(region))
+        return [self.instrument_state(found) for found in self._projection.instruments.values() if wanted.wants(found)]
+
+    def instruments_snapshot(self, ts_us: int) -> InstrumentsPush:
+        """The first message of the channel `instruments`."""
+        return InstrumentsPush("snapshot", self.instruments_seq, 0, ts_us, self.instruments())
+
+    def instrument_state(self, instrument: Instrument) -> InstrumentState:
+        """An instrument as it is shown."""
+        gpu_class = self._catalogue.class_by_id.get(instrument.class_id)
+        region = self._catalogue.region_by_id.get(instrument.region_id)
+        tick = instrument.tick_micros
+        return InstrumentState(
+            sym=instrument.symbol, cls=gpu_class.name if gpu_class else str(instrument.class_id),
+            region=region.name if region else str(instrument.region_id), gpus_per_lot=instrument.gpus_per_lot,
+            hours=instrument.hours, start=instrument.start_s * 1_000_000, tick=tick,
+            lot_tick=instrument.lot_tick_micros, max_px=instrument.max_price * tick,
+            ref_px=instrument.reference_price * tick, opens=instrument.open_ns // 1000,
+            gate=instrument.gate_ns // 1000, taker_ppm=instrument.taker_fee_ppm,
+            rebate_ppm=instrument.maker_rebate_ppm, bond_ppm=instrument.bond_ppm, status=status_of(instrument),
+        )  # fmt: skip
+
+    # --- Storing ------------------------------------------------------------------------------------------------------
+
+    def dump(self) -> MarketState:
+        """Everything that `load` needs."""
+        recent = [(number, list(book.recent)) for number, book in self._books.items() if book.recent]
+        return MarketState(recent, self.instruments_seq)
+
+    def load(self, state: MarketState) -> None:
+        """Take over a stored state, after the projection did."""
+        self.instruments_seq = state.instruments_seq
+        for number, trades in state.recent:
+            self._book(number).recent.extend(trades)
+
+
+def status_of(instrument: Instrument) -> InstrumentStatus:
+    """The name of where an instrument stands."""
+    return "closed" if instrument.closed else "continuous"
+
+
+def _level(best: tuple[int, int] | None, tick: int) -> Level | None:
+    return (best[0] * tick, best[1]) if best else None

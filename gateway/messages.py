@@ -1,0 +1,696 @@
+"""The wire: every message of the protocol as a msgspec struct, the error codes, and the two encodings of them.
+
+JSON and MessagePack carry the same structs. The one difference is money: a field annotated `Money` is a decimal string
+in JSON and an integer of 10^-6 in MessagePack. The gateway builds each message with integers; `encode` makes the
+text. Times are microseconds since the epoch.
+"""
+
+import re
+import typing
+from collections.abc import Callable
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from gateway.decimals import price_text
+
+PROTO: Final = "wellhead.v1"
+
+
+class Format(StrEnum):
+    """The encodings, by the name of their websocket subprotocol."""
+
+    JSON = "wellhead.v1.json"
+    MSGPACK = "wellhead.v1.msgpack"
+
+
+class Code(IntEnum):
+    """Error codes. Those the engine gives are its Reason of the same number."""
+
+    BAD_MESSAGE = 1001
+    UNKNOWN_OP = 1002
+    BAD_FIELD = 1003
+    TOO_LARGE = 1004
+    BAD_CHANNEL = 1005
+    NOT_LOGGED_ON = 1101
+    BAD_SIGNATURE = 1102
+    TIME_OUT_OF_WINDOW = 1103
+    SCOPE_DENIED = 1104
+    UNKNOWN_SYMBOL = 2101
+    MARKET_NOT_OPEN = 2102
+    POST_ONLY_WOULD_TAKE = 2103
+    BAD_PRICE = 2104
+    BAD_QTY = 2105
+    CID_REUSED_DIFFERENT = 2106
+    POSITION_LIMIT = 2108
+    BAD_TIF = 2109
+    TOO_MANY_OPEN_ORDERS = 2110
+    ORDER_NOT_FOUND = 2111
+    FOK_NOT_FILLABLE = 2113
+    INSUFFICIENT_FUNDS = 2115
+    INSUFFICIENT_CAPACITY = 2120
+    RATE_LIMIT = 3001
+    OVERLOADED = 3002
+    SHUTTING_DOWN = 3003
+    OUTCOME_UNKNOWN = 5001
+    INTERNAL = 5002
+
+
+class Close(IntEnum):
+    """Close codes of the websocket, beside those of RFC 6455."""
+
+    NORMAL = 1000
+    SHUTDOWN = 1001
+    LOGON_TIMEOUT = 4001
+    BAD_LOGON = 4003
+    SLOW_CONSUMER = 4008
+    REPLACED = 4009
+    RATE_ABUSE = 4029
+    HEARTBEAT_LOST = 4030
+
+
+class _Money:
+    """Marks a field as money for `encode` and for the documentation."""
+
+
+Money = Annotated[int | str, _Money]
+Level = tuple[Money, int]
+MAX_ID: Final = 2**53
+RequestId = Annotated[int, Meta(ge=0, le=MAX_ID)]
+Cid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,36}\Z")]
+OrderId = Annotated[int, Meta(ge=0, le=MAX_ID)]
+SideName = Literal["buy", "sell"]
+TypeName = Literal["limit", "market"]
+TifName = Literal["gtg", "gtc", "ioc", "fok"]
+OrderStatus = Literal["new", "partial", "filled", "canceled"]
+InstrumentStatus = Literal["continuous", "closed", "delisted"]
+DepthName = Literal[10, 100, "all"]
+
+
+# --- Requests ---------------------------------------------------------------------------------------------------------
+
+
+class Request(Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
+    """What a client sends. `id` is its own number for the request, and comes back in the reply."""
+
+    id: RequestId | None = None
+
+
+class Logon(Request, kw_only=True, tag="session.logon"):
+    """Prove a key: `sig` is base64 Ed25519 over `wellhead.v1\\n<challenge>\\n<key>\\n<ts>`."""
+
+    key: str
+    ts: int
+    sig: str
+    cod: bool | None = None  # cancel on disconnect; the default is true for keys with the scope `quote`
+    grace_ms: Annotated[int, Meta(ge=0)] = 0  # how long a disconnected session's orders wait for it
+    resume_from: Annotated[int, Meta(ge=1)] | None = None  # subscribe to `private` from this aseq on
+
+
+class Logout(Request, kw_only=True, tag="session.logout"):
+    """End the session. Unless `keep`, a session with cancel on disconnect has its orders cancelled at once."""
+
+    keep: bool = False
+
+
+class Place(Request, kw_only=True, tag="order.place"):
+    """A new order. `px` is the price per GPU-hour; a market order has none."""
+
+    sym: str
+    side: SideName
+    qty: int
+    type: TypeName = "limit"
+    px: Money | None = None
+    tif: TifName | None = None  # the default is gtg for a limit order, ioc for a market order
+    post: Literal["reject"] | None = None
+    cid: Cid | None = None
+    cod: bool = True  # false: not cancelled with the session
+
+
+class Amend(Request, kw_only=True, tag="order.amend"):
+    """Change price or total quantity (fills included) of an order named by `oid` or `cid`."""
+
+    oid: OrderId | None = None
+    cid: Cid | None = None
+    px: Money | None = None
+    qty: int | None = None
+
+
+class Cancel(Request, kw_only=True, tag="order.cancel"):
+    """Cancel an order named by `oid` or `cid`. For an order that is finished already the answer is its final state."""
+
+    oid: OrderId | None = None
+    cid: Cid | None = None
+
+
+class Batch(Request, kw_only=True, tag="order.batch"):
+    """Up to 100 orders, amends and cancels, done in order; each has its own result."""
+
+    items: list[Place | Amend | Cancel]
+
+
+class MassCancel(Request, kw_only=True, tag="cancel.mass"):
+    """Cancel all orders of the account, or those in one symbol or on one side."""
+
+    sym: str | None = None
+    side: SideName | None = None
+
+
+class OpenOrders(Request, kw_only=True, tag="orders.open"):
+    """The account's working orders."""
+
+    sym: str | None = None
+
+
+class Positions(Request, kw_only=True, tag="positions"):
+    """The account's positions."""
+
+    sym: str | None = None
+
+
+class Balances(Request, kw_only=True, tag="balances"):
+    """The account's money."""
+
+
+class Instruments(Request, kw_only=True, tag="instruments"):
+    """What is listed."""
+
+    cls: str | None = msgspec.field(default=None, name="class")
+    region: str | None = None
+
+
+class Channel(Struct, forbid_unknown_fields=True, kw_only=True):
+    """One channel and the symbols it is wanted for: a list, a class, a region, both, or "*"."""
+
+    name: str
+    symbols: list[str] | Literal["*"] | None = None
+    cls: str | None = msgspec.field(default=None, name="class")
+    region: str | None = None
+    depth: DepthName | None = None  # of l2; 10 when not given
+    resume_from: Annotated[int, Meta(ge=1)] | None = None  # of private: the next aseq wanted
+
+
+class Subscribe(Request, kw_only=True, tag="subscribe"):
+    """Ask for channels. The reply comes first, then each channel's snapshot, then its changes."""
+
+    channels: list[Channel]
+
+
+class Unsubscribe(Request, kw_only=True, tag="unsubscribe"):
+    """Leave channels; one that is not held is no error."""
+
+    channels: list[Channel]
+
+
+REQUESTS: Final[tuple[type[Request], ...]] = (
+    Logon, Logout, Place, Amend, Cancel, Batch, MassCancel,
+    OpenOrders, Positions, Balances, Instruments, Subscribe, Unsubscribe,
+)  # fmt: skip
+AnyRequest = (
+    Logon | Logout | Place | Amend | Cancel | Batch | MassCancel
+    | OpenOrders | Positions | Balances | Instruments | Subscribe | Unsubscribe
+)  # fmt: skip
+
+
+# --- Replies ----------------------------------------------------------------------------------------------------------
+
+
+class Error(Struct, omit_defaults=True):
+    """Why not. `final`: the engine has not accepted the request and never will."""
+
+    code: int
+    name: str
+    final: bool
+    msg: str
+    field: str | None = None  # BAD_FIELD: which one
+    now: int | None = None  # TIME_OUT_OF_WINDOW: the server's clock
+    status: str | None = None  # MARKET_NOT_OPEN: the instrument's
+    retry_us: int | None = None  # RATE_LIMIT: when there will be a token
+
+
+class Reply(Struct, omit_defaults=True):
+    """The answer to the request with this `id`. `aseq` numbers the first private event that the request caused."""
+
+    id: int | None
+    ok: bool
+    t_in: int  # when the request was read, and
+    t_out: int  # when the reply was written, by the server's clock
+    aseq: int | None = None
+    dup: bool = False  # the result of an earlier request with the same cid
+    r: Any = None
+    err: Error | None = None
+
+
+class LogonResult(Struct):
+    account: str
+    scopes: list[str]
+    cod: bool
+    grace_ms: int
+    aseq: int  # the last private event so far
+    resumed: bool | UnsetType = UNSET  # whether `resume_from` could be served without a gap
+
+
+class OrderResult(Struct):
+    """Where the order stood when the request was done."""
+
+    oid: int
+    cid: str | None
+    st: OrderStatus
+    left: int
+    cum: int
+    kept: bool | UnsetType = UNSET  # of an amend: priority was kept
+
+
+class ItemResult(Struct, omit_defaults=True):
+    """The result of one item of a batch."""
+
+    ok: bool
+    aseq: int | None = None
+    dup: bool = False
+    r: OrderResult | None = None
+    err: Error | None = None
+
+
+class BatchResult(Struct):
+    items: list[ItemResult]
+
+
+class MassCancelResult(Struct):
+    canceled: int
+
+
+class OrderState(Struct, gc=False):
+    """A working order."""
+
+    oid: int
+    cid: str | None
+    sym: str
+    side: SideName
+    type: TypeName
+    px: Money
+    qty: int
+    left: int
+    cum: int
+    tif: TifName
+    post: bool
+    st: OrderStatus
+    ts: int  # when it was accepted
+
+
+class PositionState(Struct, gc=False):
+    """What an account has in one instrument. `net` > 0: will receive lots; < 0: must deliver them."""
+
+    sym: str
+    net: int
+    capacity: int  # certified lots that may be sold short
+    open_buy: int
+    open_sell: int
+    escrow: Money  # proceeds of lots sold short, paid out after delivery
+    fees_due: Money  # fees on them
+    bond: Money
+
+
+class BalanceState(Struct, gc=False):
+    """An account's money: `cash` is free, `held` reserved by buy orders; the rest is over all positions."""
+
+    cash: Money
+    held: Money
+    escrow: Money
+    fees_due: Money
+    bond: Money
+    rebate: Money  # accrued, paid when the settlement cycle closes
+
+
+class OpenOrdersResult(Struct):
+    aseq: int  # the state is as of this private event
+    orders: list[OrderState]
+
+
+class PositionsResult(Struct):
+    aseq: int
+    positions: list[PositionState]
+
+
+class BalancesResult(Struct):
+    aseq: int
+    balances: BalanceState
+
+
+class InstrumentState(Struct):
+    """A contract: its terms, for the life of the book, and where it stands."""
+
+    sym: str
+    cls: str = msgspec.field(name="class")
+    region: str
+    gpus_per_lot: int
+    hours: int
+    start: int  # of delivery
+    tick: Money  # price step, per GPU-hour
+    lot_tick: Money  # what a tick is worth for one lot
+    max_px: Money
+    ref_px: Money
+    opens: int
+    gate: int  # last trade strictly before
+    taker_ppm: int
+    rebate_ppm: int
+    bond_ppm: int
+    status: InstrumentStatus
+
+
+class InstrumentsResult(Struct):
+    instruments: list[InstrumentState]
+
+
+class SubscribeResult(Struct):
+    topics: int  # channel and symbol pairs that this request added or renewed
+    resumed: bool | UnsetType = UNSET  # of private: whether `resume_from` could be served without a gap
+
+
+# --- Pushes -----------------------------------------------------------------------------------------------------------
+
+
+class Hello(Struct, tag_field="ch", tag="hello"):
+    """The first message of a connection."""
+
+    proto: str
+    venue: str
+    ts: int  # the server's clock
+    market_ts: int  # the market's clock: the same, unless time runs accelerated
+    challenge: str
+    limits: dict[str, int]
+
+
+class Heartbeat(Struct, tag_field="ch", tag="hb"):
+    """Once a second: `last` has the last `seq` of each held channel that moved since the heartbeat before."""
+
+    ts: int
+    market_ts: int
+    last: dict[str, int]
+    aseq: int | UnsetType = UNSET
+
+
+class Shutdown(Struct, tag_field="ch", tag="shutdown"):
+    ts: int
+    msg: str
+
+
+class Slow(Struct, tag_field="ch", tag="slow"):
+    """The last words to a reader that does not keep up."""
+
+    ts: int
+    buffered: int
+
+
+class L1(Struct, tag_field="ch", tag="l1"):
+    """Best bid and ask; null when there is none."""
+
+    sym: str
+    ev: Literal["snapshot", "update"]
+    seq: int
+    prev: int
+    ts: int
+    bid: Level | None
+    ask: Level | None
+
+
+class L2(Struct, tag_field="ch", tag="l2"):
+    """Levels, best first in a snapshot. In a delta a level replaces what was at its price; quantity 0 removes it."""
+
+    sym: str
+    ev: Literal["snapshot", "delta"]
+    depth: DepthName
+    seq: int
+    prev: int
+    ts: int
+    b: list[Level]
+    a: list[Level]
+    crc: int  # of the ten best levels of each side, after this message
+
+
+class TradeItem(Struct, gc=False):
+    tid: int  # the trade's number: the engine's sequence of it
+    px: Money
+    qty: int
+    side: SideName  # the taker's
+    ts: int
+
+
+class Trades(Struct, tag_field="ch", tag="trades"):
+    """Trades, oldest first. `seq` is the last one's number."""
+
+    sym: str
+    ev: Literal["snapshot", "trades"]
+    seq: int
+    prev: int
+    ts: int
+    t: list[TradeItem]
+
+
+class Ticker(Struct, tag_field="ch", tag="ticker"):
+    """Last price, best prices and lots traded since the listing."""
+
+    sym: str
+    ev: Literal["snapshot", "update"]
+    seq: int
+    prev: int
+    ts: int
+    last: Money | None
+    bid: Money | None
+    ask: Money | None
+    vol: int
+
+
+class Status(Struct, tag_field="ch", tag="status"):
+    sym: str
+    ev: Literal["snapshot", "change"]
+    seq: int
+    prev: int
+    ts: int
+    status: InstrumentStatus
+
+
+class InstrumentsPush(Struct, tag_field="ch", tag="instruments"):
+    """Everything listed, then each listing, closing and delisting with the instrument as it now is."""
+
+    ev: Literal["snapshot", "listed", "closed", "delisted"]
+    seq: int
+    prev: int
+    ts: int
+    list: list[InstrumentState]
+
+
+# --- Private ----------------------------------------------------------------------------------------------------------
+
+
+class Private(Struct, tag_field="ev", kw_only=True):
+    """An account's event. `aseq` counts them by one; `seq` is the engine event that caused it."""
+
+    ch: Literal["private"] = "private"
+    aseq: int
+    seq: int
+    ts: int
+
+
+class PrivateSnapshot(Private, kw_only=True, tag="snapshot"):
+    """The account as it stands after `aseq`."""
+
+    orders: list[OrderState]
+    positions: list[PositionState]
+    balances: BalanceState
+
+
+class OrderEvent(Private, kw_only=True, tag="order"):
+    """An order changed other than by a fill. `exec` says what happened, `st` where it stands."""
+
+    exec: Literal["new", "replaced", "canceled"]
+    why: str | UnsetType = UNSET  # of canceled: by_request, unfilled, gate_closed, mass_canceled
+    kept: bool | UnsetType = UNSET  # of replaced
+    oid: int
+    cid: str | None
+    sym: str
+    side: SideName
+    type: TypeName
+    px: Money
+    qty: int
+    left: int
+    cum: int
+    tif: TifName
+    post: bool
+    st: OrderStatus
+
+
+class Fill(Private, kw_only=True, tag="fill"):
+    """A trade of the account. `fee` is signed: what the taker pays, or, negative, what the maker's rebate accrues."""
+
+    tid: int
+    oid: int
+    cid: str | None
+    sym: str
+    side: SideName
+    px: Money
+    qty: int
+    left: int
+    cum: int
+    st: OrderStatus
+    liq: Literal["taker", "maker"]
+    fee: Money
+    fee_due: Money  # the part of the fee that is paid out of the delivery's pay
+
+
+class PositionEvent(Private, kw_only=True, tag="position"):
+    """A position after a command changed its lots, escrow, fees due or bond."""
+
+    position: PositionState
+
+
+class BalanceEvent(Private, kw_only=True, tag="balance"):
+    """The account's money after a command changed it."""
+
+    balances: BalanceState
+
+
+class MoneyEvent(Private, kw_only=True, tag="money"):
+    """A movement of cash other than a trade or a delivery."""
+
+    what: Literal["deposit", "withdrawal", "nomination", "bond_released", "rebate"]
+    amount: Money  # change of cash
+    sym: str | UnsetType = UNSET  # of nomination and bond_released
+    lots: int | UnsetType = UNSET  # of nomination: capacity gained
+
+
+class DeliveryEvent(Private, kw_only=True, tag="delivery"):
+    """What the account must deliver or will receive (`due`, at the gate), and how it went (`done`)."""
+
+    what: Literal["due", "done"]
+    role: Literal["provider", "receiver"]
+    sym: str
+    lots: int
+    amount: Money  # change of cash
+    refund: Money  # escrow returned to the receiver
+    damages: Money  # paid by the provider to the receiver
+
+
+PrivateEvent = OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | DeliveryEvent
+PRIVATE_EVENTS: Final = (PrivateSnapshot, OrderEvent, Fill, PositionEvent, BalanceEvent, MoneyEvent, DeliveryEvent)
+PUSHES: Final = (Hello, Heartbeat, Shutdown, Slow, L1, L2, Trades, Ticker, Status, InstrumentsPush)
+SYMBOL_CHANNELS: Final = ("l1", "l2", "trades", "ticker", "status")
+CHANNELS: Final = (*SYMBOL_CHANNELS, "instruments", "private", "hb")
+
+
+# --- Encoding ---------------------------------------------------------------------------------------------------------
+
+
+def _texter(annotation: Any) -> Callable[[Any], Any] | None:
+    """What turns a value of this type into its JSON form; None when there is no money in it."""
+    if typing.get_origin(annotation) is Annotated:
+        return price_text if _Money in annotation.__metadata__ else _texter(annotation.__origin__)
+    arguments = typing.get_args(annotation)
+    inner = [_texter(argument) for argument in arguments]
+    origin = typing.get_origin(annotation)
+    if annotation is Any or (isinstance(annotation, type) and issubclass(annotation, Struct)):
+        return with_text
+    if not any(inner):
+        return None
+    if origin is list and (each := inner[0]):
+        return lambda values: [each(value) for value in values]
+    if annotation == Level:
+        return lambda level: (price_text(level[0]), level[1])
+    (only,) = [function for function in inner if function]  # a union: the rest is None or UNSET
+    return lambda value: value if value is None or value is UNSET else only(value)
+
+
+def _find_money_fields(cls: Any) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    if not issubclass(cls, Struct):
+        return ()
+    hints = typing.get_type_hints(cls, include_extras=True)
+    found = [(name, _texter(hints[name])) for name in cls.__struct_fields__]
+    return tuple((name, function) for name, function in found if function)
+
+
+_money_fields: dict[type, tuple[tuple[str, Callable[[Any], Any]], ...]] = {}
+
+
+def with_text(message: Any) -> Any:
+    """The message with each amount of money as text; the original is left as it is."""
+    cls = type(message)
+    fields = _money_fields.get(cls)
+    if fields is None:
+        fields = _money_fields[cls] = _find_money_fields(cls)
+    if not fields:
+        return message
+    return msgspec.structs.replace(message, **{name: function(getattr(message, name)) for name, function in fields})
+
+
+_to_json = msgspec.json.Encoder().encode
+_to_msgpack = msgspec.msgpack.Encoder().encode
+
+
+def encode(message: Any, wire: Format) -> bytes:
+    """A reply or push as it travels."""
+    return _to_json(with_text(message)) if wire is Format.JSON else _to_msgpack(message)
+
+
+class _Head(Struct):
+    op: Any = None
+    id: Any = None
+
+
+_decoders: Final = {
+    Format.JSON: msgspec.json.Decoder(AnyRequest).decode,
+    Format.MSGPACK: msgspec.msgpack.Decoder(AnyRequest).decode,
+}
+_head_decoders: Final = {
+    Format.JSON: msgspec.json.Decoder(_Head).decode,
+    Format.MSGPACK: msgspec.msgpack.Decoder(_Head).decode,
+}
+_PATH_FIELD = re.compile(r"at `\$(?:\.channels|\.items)?(?:\[\d+\])?\.?(\w*)")
+_QUOTED_FIELD = re.compile(r"field `(\w+)`")
+
+
+class RequestError(Exception):
+    """A request is refused. `id` is None when the message did not show one."""
+
+    def __init__(self, code: Code, msg: str, **details: Any) -> None:
+        super().__init__(msg)
+        self.error = Error(code, code.name, code is not Code.OUTCOME_UNKNOWN, msg, **details)
+        self.id: int | None = None
+
+
+def bad_field(field: str, msg: str) -> RequestError:
+    return RequestError(Code.BAD_FIELD, msg, field=field)
+
+
+def decode(data: bytes, wire: Format) -> Any:
+    """The request in a message. Raises RequestError, which says what is wrong with it and carries its id."""
+    try:
+        request = _decoders[wire](data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as failure:
+        raise _refusal(data, wire, failure) from failure
+    if request.id is None:
+        raise bad_field("id", "a request needs an id: an integer from 0 to 2^53")
+    return request
+
+
+def _refusal(data: bytes, wire: Format, failure: Exception) -> RequestError:
+    if not isinstance(failure, msgspec.ValidationError):
+        return RequestError(Code.BAD_MESSAGE, f"not {wire.name.lower()}: {failure}")
+    try:
+        head = _head_decoders[wire](data)
+    except msgspec.DecodeError:
+        return RequestError(Code.BAD_MESSAGE, f"not an object: {failure}")
+    refusal = _invalid(head.op, str(failure))
+    if type(head.id) is int and 0 <= head.id <= MAX_ID:
+        refusal.id = head.id
+    return refusal
+
+
+def _invalid(op: Any, msg: str) -> RequestError:
+    if not isinstance(op, str) or op not in OPS:
+        return RequestError(Code.UNKNOWN_OP, f"unknown op {op!r}")
+    found = _QUOTED_FIELD.search(msg) or _PATH_FIELD.search(msg)
+    return bad_field(found[1] if found and found[1] else "?", msg)
+
+
+OPS: Final[frozenset[str]] = frozenset(str(cls.__struct_config__.tag) for cls in REQUESTS)

@@ -1,0 +1,384 @@
+"""Requests about orders become commands, and the events of those commands become replies.
+
+A command carries a `ref` of ours; when it comes back from the log the request that waits under that ref is answered. An
+order's `cid` is remembered while the order works and for a day after, so an order sent twice is executed once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import pack_id
+from engine.types import (
+    ANY_SIDE,
+    COMMAND,
+    MAX_QTY,
+    UNCHANGED,
+    EventKind,
+    Flag,
+    Kind,
+    OrdType,
+    Reason,
+    TimeInForce,
+)
+from gateway.config import GatewayConfig
+from gateway.decimals import InexactError, from_text, to_text
+from gateway.messages import (
+    Amend,
+    Batch,
+    Cancel,
+    Code,
+    Error,
+    Format,
+    MassCancel,
+    MassCancelResult,
+    OrderResult,
+    Place,
+    RequestError,
+    bad_field,
+)
+from gateway.private import side_number
+from gateway.projection import Order, Projection, order_body
+from gateway.rows import CommandRow, Step, command_rows
+from gateway.session import Ask, BatchAsk, Session
+
+TIF_NUMBERS = {
+    "gtg": TimeInForce.GTG,
+    "gtc": TimeInForce.GTC,
+    "ioc": TimeInForce.IOC,
+    "fok": TimeInForce.FOK,
+}
+MAX_PX_MICROS = 10**15
+
+WORDS = {
+    Reason.MARKET_NOT_OPEN: "the instrument does not trade now",
+    Reason.POST_ONLY_WOULD_TAKE: "the order is post-only and would trade at once",
+    Reason.BAD_PRICE: "the price is outside the limits of the instrument",
+    Reason.BAD_QTY: "the quantity is outside the limits",
+    Reason.POSITION_LIMIT: "the position would pass the limit",
+    Reason.BAD_TIF: "this time in force does not fit the order",
+    Reason.TOO_MANY_OPEN_ORDERS: "the account has as many working orders as it may",
+    Reason.ORDER_NOT_FOUND: "the account has no such working order",
+    Reason.FOK_NOT_FILLABLE: "the other side does not offer the whole quantity within the price",
+    Reason.INSUFFICIENT_FUNDS: "not enough free cash",
+    Reason.INSUFFICIENT_CAPACITY: "not enough lots: net position and capacity less working sell orders",
+    Reason.OVERLOADED: "the exchange has no room left for it",
+}
+
+
+@dataclass(slots=True)
+class Pending:
+    """A command on its way. `waiting` are requests about an order that is not accepted yet."""
+
+    kind: Kind
+    asks: list[Ask]
+    account: int
+    cid: str = ""
+    body: tuple[int, ...] = ()
+    waiting: list[tuple[Ask, Amend | Cancel]] = field(default_factory=list)
+    on_done: Callable[[Step], None] | None = None
+
+
+class OrderEntry:
+    """All requests under way. `submit` takes commands to the node, in order."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        config: GatewayConfig,
+        submit: Callable[[NDArray[np.void]], None],
+        first_ref: int,
+    ) -> None:
+        self._projection = projection
+        self._config = config
+        self._submit = submit
+        self._ref = first_ref
+        self._pending: dict[int, Pending] = {}
+        self._pending_cids: dict[tuple[int, str], Pending] = {}
+        self._unsent: list[NDArray[np.void]] = []
+
+    @property
+    def pending(self) -> int:
+        """Commands on their way."""
+        return len(self._pending)
+
+    # --- Requests -----------------------------------------------------------------------------------------------------
+
+    def place(self, ask: Ask, request: Place) -> None:
+        """A new order. Raises RequestError."""
+        command = self._place_command(ask, request)
+        body = order_body(command_rows(command)[0])
+        if request.cid is not None and self._repeats(ask, request.cid, body):
+            return
+        pending = Pending(Kind.NEW_ORDER, [ask], ask.account, request.cid or "", body)
+        self._send(command, pending, ask.session)
+        if request.cid is not None:
+            self._pending_cids[ask.account, request.cid] = pending
+
+    def amend(self, ask: Ask, request: Amend) -> None:
+        """Another price or quantity. Raises RequestError."""
+        if request.px is None and request.qty is None:
+            raise bad_field("px", "an amend changes px, qty or both")
+        if request.qty is not None and not 1 <= request.qty <= MAX_QTY:
+            raise RequestError(Code.BAD_QTY, f"qty {request.qty}: from 1 to {MAX_QTY} lots")
+        order = self._find(ask, request)
+        if order is None:
+            return
+        if order.done:
+            raise RequestError(Code.ORDER_NOT_FOUND, f"order {order.id} is {order.status}")
+        command = _blank(Kind.AMEND, ask.account)
+        command["order_id"], command["instrument"] = order.id, order.instrument
+        command["price"], command["qty"] = UNCHANGED, UNCHANGED
+        if request.px is not None:
+            instrument = self._projection.instruments[order.instrument]
+            command["price"] = _ticks(request.px, ask.session.wire, instrument.tick_micros, instrument.max_price)
+        if request.qty is not None:
+            command["qty"] = request.qty
+        self._send(command, Pending(Kind.AMEND, [ask], ask.account), ask.session)
+
+    def cancel(self, ask: Ask, request: Cancel) -> None:
+        """Cancel; a finished order answers with its final state. Raises RequestError."""
+        order = self._find(ask, request)
+        if order is None:
+            return
+        if order.done:
+            ask.ok(_result(order))
+            return
+        command = _blank(Kind.CANCEL, ask.account)
+        command["order_id"], command["instrument"] = order.id, order.instrument
+        self._send(command, Pending(Kind.CANCEL, [ask], ask.account), ask.session)
+
+    def batch(self, ask: BatchAsk, request: Batch) -> None:
+        """Each item in order, each with its own result."""
+        for index, item in enumerate(request.items):
+            self.attempt(ask.item(index), item)
+
+    def attempt(self, ask: Ask, request: Place | Amend | Cancel) -> None:
+        """A request whose refusal is its answer."""
+        try:
+            if isinstance(request, Place):
+                self.place(ask, request)
+            elif isinstance(request, Amend):
+                self.amend(ask, request)
+            else:
+                self.cancel(ask, request)
+        except RequestError as refusal:
+            ask.fail(refusal.error)
+
+    def mass_cancel(self, ask: Ask, request: MassCancel) -> None:
+        """Cancel all orders of the account that fit. Raises RequestError."""
+        instrument = self._projection.symbol(request.sym).number if request.sym is not None else 0
+        side = ANY_SIDE if request.side is None else side_number(request.side)
+        command = _mass_cancel(ask.account, instrument, side, 0)
+        self._send(command, Pending(Kind.MASS_CANCEL, [ask], ask.account), ask.session)
+
+    def cancel_session(self, account: int, serial: int, ask: Ask | None = None) -> None:
+        """Cancel what a session left behind; `ask` is told how many."""
+        command = _mass_cancel(account, 0, ANY_SIDE, serial)
+        self._send(command, Pending(Kind.MASS_CANCEL, [ask] if ask else [], account), None)
+
+    def command(self, command: NDArray[np.void], on_done: Callable[[Step], None]) -> None:
+        """Send any command, and call `on_done` with its step."""
+        kind = Kind(int(command["kind"][0]))
+        self._send(command, Pending(kind, [], int(command["account"][0]), on_done=on_done), None)
+
+    # --- On the way ---------------------------------------------------------------------------------------------------
+
+    def _send(self, command: NDArray[np.void], pending: Pending, session: Session | None) -> None:
+        if session is not None:  # commands of our own always pass
+            if session.pending > self._config.max_pending_per_session:
+                raise RequestError(Code.OVERLOADED, "too many requests of this session are unanswered")
+            if len(self._pending) >= self._config.max_pending:
+                raise RequestError(Code.OVERLOADED, "too many requests are on their way")
+        self._ref += 1
+        command["ref"] = self._ref
+        self._pending[self._ref] = pending
+        self._unsent.append(command)
+
+    def flush(self) -> None:
+        """Hand what was collected to the node, in one array."""
+        if self._unsent:
+            commands, self._unsent = self._unsent, []
+            self._submit(np.concatenate(commands) if len(commands) > 1 else commands[0])
+
+    def resolve(self, step: Step, first_aseq: dict[int, int]) -> list[tuple[Ask, Amend | Cancel]]:
+        """Answer the request that waits for this command; returns the requests that waited for its order, which the
+        caller passes to `attempt` once the private events of this step are queued.
+        """
+        command = step.command
+        pending = self._pending.get(command.ref) if command.ref else None
+        if pending is None or (pending.kind, pending.account) != (command.kind, command.account):
+            return []
+        del self._pending[command.ref]
+        if pending.cid:
+            del self._pending_cids[pending.account, pending.cid]
+        if pending.on_done is not None:
+            pending.on_done(step)
+        for index, ask in enumerate(pending.asks):
+            self._answer(step, ask, first_aseq.get(pending.account), dup=index > 0)
+        return pending.waiting
+
+    def _answer(self, step: Step, ask: Ask, aseq: int | None, dup: bool) -> None:
+        event = step.events[0] if step.events else None
+        if step.command.kind == Kind.MASS_CANCEL and (event is None or event.kind != EventKind.REJECTED):
+            ask.ok(MassCancelResult(len(step.events)), aseq)
+            return
+        if event is None:
+            ask.fail(internal("the engine said nothing"))
+            return
+        if event.kind == EventKind.REJECTED:
+            self._refuse(step, ask, Reason(event.reason))
+            return
+        order_id = step.command.order_id or getattr(event, "order_id", 0)
+        result = _result(self._projection.orders[order_id])
+        if event.kind == EventKind.REPLACED:
+            result.kept = event.reason == Reason.KEPT
+        ask.ok(result, aseq, dup)
+
+    def _refuse(self, step: Step, ask: Ask, reason: Reason) -> None:
+        order = self._projection.orders.get(step.command.order_id)
+        if step.command.kind == Kind.CANCEL and order is not None and order.done:
+            ask.ok(_result(order))  # it finished while the cancel was on its way
+        else:
+            ask.fail(self._error(step.command, reason))
+
+    def _error(self, command: CommandRow, reason: Reason) -> Error:
+        error = Error(int(reason), reason.name, True, WORDS.get(reason, reason.name.lower().replace("_", " ")))
+        if reason == Reason.MARKET_NOT_OPEN:
+            error.status = self._status(command)
+        elif reason == Reason.INSUFFICIENT_FUNDS:
+            error.msg += f"; {to_text(self._projection.accounts[command.account].cash)} is free"
+        return error
+
+    def _status(self, command: CommandRow) -> str:
+        order = self._projection.orders.get(command.order_id)
+        number = order.instrument if order else command.instrument
+        instrument = self._projection.instruments.get(number)
+        if instrument is None:
+            return "delisted"
+        if instrument.closed:
+            return "closed"
+        return "not_open_yet" if command.ts_ns < instrument.open_ns else "gate_passed"
+
+    def abandon(self) -> None:
+        """Tell all who wait that nobody knows how it ends. For a node that stops."""
+        pending, self._pending = self._pending, {}
+        self._pending_cids.clear()
+        error = RequestError(Code.OUTCOME_UNKNOWN, "the exchange stops; send it again with the same cid").error
+        for one in pending.values():
+            for ask in (*one.asks, *(ask for ask, _ in one.waiting)):
+                ask.fail(error)
+
+    # --- Which order --------------------------------------------------------------------------------------------------
+
+    def _find(self, ask: Ask, request: Amend | Cancel) -> Order | None:
+        """The order a request names. None when it is on its way: the request then waits for it."""
+        if (request.oid is None) == (request.cid is None):
+            raise bad_field("oid", "name the order by oid or by cid")
+        if request.cid is not None:
+            pending = self._pending_cids.get((ask.account, request.cid))
+            if pending is not None:
+                pending.waiting.append((ask, request))
+                return None
+            order = self._projection.order_by_cid.get((ask.account, request.cid))
+        else:
+            order = self._projection.orders.get(request.oid or 0)
+        if order is None or order.account != ask.account:
+            raise RequestError(Code.ORDER_NOT_FOUND, "the account has no such order")
+        return order
+
+    def _repeats(self, ask: Ask, cid: str, body: tuple[int, ...]) -> bool:
+        """Whether the cid is known; then the request is answered, now or with the first one."""
+        pending = self._pending_cids.get((ask.account, cid))
+        order = self._projection.order_by_cid.get((ask.account, cid))
+        known = pending.body if pending is not None else order.body if order is not None else None
+        if known is None:
+            return False
+        if known != body:
+            raise RequestError(Code.CID_REUSED_DIFFERENT, f"cid {cid!r} named another order")
+        if pending is not None:
+            pending.asks.append(ask)
+        elif order is not None and order.ack is not None:
+            status, left, cum, aseq = order.ack
+            ask.ok(OrderResult(order.id, order.cid, status, left, cum), aseq or None, dup=True)
+        return True
+
+    def _place_command(self, ask: Ask, request: Place) -> NDArray[np.void]:
+        number, tick, max_price = self._market(ask, request)
+        is_market = request.type == "market"
+        tif = TIF_NUMBERS[request.tif or ("ioc" if is_market else "gtg")]
+        immediate = tif in (TimeInForce.IOC, TimeInForce.FOK)
+        if (is_market and not immediate) or (request.post and immediate):
+            raise RequestError(Code.BAD_TIF, "a market order is ioc or fok, a post-only order gtg or gtc")
+        if not 1 <= request.qty <= MAX_QTY:
+            raise RequestError(Code.BAD_QTY, f"qty {request.qty}: from 1 to {MAX_QTY} lots")
+        if is_market and request.px is not None:
+            raise bad_field("px", "a market order has no price")
+        command = _blank(Kind.NEW_ORDER, ask.account)
+        command["instrument"], command["qty"] = number, request.qty
+        command["side"], command["time_in_force"] = side_number(request.side), tif
+        command["ord_type"] = OrdType.MARKET if is_market else OrdType.LIMIT
+        command["flags"] = Flag.POST_ONLY if request.post else 0
+        if not is_market:
+            if request.px is None:
+                raise bad_field("px", "a limit order has a price")
+            command["price"] = _ticks(request.px, ask.session.wire, tick, max_price)
+        if request.cid is not None:
+            command["cl_ord_id"] = pack_id(request.cid)
+        identity = ask.session.identity
+        if identity is not None and identity.cod and request.cod:
+            command["session"] = identity.key.serial
+        return command
+
+    def _market(self, ask: Ask, request: Place) -> tuple[int, int, int]:
+        """Number, tick and highest price of the instrument. A repeated order may be of one that is delisted."""
+        if request.cid is not None:
+            known = self._projection.order_by_cid.get((ask.account, request.cid))
+            if known is not None and known.symbol == request.sym:
+                return known.instrument, known.tick_micros, MAX_PX_MICROS
+        instrument = self._projection.symbol(request.sym)
+        return instrument.number, instrument.tick_micros, instrument.max_price
+
+
+def internal(msg: str) -> Error:
+    """The error for what should not happen."""
+    return Error(Code.INTERNAL, Code.INTERNAL.name, True, msg)
+
+
+def _blank(kind: Kind, account: int) -> NDArray[np.void]:
+    command = np.zeros(1, COMMAND)
+    command["kind"], command["account"] = kind, account
+    return command
+
+
+def _mass_cancel(account: int, instrument: int, side: int, session: int) -> NDArray[np.void]:
+    command = _blank(Kind.MASS_CANCEL, account)
+    command["instrument"], command["side"], command["session"] = instrument, side, session
+    return command
+
+
+def _ticks(px: int | str, wire: Format, tick_micros: int, max_price: int) -> int:
+    """A price of a request in ticks. Raises RequestError."""
+    if wire is Format.JSON:
+        if not isinstance(px, str):
+            raise bad_field("px", "in JSON a price is a decimal string")
+        try:
+            px = from_text(px)
+        except InexactError as error:
+            raise RequestError(Code.BAD_PRICE, str(error)) from error
+        except ValueError as error:
+            raise bad_field("px", str(error)) from error
+    elif not isinstance(px, int):
+        raise bad_field("px", "in MessagePack a price is an integer of 10^-6")
+    ticks, rest = divmod(px, tick_micros)
+    if rest:
+        raise RequestError(Code.BAD_PRICE, f"{to_text(px)} is not a multiple of the tick, {to_text(tick_micros)}")
+    if not 0 <= ticks <= max_price:
+        raise RequestError(Code.BAD_PRICE, f"{to_text(px)} is not from 0 to {to_text(max_price * tick_micros)}")
+    return ticks
+
+
+def _result(order: Order) -> OrderResult:
+    return OrderResult(order.id, order.cid or None, order.status, order.leaves, order.cum)

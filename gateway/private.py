@@ -1,0 +1,274 @@
+"""An account's own stream: orders, fills, positions, balances and deliveries in one numbered order.
+
+`aseq` counts an account's events by one. The numbering is a function of the log alone: each command's events come in
+the engine's order, then one `position` for each position whose lots or money it moved, then one `balance`. So a client
+can resume from a number, also across a restart of the server.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+from msgspec import Struct
+
+from engine.types import EventKind, OrdType, Reason, Side, TimeInForce
+from gateway.messages import (
+    BalanceEvent,
+    BalanceState,
+    DeliveryEvent,
+    Fill,
+    MoneyEvent,
+    OrderEvent,
+    OrderState,
+    OrderStatus,
+    PositionEvent,
+    PositionState,
+    PrivateEvent,
+    PrivateSnapshot,
+    SideName,
+    TifName,
+    TypeName,
+)
+from gateway.projection import PPM, Account, Order, Projection
+from gateway.rows import EventRow, MoneyRow, Step
+
+SIDE_NAMES: tuple[SideName, SideName] = ("buy", "sell")
+TYPE_NAMES: dict[int, TypeName] = {OrdType.LIMIT: "limit", OrdType.MARKET: "market"}
+TIF_NAMES: dict[int, TifName] = {
+    TimeInForce.GTG: "gtg",
+    TimeInForce.GTC: "gtc",
+    TimeInForce.IOC: "ioc",
+    TimeInForce.FOK: "fok",
+}
+WHY = {
+    Reason.BY_REQUEST: "by_request",
+    Reason.UNFILLED: "unfilled",
+    Reason.GATE_CLOSED: "gate_closed",
+    Reason.MASS_CANCELED: "mass_canceled",
+}
+
+
+class StreamState(Struct):
+    """A stream as it is stored."""
+
+    account: int
+    aseq: int
+    ring: list[PrivateEvent]
+
+
+class Stream:
+    """The last events of an account. `aseq` is the number of the last one."""
+
+    __slots__ = ("aseq", "ring")
+
+    def __init__(self, size: int) -> None:
+        self.aseq = 0
+        self.ring: deque[PrivateEvent] = deque(maxlen=size)
+
+    def since(self, first: int) -> list[PrivateEvent] | None:
+        """The events from number `first` on, None when some of them are gone, or never were."""
+        missing = self.aseq + 1 - first
+        if missing < 0 or missing > len(self.ring):
+            return None
+        return list(islice(self.ring, len(self.ring) - missing, None))
+
+
+class PrivateStreams:
+    """The streams of all accounts. Follow a step event by event, then `finish` it and take what is `fresh`."""
+
+    def __init__(self, projection: Projection, ring_events: int) -> None:
+        self.fresh: list[tuple[int, PrivateEvent]] = []  # of the present step: account, event
+        self.first: dict[int, int] = {}  # of the present step: account -> its first aseq
+        self._projection = projection
+        self._ring_events = ring_events
+        self._streams: dict[int, Stream] = {}
+        self._follow: dict[int, Callable[[Any], None]] = {
+            EventKind.NEW: self._order,
+            EventKind.TRADE: self._trade,
+            EventKind.CANCELED: self._order,
+            EventKind.REPLACED: self._order,
+            EventKind.DEPOSITED: self._money,
+            EventKind.WITHDRAWN: self._money,
+            EventKind.NOMINATED: self._money,
+            EventKind.BOND_RELEASED: self._money,
+            EventKind.REBATE_PAID: self._money,
+            EventKind.DELIVERY_DUE: self._due,
+            EventKind.DELIVERED: self._delivered,
+        }
+
+    def stream(self, account: int) -> Stream:
+        """The account's stream."""
+        found = self._streams.get(account)
+        if found is None:
+            found = self._streams[account] = Stream(self._ring_events)
+        return found
+
+    # --- Following the log --------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before the events of a command."""
+        self.fresh.clear()
+        self.first.clear()
+
+    def follow(self, event: EventRow | MoneyRow) -> None:
+        """After the projection followed the event."""
+        follow = self._follow.get(event.kind)
+        if follow is not None:
+            follow(event)
+
+    def finish(self, step: Step) -> None:
+        """After the events of a command: where it left positions and money."""
+        if not step.events:
+            return
+        accounts = self._projection.accounts
+        seq, ts_us = step.events[-1].seq, step.command.ts_ns // 1000
+        for number, instrument in self._projection.moved_positions:
+            position = position_state(self._projection, accounts[number], instrument)
+            self._emit(number, PositionEvent(aseq=0, seq=seq, ts=ts_us, position=position))
+        for number in self._projection.moved_money:
+            self._emit(number, BalanceEvent(aseq=0, seq=seq, ts=ts_us, balances=balance_state(accounts[number])))
+
+    def _emit(self, account: int, event: PrivateEvent) -> None:
+        stream = self.stream(account)
+        stream.aseq += 1
+        event.aseq = stream.aseq
+        stream.ring.append(event)
+        self.first.setdefault(account, event.aseq)
+        self.fresh.append((account, event))
+
+    def _order(self, event: EventRow) -> None:
+        order = self._projection.orders[event.order_id]
+        message = OrderEvent(
+            aseq=0, seq=event.seq, ts=event.ts_ns // 1000, exec="new", oid=order.id, cid=order.cid or None,
+            sym=order.symbol, side=SIDE_NAMES[order.side], type=TYPE_NAMES[order.ord_type],
+            px=order.price * order.tick_micros, qty=order.qty, left=order.leaves, cum=order.cum,
+            tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
+        )  # fmt: skip
+        if event.kind == EventKind.CANCELED:
+            message.exec, message.why = "canceled", WHY.get(Reason(event.reason), Reason(event.reason).name.lower())
+        elif event.kind == EventKind.REPLACED:
+            message.exec, message.kept = "replaced", event.reason == Reason.KEPT
+        self._emit(order.account, message)
+
+    def _trade(self, event: EventRow) -> None:
+        orders, instrument = self._projection.orders, self._projection.instruments[event.instrument]
+        rebate = event.price * instrument.lot_tick_micros * event.qty * instrument.maker_rebate_ppm // PPM
+        taker = _fill(event, orders[event.order_id], event.leaves_qty, event.cum_qty)
+        taker.fee, taker.fee_due = event.fee_micros, event.fee_due_micros
+        maker = _fill(event, orders[event.contra_order_id], event.contra_leaves_qty, event.contra_cum_qty)
+        maker.liq, maker.fee = "maker", -rebate
+        self._emit(event.account, taker)
+        self._emit(event.contra_account, maker)
+
+    def _money(self, event: MoneyRow) -> None:
+        message = MoneyEvent(
+            aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what="deposit", amount=event.amount_micros
+        )  # fmt: skip
+        match event.kind:
+            case EventKind.WITHDRAWN:
+                message.what = "withdrawal"
+            case EventKind.REBATE_PAID:
+                message.what = "rebate"
+            case EventKind.NOMINATED:
+                message.what, message.lots = "nomination", event.lots
+                message.sym = self._projection.instruments[event.instrument].symbol
+            case EventKind.BOND_RELEASED:
+                message.what = "bond_released"
+                message.sym = self._projection.instruments[event.instrument].symbol
+        self._emit(event.account, message)
+
+    def _due(self, event: MoneyRow) -> None:
+        self._emit(event.account, self._delivery(event, provider=event.lots < 0, what_is_due=True))
+
+    def _delivered(self, event: MoneyRow) -> None:
+        provider = self._delivery(event, provider=True, what_is_due=False)
+        receiver = self._delivery(event, provider=False, what_is_due=False)
+        receiver.amount = event.contra_amount_micros
+        self._emit(event.account, provider)
+        self._emit(event.contra_account, receiver)
+
+    def _delivery(self, event: MoneyRow, provider: bool, what_is_due: bool) -> DeliveryEvent:
+        return DeliveryEvent(
+            aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what="due" if what_is_due else "done",
+            role="provider" if provider else "receiver", sym=self._projection.instruments[event.instrument].symbol,
+            lots=abs(event.lots), amount=event.amount_micros, refund=event.refund_micros, damages=event.damages_micros,
+        )  # fmt: skip
+
+    # --- Snapshots ----------------------------------------------------------------------------------------------------
+
+    def snapshot(self, number: int, seq: int, ts_us: int) -> PrivateSnapshot:
+        """The account as it stands now."""
+        account = self._projection.accounts[number]
+        return PrivateSnapshot(
+            aseq=self.stream(number).aseq, seq=seq, ts=ts_us, orders=open_orders(account),
+            positions=positions(self._projection, account), balances=balance_state(account),
+        )  # fmt: skip
+
+    def dump(self) -> list[StreamState]:
+        """Everything that `load` needs."""
+        return [StreamState(account, stream.aseq, list(stream.ring)) for account, stream in self._streams.items()]
+
+    def load(self, states: list[StreamState]) -> None:
+        """Take over stored streams."""
+        for state in states:
+            stream = self.stream(state.account)
+            stream.aseq = state.aseq
+            stream.ring.extend(state.ring)
+
+
+def _fill(event: EventRow, order: Order, leaves: int, cum: int) -> Fill:
+    status: OrderStatus = "partial" if leaves else "filled"
+    return Fill(
+        aseq=0, seq=event.seq, ts=event.ts_ns // 1000, tid=event.seq, oid=order.id, cid=order.cid or None,
+        sym=order.symbol, side=SIDE_NAMES[order.side], px=event.price * order.tick_micros, qty=event.qty, left=leaves,
+        cum=cum, st=status, liq="taker", fee=0, fee_due=0,
+    )  # fmt: skip
+
+
+def open_orders(account: Account, symbol: str | None = None) -> list[OrderState]:
+    """The account's working orders, oldest first; those of one symbol if given."""
+    return [order_state(order) for order in account.orders.values() if symbol is None or order.symbol == symbol]
+
+
+def order_state(order: Order) -> OrderState:
+    """An order as it is shown."""
+    return OrderState(
+        oid=order.id, cid=order.cid or None, sym=order.symbol, side=SIDE_NAMES[order.side],
+        type=TYPE_NAMES[order.ord_type], px=order.price * order.tick_micros, qty=order.qty, left=order.leaves,
+        cum=order.cum, tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
+        ts=order.ts_ns // 1000,
+    )  # fmt: skip
+
+
+def positions(projection: Projection, account: Account, symbol: str | None = None) -> list[PositionState]:
+    """The account's positions that are not empty; that in one symbol if given."""
+    states = [position_state(projection, account, instrument) for instrument in account.positions]
+    return [state for state in states if _is_open(state) and (symbol is None or state.sym == symbol)]
+
+
+def _is_open(state: PositionState) -> bool:
+    return bool(state.net or state.capacity or state.open_buy or state.open_sell or state.escrow or state.bond)
+
+
+def position_state(projection: Projection, account: Account, instrument: int) -> PositionState:
+    """A position as it is shown."""
+    position = account.positions[instrument]
+    return PositionState(
+        sym=projection.instruments[instrument].symbol, net=position.net, capacity=position.capacity,
+        open_buy=position.open_buy, open_sell=position.open_sell, escrow=position.escrow, fees_due=position.fees_due,
+        bond=position.bond,
+    )  # fmt: skip
+
+
+def balance_state(account: Account) -> BalanceState:
+    """An account's money as it is shown."""
+    return BalanceState(
+        cash=account.cash, held=account.held, escrow=account.escrow, fees_due=account.fees_due, bond=account.bond,
+        rebate=account.rebate,
+    )  # fmt: skip
+
+
+def side_number(name: SideName) -> int:
+    """The engine's number of a side."""
+    return Side.SELL if name == "sell" else Side.BUY

@@ -1,0 +1,164 @@
+"""The one file with a server socket: websockets under asyncio (uvloop where the program runs it), and `/health`."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import msgspec
+from websockets.asyncio.server import Server as WebsocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from gateway.gateway import Gateway
+from gateway.messages import Close, Format
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+CLOSE_TIMEOUT_S = 2
+PATHS = ("/", "/v1")
+
+
+class WebsocketTransport:
+    """A session's way to its websocket. Writes are handed to the event loop's transport at once, and never wait."""
+
+    def __init__(self, connection: ServerConnection, wire: Format) -> None:
+        self._connection = connection
+        self._frame = connection.protocol.send_text if wire is Format.JSON else connection.protocol.send_binary
+        self._closing: asyncio.Task[None] | None = None
+
+    def send(self, payloads: list[bytes]) -> None:
+        """Write messages, in order, joined into one write."""
+        if self._connection.protocol.state is not OPEN:
+            return
+        for payload in payloads:
+            self._frame(payload)
+        self._connection.transport.write(b"".join(self._connection.protocol.data_to_send()))
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the closing handshake."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._connection.close(code, reason))
+
+    def buffered(self) -> int:
+        """Bytes that the socket has not taken."""
+        return int(self._connection.transport.get_write_buffer_size())
+
+
+class Server:
+    """The gateway's socket. `start`, then `stop`; `port` is the one it got when 0 was asked for."""
+
+    def __init__(self, gateway: Gateway, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._gateway = gateway
+        self._host = host
+        self.port = port
+        self._server: WebsocketServer | None = None
+        self._poller: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        return f"ws://{self._host}:{self.port}"
+
+    async def start(self) -> None:
+        """Open the port. The log must have been replayed. Raises OSError when the port is taken."""
+        config = self._gateway.config
+        self._gateway.open()
+        self._server = await serve(
+            self._serve,
+            self._host,
+            self.port,
+            compression=None,
+            max_size=config.max_message_bytes,
+            ping_interval=None,  # ours, because a lost heartbeat has a close code of its own
+            close_timeout=CLOSE_TIMEOUT_S,
+            process_request=self._process_request,
+            subprotocols=[Subprotocol(wire) for wire in Format],
+            select_subprotocol=_select_subprotocol,
+            server_header=None,
+        )
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
+        self._poller = asyncio.create_task(self._poll())
+
+    async def stop(self) -> None:
+        """Tell the clients, answer what is under way with OUTCOME_UNKNOWN, close everything."""
+        if self._poller is not None:
+            self._poller.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poller
+        self._gateway.shutdown()
+        self._gateway.close()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                self._gateway.poll()
+            except Exception:
+                log.exception("poll failed")
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        """One connection, from the handshake to its end."""
+        wire = Format(connection.subprotocol or Format.JSON)
+        own_socket = connection.transport.get_extra_info("socket")
+        if own_socket is not None:
+            buffer_bytes = self._gateway.config.send_buffer_bytes
+            own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+            own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ip = str((connection.remote_address or ("",))[0])
+        session = self._gateway.connect(WebsocketTransport(connection, wire), wire, ip)
+        pinger = asyncio.create_task(self._ping(connection))
+        try:
+            while True:
+                data = await connection.recv(decode=False)
+                self._gateway.receive(session, data)
+        except ConnectionClosed:
+            pass
+        finally:
+            pinger.cancel()
+            self._gateway.disconnect(session)
+
+    async def _ping(self, connection: ServerConnection) -> None:
+        config = self._gateway.config
+        while True:
+            await asyncio.sleep(config.ping_interval_ms / 1000)
+            try:
+                pong = await connection.ping()
+                await asyncio.wait_for(pong, config.ping_timeout_ms / 1000)
+            except TimeoutError:
+                await connection.close(Close.HEARTBEAT_LOST, "heartbeat lost")
+                return
+            except ConnectionClosed:
+                return
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Plain HTTP is answered here; None lets the websocket handshake go on."""
+        path = request.path.partition("?")[0]
+        if path == "/health":
+            response = connection.respond(HTTPStatus.OK, "")
+            body = msgspec.json.encode(self._gateway.health()) + b"\n"
+            response.body = body
+            del response.headers["Content-Length"], response.headers["Content-Type"]
+            response.headers["Content-Length"] = str(len(body))
+            response.headers["Content-Type"] = "application/json"
+            return response
+        if path not in PATHS:
+            return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")
+        if len(self._gateway.sessions) >= self._gateway.config.max_sessions:
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many sessions\n")
+        return None
+
+
+def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """The first that we know; none at all is JSON."""
+    return next((name for name in offered if name in list(Format)), None)

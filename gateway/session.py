@@ -1,0 +1,246 @@
+"""A connection as the gateway sees it: who it is, what it may do, what waits to be sent. No socket and no clock.
+
+Whatever is queued leaves in `flush`, in the order it was queued. The reply to a batch must come before the private
+events that its items cause, so private events wait while a batch of the same session is unanswered.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.auth import Key
+from gateway.config import GatewayConfig
+from gateway.market_data import Topic
+from gateway.messages import (
+    BatchResult,
+    Close,
+    Code,
+    Error,
+    Format,
+    ItemResult,
+    Reply,
+    RequestError,
+    Slow,
+    encode,
+)
+
+US = 1_000_000
+
+
+class Transport(Protocol):
+    """What a session needs of its connection. All calls return at once."""
+
+    def send(self, payloads: list[bytes]) -> None:
+        """Write messages, in order."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Start to close, after what was written."""
+
+    def buffered(self) -> int:
+        """Bytes written and not yet taken by the operating system."""
+
+
+class Bucket:
+    """A token bucket in integers: `rate` tokens a second, `burst` at the most."""
+
+    __slots__ = ("_at_us", "_burst", "_level", "_rate")
+
+    def __init__(self, rate: int, burst: int, now_us: int) -> None:
+        self._rate, self._burst = rate, burst
+        self._level = burst * US  # tokens times 10^6, so that a microsecond adds `rate`
+        self._at_us = now_us
+
+    def take(self, tokens: int, now_us: int) -> int:
+        """Take tokens and return 0; when there are too few take none and return the microseconds to wait."""
+        earned = max(0, now_us - self._at_us) * self._rate
+        self._level = min(self._burst * US, self._level + earned)
+        self._at_us = max(self._at_us, now_us)
+        missing = tokens * US - self._level
+        if missing > 0:
+            return -(-missing // self._rate)
+        self._level -= tokens * US
+        return 0
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who logged on."""
+
+    key: Key
+    account: int
+    cod: bool
+    grace_ms: int
+
+
+class Session:
+    """One connection. The gateway's other parts push into it; `flush` hands everything to the transport."""
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        transport: Transport,
+        wire: Format,
+        ip: str,
+        challenge: str,
+        config: GatewayConfig,
+        wall_us: Callable[[], int],
+        dirty: "set[Session]",
+    ) -> None:
+        self.wire = wire
+        self.ip = ip
+        self.challenge = challenge
+        self.identity: Identity | None = None
+        self.logging_on = False
+        self.topics: set[Topic] = set()
+        self.private = False
+        self.heartbeat = False
+        self.heard_seq = 0  # the engine's sequence at the last heartbeat
+        self.pending = 0  # requests that are not answered
+        self.closed = False
+        self.born_us = wall_us()
+        self.bucket = Bucket(config.rate_per_s, config.rate_burst, self.born_us)
+        self.rate_errors = 0
+        self.slow_since_us: int | None = None
+        self._transport = transport
+        self._config = config
+        self.wall_us = wall_us
+        self._dirty = dirty
+        self._outbox: list[bytes] = []
+        self._held: list[bytes] = []
+        self._holds = 0
+
+    # --- Sending ------------------------------------------------------------------------------------------------------
+
+    def push(self, data: bytes) -> None:
+        """Queue an encoded message."""
+        if not self.closed:
+            self._outbox.append(data)
+            self._dirty.add(self)
+
+    def push_private(self, data: bytes) -> None:
+        """Queue an encoded private event, behind the reply of an unanswered batch."""
+        if self._holds:
+            self._held.append(data)
+        else:
+            self.push(data)
+
+    def hold(self) -> None:
+        """Private events wait from here on until `release`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """End one `hold`; after the last the events that waited are queued."""
+        self._holds -= 1
+        if self._holds == 0:
+            held, self._held = self._held, []
+            for data in held:
+                self.push(data)
+
+    def flush(self) -> None:
+        """Hand what is queued to the transport, and drop a reader that does not keep up."""
+        if self.closed:
+            return
+        outbox, self._outbox = self._outbox, []
+        if outbox:
+            self._transport.send(outbox)
+        self.check_slow()
+
+    def check_slow(self) -> None:
+        """Close when the transport holds too much, or much for too long."""
+        config, buffered = self._config, self._transport.buffered()
+        if buffered < config.slow_soft_bytes:
+            self.slow_since_us = None
+            return
+        now_us = self.wall_us()
+        if self.slow_since_us is None:
+            self.slow_since_us = now_us
+        if buffered >= config.slow_hard_bytes or now_us - self.slow_since_us >= config.slow_soft_ms * 1000:
+            self._transport.send([encode(Slow(now_us, buffered), self.wire)])
+            self.close(Close.SLOW_CONSUMER, "slow consumer")
+
+    def close(self, code: Close, reason: str) -> None:
+        """Send what is queued and close. Nothing can be queued any more."""
+        if self.closed:
+            return
+        if self._outbox:
+            self._transport.send(self._outbox)
+            self._outbox = []
+        self.closed = True
+        self._transport.close(int(code), reason)
+
+    # --- Rights -------------------------------------------------------------------------------------------------------
+
+    def require(self, scope: str) -> int:
+        """The account, if the session is logged on with this scope. Raises RequestError."""
+        if self.identity is None:
+            raise RequestError(Code.NOT_LOGGED_ON, "log on first")
+        if scope not in self.identity.key.scopes:
+            raise RequestError(Code.SCOPE_DENIED, f"the key {self.identity.key.id!r} has no scope {scope!r}")
+        return self.identity.account
+
+
+class Ask:
+    """A request that must be answered once. `account` is whose private events its reply numbers."""
+
+    __slots__ = ("account", "request_id", "session", "t_in")
+
+    def __init__(self, session: Session, request_id: int | None, t_in: int, account: int = 0) -> None:
+        self.session, self.request_id, self.t_in, self.account = session, request_id, t_in, account
+        session.pending += 1
+
+    def ok(self, r: Any, aseq: int | None = None, dup: bool = False) -> None:
+        """Done."""
+        self._send(Reply(self.request_id, True, self.t_in, self.session.wall_us(), aseq, dup, r))
+
+    def fail(self, error: Error) -> None:
+        """Refused."""
+        self._send(Reply(self.request_id, False, self.t_in, self.session.wall_us(), err=error))
+
+    def _send(self, reply: Reply) -> None:
+        self.session.pending -= 1
+        self.session.push(encode(reply, self.session.wire))
+
+
+class BatchAsk(Ask):
+    """A batch: answered when all its items are."""
+
+    __slots__ = ("_missing", "_results")
+
+    def __init__(self, session: Session, request_id: int | None, t_in: int, account: int, items: int) -> None:
+        super().__init__(session, request_id, t_in, account)
+        self._missing = items
+        self._results: list[ItemResult | None] = [None] * items
+        session.hold()
+
+    def item(self, index: int) -> "ItemAsk":
+        """The part that answers one item."""
+        return ItemAsk(self, index)
+
+    def done(self, index: int, result: ItemResult) -> None:
+        """Take the result of an item; the last one sends the reply."""
+        self._results[index] = result
+        self._missing -= 1
+        if self._missing == 0:
+            results = [result for result in self._results if result is not None]
+            firsts = [result.aseq for result in results if result.aseq is not None and not result.dup]
+            self.ok(BatchResult(results), min(firsts, default=None))
+            self.session.release()
+
+
+class ItemAsk(Ask):
+    """One item of a batch."""
+
+    __slots__ = ("_batch", "_index")
+
+    def __init__(self, batch: BatchAsk, index: int) -> None:
+        super().__init__(batch.session, None, batch.t_in, batch.account)
+        self._batch, self._index = batch, index
+
+    def ok(self, r: Any, aseq: int | None = None, dup: bool = False) -> None:
+        self._done(ItemResult(True, aseq, dup, r))
+
+    def fail(self, error: Error) -> None:
+        self._done(ItemResult(False, err=error))
+
+    def _done(self, result: ItemResult) -> None:
+        self.session.pending -= 1
+        self._batch.done(self._index, result)
