@@ -131,7 +131,9 @@ class Catalogue:
             raise CatalogueError(f"fees: need 0 <= maker_rebate_ppm <= taker_ppm <= {MAX_FEE_PPM}")
         for row in self.classes:
             if self.max_price_micros % row.tick_micros or row.seed_price_micros % row.tick_micros:
-                raise CatalogueError(f"class {row.name}: a price is not a whole number of ticks of {row.tick_micros} micros")
+                raise CatalogueError(
+                    f"class {row.name}: a price is not a whole number of ticks of {row.tick_micros} micros"
+                )
             if self.max_price_micros // row.tick_micros > MAX_PRICE_TICKS:
                 raise CatalogueError(f"class {row.name}: more than {MAX_PRICE_TICKS} ticks up to the highest price")
             if self.max_price_micros * row.gpus_per_lot > MAX_LOT_VALUE_MICROS:

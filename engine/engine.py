@@ -11,13 +11,14 @@ from enum import IntEnum
 from typing import Any, Self
 
 import numpy as np
+from numba import carray
 from numpy.typing import NDArray
 
 from engine import accounts, lifecycle, matching
 from engine.book import has_pages
 from engine.clearing import index_position
 from engine.dump import dump
-from engine.kernel import JIT, carray, door, inlined, kernel, pointer
+from engine.kernel import JIT, door, inlined, kernel, pointer
 from engine.pointers import state_at
 from engine.state import (
     NIL,

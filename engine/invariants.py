@@ -85,7 +85,12 @@ def _check_bits(memory: Memory, side_index: int) -> None:
             continue
         for middle, leaf in enumerate(arrays["children"][mid].tolist()):
             is_set = bool(int(arrays["nodes"][mid]) >> middle & 1)
-            _must(is_set == (leaf != NIL and arrays["leaves"][leaf] != 0), "side {}: node bit {} is wrong", side_index, middle)
+            _must(
+                is_set == (leaf != NIL and arrays["leaves"][leaf] != 0),
+                "side {}: node bit {} is wrong",
+                side_index,
+                middle,
+            )
             if leaf != NIL:
                 _must(arrays["leaf_nodes"][leaf] == mid, "leaf {}: its node is not {}", leaf, mid)
                 _check_leaf(memory, leaf)
@@ -98,7 +103,7 @@ def _check_leaf(memory: Memory, leaf: int) -> None:
         _must(is_set == (head != NIL), "leaf {}: bit {} is wrong", leaf, low)
 
 
-def _check_order(
+def _check_order(  # noqa: PLR0913, PLR0917 - all that the walk has at hand
     memory: Memory, slot: int, order: Any, side_index: int, price: int, level: int, before: int, totals: _Totals
 ) -> None:
     where = f"order {int(order['order_id'])} in slot {slot}"
@@ -140,7 +145,12 @@ def _check_orders(memory: Memory, totals: _Totals) -> None:
     used = memory.arrays["orders"][: memory.header["orders_used"]]
     alive = set((used["leaves_qty"] > 0).nonzero()[0].tolist())
     _must(alive == totals.slots, "orders {} are alive in no queue, or the reverse", alive ^ totals.slots)
-    _must(memory.header["open_orders"] == len(alive), "counts {} open orders, has {}", memory.header["open_orders"], len(alive))
+    _must(
+        memory.header["open_orders"] == len(alive),
+        "counts {} open orders, has {}",
+        memory.header["open_orders"],
+        len(alive),
+    )
 
 
 def _check_positions(memory: Memory, totals: _Totals) -> None:
@@ -155,7 +165,14 @@ def _check_positions(memory: Memory, totals: _Totals) -> None:
         net, capacity = int(row["net_lots"]), int(row["capacity_lots"])
         nets[int(row["instrument"])] += net
         for side, field in ((Side.BUY, "open_buy_lots"), (Side.SELL, "open_sell_lots")):
-            _must(row[field] == totals.lots[slot, side], "{}: {} {}, not {}", where, field, row[field], totals.lots[slot, side])
+            _must(
+                row[field] == totals.lots[slot, side],
+                "{}: {} {}, not {}",
+                where,
+                field,
+                row[field],
+                totals.lots[slot, side],
+            )
         for field in ("escrow_micros", "fees_due_micros", "bond_micros", "capacity_lots"):
             _must(row[field] >= 0, "{}: {} {}", where, field, row[field])
         _must(row["fees_due_micros"] <= row["escrow_micros"], "{}: more fees due than escrow", where)
@@ -172,15 +189,31 @@ def _check_accounts(memory: Memory, totals: _Totals) -> None:
     for number, row in enumerate(memory.arrays["accounts"][: memory.header["accounts_used"]]):
         for field in ("cash_micros", "held_micros", "rebate_micros"):
             _must(row[field] >= 0, "account {}: {} {}", number, field, row[field])
-        _must(row["held_micros"] == totals.held[number], "account {}: held {}, orders {}", number, row["held_micros"], totals.held[number])
-        _must(row["open_orders"] == totals.open_orders[number], "account {}: counts {} open orders", number, row["open_orders"])
+        _must(
+            row["held_micros"] == totals.held[number],
+            "account {}: held {}, orders {}",
+            number,
+            row["held_micros"],
+            totals.held[number],
+        )
+        _must(
+            row["open_orders"] == totals.open_orders[number],
+            "account {}: counts {} open orders",
+            number,
+            row["open_orders"],
+        )
 
 
 def _check_conservation(memory: Memory) -> None:
     header = memory.header
     accounts = memory.arrays["accounts"][: header["accounts_used"]]
     positions = memory.arrays["positions"][: header["positions_used"]]
-    fields = [(accounts, "cash_micros"), (accounts, "held_micros"), (positions, "escrow_micros"), (positions, "bond_micros")]
+    fields = [
+        (accounts, "cash_micros"),
+        (accounts, "held_micros"),
+        (positions, "escrow_micros"),
+        (positions, "bond_micros"),
+    ]
     inside = sum(sum(rows[field].tolist()) for rows, field in fields) + int(header["house_fees_micros"])
     outside = int(header["deposits_micros"]) - int(header["withdrawals_micros"])
     _must(inside == outside, "the exchange holds {} micros, deposits less withdrawals are {}", inside, outside)

@@ -19,7 +19,8 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import carray, types
+from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -35,8 +36,8 @@ def source_hash() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    switches = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"}
-    digest.update(repr((sys.version_info[:2], numba.__version__, sorted(switches.items()))).encode())
+    switches = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    digest.update(repr((sys.version_info[:2], numba.__version__, switches)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -89,8 +90,6 @@ if JIT:
         """Ask the processor to bring the cache line at an address near, to be written soon. Any address is harmless."""
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            import llvmlite.ir as ir
-
             i8p, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
             function = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32]), "llvm.prefetch.p0i8"
@@ -109,11 +108,11 @@ if JIT:
 
         return types.voidptr(types.intp), generate
 
-    def bit(n: int) -> np.uint64:
+    def bit(n: Any) -> Any:
         """The word in which only bit n is set."""
         return np.uint64(1) << np.uint64(n)
 
-    def bits_above(word: int, n: int) -> np.uint64:
+    def bits_above(word: Any, n: Any) -> Any:
         """The bits of a word above bit n."""
         # In two steps: a shift by 64 is undefined.
         return (np.uint64(word) >> np.uint64(n) >> np.uint64(1)) << np.uint64(1) << np.uint64(n)
@@ -122,7 +121,7 @@ if JIT:
 else:
 
     def lowest_bit(word: int) -> int:
-        return (int(word) & -int(word)).bit_length() - 1
+        return (word & -word).bit_length() - 1
 
     def prefetch(address: int) -> None:
         pass
@@ -130,10 +129,10 @@ else:
     def pointer(address: int) -> int:
         raise NotImplementedError("addresses are for compiled code")
 
-    def bit(n: int) -> int:
+    def bit(n: Any) -> Any:
         return 1 << n
 
-    def bits_above(word: int, n: int) -> int:
+    def bits_above(word: Any, n: Any) -> Any:
         return word >> (n + 1) << (n + 1)
 
 
@@ -175,6 +174,3 @@ class Records:
 
     def __len__(self) -> int:
         return len(self._array)
-
-
-__all__ = ["FLAGS", "JIT", "Record", "Records", "bit", "bits_above", "cache_directory", "carray", "door", "inlined", "kernel", "lowest_bit", "pointer", "prefetch", "source_hash"]

@@ -1,4 +1,4 @@
-"""The life of an instrument (listed, closed at its gate, delivered, delisted) and of a settlement cycle. Rules: docs/engine.md."""
+"""The life of an instrument (listed, closed at its gate, delivered, delisted) and of a cycle. Rules: docs/engine.md."""
 
 from engine.accounts import BAD_AMOUNT, money_event
 from engine.book import free_pages

@@ -23,7 +23,7 @@ PER_CALL = {"commands", "transfers", "listings"}
 """Fields whose pair the door itself writes; all others are fixed for the whole call, and LLVM may keep them in registers."""
 
 
-class StateType(types.Type):  # type: ignore[misc]
+class StateType(types.Type):
     """The type of `s`: a pointer to the table."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ STATE = StateType()
 
 
 @register_default(StateType)
-class StateModel(models.OpaqueModel):  # type: ignore[misc]
+class StateModel(models.OpaqueModel):
     """An untyped pointer."""
 
 
@@ -44,7 +44,7 @@ def array_type(field: str) -> types.Array:
 
 
 @infer_getattr
-class StateAttributes(AttributeTemplate):  # type: ignore[misc]
+class StateAttributes(AttributeTemplate):
     key = StateType
 
     def generic_resolve(self, _: Any, field: str) -> Any:

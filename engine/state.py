@@ -132,7 +132,9 @@ class Limits:
             if getattr(self, field.name) < 1:
                 raise ValueError(f"{field.name} must be at least 1")
         if self.max_orders > 1 << SLOT_BITS:
-            raise ValueError(f"max_orders is {1 << SLOT_BITS} at the most: an order id has {SLOT_BITS} bits for the slot")
+            raise ValueError(
+                f"max_orders is {1 << SLOT_BITS} at the most: an order id has {SLOT_BITS} bits for the slot"
+            )
 
 
 class State(NamedTuple):
@@ -226,7 +228,8 @@ def aligned(rows: int, name: str) -> NDArray[Any]:
     nbytes = rows * int(np.prod(tail, dtype=np.int64)) * dtype.itemsize
     block = np.zeros(nbytes + 64, np.uint8)
     start = -block.ctypes.data % 64
-    return block[start : start + nbytes].view(dtype).reshape(rows, *tail)
+    array: NDArray[Any] = block[start : start + nbytes].view(dtype).reshape(rows, *tail)
+    return array
 
 
 class Memory:

@@ -93,7 +93,12 @@ class Calendar:
         arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])
         contracts = arrays["contracts"][:used][arrays["books"]["status"][:used] != Status.NONE]
         return set(
-            zip(contracts["class_id"].tolist(), contracts["region_id"].tolist(), contracts["start_s"].tolist(), strict=True)
+            zip(
+                contracts["class_id"].tolist(),
+                contracts["region_id"].tolist(),
+                contracts["start_s"].tolist(),
+                strict=True,
+            )
         )
 
     def _free_numbers(self, count: int) -> list[int]:

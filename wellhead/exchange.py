@@ -64,7 +64,9 @@ class Exchange:
             raise
         try:
             _check_agreement(log, settlement, snapshot)
-            engine = Engine.from_bytes(snapshot.sections["engine"], config.limits) if snapshot else Engine(config.limits)
+            engine = (
+                Engine.from_bytes(snapshot.sections["engine"], config.limits) if snapshot else Engine(config.limits)
+            )
         except BaseException:
             log.close()
             settlement.close()
@@ -101,6 +103,8 @@ class Exchange:
 
 def _check_agreement(log: FileLog, settlement: Settlement, snapshot: Snapshot | None) -> None:
     if settlement.applied_seq > log.head_seq:
-        raise RecoveryError(f"the books are at seq {settlement.applied_seq}, the log ends at {log.head_seq}: it lost commands")
+        raise RecoveryError(
+            f"the books are at seq {settlement.applied_seq}, the log ends at {log.head_seq}: it lost commands"
+        )
     if snapshot and log.chain_at(snapshot.applied_seq) != snapshot.chain:
         raise RecoveryError(f"the snapshot at seq {snapshot.applied_seq} belongs to another log")

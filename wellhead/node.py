@@ -62,7 +62,9 @@ class Node:
         except BaseException:
             self.exchange.close()
             raise
-        self.calendar = Calendar(self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price)
+        self.calendar = Calendar(
+            self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price
+        )
         self.server = Server(self.gateway, config.host, config.port)
         self._pending: list[NDArray[np.void]] = []
         self._waiting: dict[int, Waiting] = {}
