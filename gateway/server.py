@@ -13,7 +13,6 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from gateway.gateway import Gateway
@@ -159,6 +158,7 @@ class Server:
         return None
 
 
-def _select_subprotocol(_protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     """The first that we know; none at all is JSON."""
-    return next((name for name in offered if name in list(Format)), None)
+    known = [Subprotocol(wire) for wire in Format]
+    return next((name for name in offered if name in known), None)
