@@ -299,3 +299,14 @@ class Engine:
             index_at(self._address)
         else:
             _index_all(self.memory.state())
+
+
+def warm_up() -> bool:
+    """Load the compiled door, compiling it when it is not in the cache. True when it was compiled."""
+    if not JIT:
+        return False
+    engine = Engine()
+    tick = np.zeros(1, COMMAND)
+    tick["seq"], tick["kind"] = 1, Kind.TICK
+    engine.apply(tick)
+    return bool(apply_at.stats.cache_misses)

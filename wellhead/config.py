@@ -17,7 +17,8 @@ class Config:
     durable: bool = True  # fdatasync before every answer; False only to measure what that costs
     markets: tuple[str, ...] = ()  # CLASS-REGION pairs to list; empty: every class in every region
     list_hours: int = 0  # how many hours ahead to list; 0: to the end of D+2, as the catalogue says
-    poll_ms: int = 50  # how often the calendar and the gateway's timers are looked at
+    paper_micros: int = 0  # paper trading: what each account that logs on for the first time is given
+    poll_ms: int = 50  # how often the calendar is looked at
     max_frame_commands: int = 16_384  # commands in one log frame; the rest wait for the next
     snapshot_every_commands: int = 2_000_000
     settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them

@@ -18,8 +18,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import Catalogue
-from engine.types import COMMAND, EVENT
+from engine.catalogue import Catalogue, pack_id
+from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
 from gateway.server import Server
@@ -85,7 +85,6 @@ class Node:
         self._bookkeeper = asyncio.create_task(self._keep_books(), name="books")
         await self._look_at_time()
         self._timekeeper = asyncio.create_task(self._keep_time(), name="time")
-        self.gateway.open()
         await self.server.start()
 
     async def stop(self) -> None:
@@ -99,7 +98,6 @@ class Node:
         self._draining.set()
         self._arrived.set()
         await asyncio.wait([self._committer, self._bookkeeper])
-        self.gateway.close()
         await self.server.stop()
         try:
             for task in (self._committer, self._bookkeeper, self._timekeeper):
@@ -171,6 +169,8 @@ class Node:
         events = exchange.engine.apply(commands).copy()
         self.gateway.on_batch(commands, events)
         self._answer(commands, events)
+        if self.config.paper_micros:
+            self._give_paper(commands, events)
         await self._book_jobs.put(partial(exchange.settlement.on_batch, commands, events))
         if exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands:
             # Behind the batches before it: the books are then as far as the snapshot.
@@ -187,6 +187,17 @@ class Node:
                 if not waiting.done.done():
                     waiting.done.set_result(np.concatenate(waiting.parts))
 
+    def _give_paper(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        # Only to those that a log-on opened (a gateway's refs are above zero), so that the operator's own stay his affair.
+        opened = commands[(commands["kind"] == Kind.OPEN_ACCOUNT) & (commands["ref"] > 0)]
+        opened = opened[np.isin(opened["seq"], events["command_seq"][events["kind"] == EventKind.ACCOUNT_OPENED])]
+        if len(opened):
+            deposits = np.zeros(len(opened), TRANSFER)
+            deposits["kind"], deposits["account"] = Kind.DEPOSIT, opened["account"]
+            deposits["amount_micros"] = self.config.paper_micros
+            deposits["external_id"] = pack_id("paper")
+            self.submit(deposits.view(COMMAND))
+
     async def _keep_books(self) -> None:
         loop = asyncio.get_running_loop()
         while (job := await self._book_jobs.get()) is not None:
@@ -202,7 +213,6 @@ class Node:
         now_ns = self.now_ns()
         await self.execute(self.calendar.due(now_ns))
         await self.execute(self.exchange.settlement.due(now_ns))
-        self.gateway.poll()
 
     def _snapshot_parts(self) -> tuple[dict[str, bytes], int, bytes]:
         """The state between two batches; the log's head is what the engine has applied."""

@@ -1,0 +1,281 @@
+"""The command line: wellhead serve | demo | keys | settle | replay | verify."""
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from engine.catalogue import Catalogue
+from engine.log import LogError
+from gateway.auth import SCOPES, KeyStore, KeyStoreError
+from wellhead.config import Config
+
+MICROS = 1_000_000
+DEFAULT_DATA = Path("wellhead-data")
+console = Console()
+errors = Console(stderr=True)
+
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DATA, show_default=True,
+    help="Where the exchange keeps everything.",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wellhead")
+def main() -> None:
+    """A spot exchange for compute: GPU-hours matched, cleared, delivered and settled."""
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    errors.print(f"[bold red]wellhead:[/] {message}", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _compile_kernels() -> None:
+    """Load the engine, saying so when it has to be compiled first."""
+    started = time.monotonic()
+    with errors.status("loading the engine (it is compiled once for each version, which takes about half a minute)"):
+        from engine.engine import warm_up  # noqa: PLC0415 - the import itself takes part of the time
+
+        compiled = warm_up()
+    if compiled:
+        errors.print(f"engine compiled in {time.monotonic() - started:.0f} s; next time it is loaded", style="dim")
+
+
+@main.command()
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_DATA / "demo", show_default=True
+)
+@click.option("--seconds", type=click.IntRange(6, 3_600), default=30, show_default=True, help="How long it trades.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bots.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Websocket port; 0 takes a free one.")
+@click.option("--plain", is_flag=True, help="Lines instead of a live screen.")
+def demo(data: Path, seconds: int, seed: int, port: int, plain: bool) -> None:
+    """Run a whole market on this machine: makers and takers on real prices, delivery, settlement, proof."""
+    _compile_kernels()
+    from wellhead import demo as demonstration  # noqa: PLC0415 - after the engine
+
+    sys.exit(demonstration.run(data_dir=data, seconds=seconds, seed=seed, port=port, plain=plain))
+
+
+@main.command()
+@data_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8_765, show_default=True)
+@click.option(
+    "--market", "markets", multiple=True, metavar="CLASS-REGION", help="List only this market; repeat for more."
+)
+@click.option("--hours", type=click.IntRange(0, 72), default=0, help="List so many hours ahead; 0: to the end of D+2.")
+@click.option(
+    "--paper", type=click.IntRange(0, 1_000_000_000), default=0, help="Paper trading: dollars for each new account."
+)
+@click.option(
+    "--no-fsync", is_flag=True, help="Do not force the log to the disk. Loses acknowledged orders in a power cut."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens.")
+def serve(
+    data: Path, host: str, port: int, markets: tuple[str, ...], hours: int, paper: int, no_fsync: bool, verbose: bool
+) -> None:  # fmt: skip
+    """Run the exchange in real time."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    catalogue = Catalogue.load()
+    for market in markets:
+        class_name, _, region_name = market.partition("-")
+        if class_name not in catalogue.class_by_name or region_name not in catalogue.region_by_name:
+            _fail(f"{market!r} is not CLASS-REGION of the catalogue, for example H100S-USE", 2)
+    config = Config(
+        data, host=host, port=port, markets=markets, list_hours=hours, paper_micros=paper * MICROS, durable=not no_fsync
+    )  # fmt: skip
+    _compile_kernels()
+    from wellhead.exchange import RecoveryError  # noqa: PLC0415 - after the engine
+
+    try:
+        _run(_serve(config, catalogue))
+    except (LogError, RecoveryError, OSError) as error:
+        _fail(str(error))
+
+
+def _run(main_task: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        uvloop.run(main_task)
+    except ImportError:
+        asyncio.run(main_task)
+
+
+async def _serve(config: Config, catalogue: Catalogue) -> None:
+    from wellhead.node import Node  # noqa: PLC0415 - after the engine
+
+    started = time.monotonic()
+    node = Node(config, catalogue, progress=_report_replay)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await node.start()
+    console.print(
+        f"[bold]{catalogue.venue}[/] listens on [bold]ws://{config.host}:{node.server.port}[/]"
+        f"   data {config.data_dir}   {node.replayed} commands replayed   ready in {time.monotonic() - started:.2f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for warning in node.exchange.warnings:
+        errors.print(warning, style="yellow")
+    stopping, failed = asyncio.create_task(stop.wait()), asyncio.create_task(node.failed())
+    await asyncio.wait([stopping, failed], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    failed.cancel()
+    await node.stop()
+    console.print("stopped; everything acknowledged is on the disk")
+
+
+def _report_replay(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        errors.print(f"replaying the log: {done:,} of {total:,} commands", end="\r")
+
+
+@main.group()
+def keys() -> None:
+    """Who may log on."""
+
+
+@keys.command("create")
+@data_option
+@click.argument("account")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("read", "trade"), show_default=True
+)
+@click.option("--ip", "ips", multiple=True, help="Only from this address or network; repeat for more.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The key file; ACCOUNT.key if not given.")
+def create_key(
+    data: Path, account: str, key_id: str, scopes: tuple[str, ...], ips: tuple[str, ...], out: Path | None
+) -> None:
+    """Make a key for ACCOUNT. The private half is written to the key file, and nowhere else."""
+    out = out or Path(f"{account}.key")
+    key_id = key_id or f"{account}-{secrets.token_hex(4)}"
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        KeyStore(data / "keys.json").create(key_id, account, scopes=scopes, ips=ips, private_path=out)
+    except FileExistsError:
+        _fail(f"{out} exists; it will not be overwritten")
+    except (KeyStoreError, OSError) as error:
+        _fail(str(error))
+    console.print(f"key {key_id} of account {account} may {', '.join(scopes)}; its private half is in {out}")
+
+
+@keys.command("list")
+@data_option
+def list_keys(data: Path) -> None:
+    """Show the keys."""
+    table = Table("key", "account", "scopes", "from")
+    for key in KeyStore(data / "keys.json").keys():  # noqa: SIM118 - not a dict
+        table.add_row(key.id, key.account, " ".join(key.scopes), " ".join(key.ips) or "anywhere")
+    console.print(table)
+
+
+@keys.command("revoke")
+@data_option
+@click.argument("key_id")
+def revoke_key(data: Path, key_id: str) -> None:
+    """Take a key away; its sessions are closed."""
+    try:
+        KeyStore(data / "keys.json").revoke(key_id)
+    except KeyStoreError as error:
+        _fail(str(error))
+    console.print(f"key {key_id} is revoked")
+
+
+@main.group()
+def settle() -> None:
+    """Settlement batches."""
+
+
+@settle.command("show")
+@data_option
+@click.argument("cycle", type=int, required=False)
+def show_batches(data: Path, cycle: int | None) -> None:
+    """Show the batches, or the nets of one CYCLE. Safe beside a running node."""
+    from settlement.service import DATABASE_NAME, Books  # noqa: PLC0415 - only here
+
+    directory = Config(data).settlement_dir
+    if not (directory / DATABASE_NAME).exists():
+        _fail(f"{directory} holds no books")
+    with Books(directory, Catalogue.load(), read_only=True) as books:
+        batches = books.batches.all()
+        if cycle is None:
+            table = Table("cycle", "commands", "state", "batch id", "root")
+            for batch in batches:
+                span = f"{batch.from_seq}-{batch.to_seq}"
+                table.add_row(
+                    str(batch.cycle), span, batch.state.name, batch.batch_id.hex()[:16], batch.root.hex()[:16]
+                )
+        elif cycle not in {batch.cycle for batch in batches}:
+            _fail(f"there is no cycle {cycle}")
+        else:
+            names = books.registry.names()
+            table = Table("account", "name", "net USD", title=f"cycle {cycle}")
+            for account, sums in sorted(books.batches.nets(cycle).items()):
+                table.add_row(str(account), names.get(account, "house"), f"{sums.net_micros / MICROS:,.6f}")
+        console.print(table)
+
+
+@main.command()
+@data_option
+def verify(data: Path) -> None:
+    """Prove that log, engine, ledger, batches and statements agree. Exits with 1, naming the place, when they do not."""
+    _compile_kernels()
+    from wellhead.audit import AuditError, audit  # noqa: PLC0415 - after the engine
+
+    try:
+        report = audit(data)
+    except AuditError as error:
+        _fail(str(error))
+    for line in report.lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    for difference in report.differences:
+        errors.print(f"[red]{difference}[/]", highlight=False, soft_wrap=True)
+    if report.differences:
+        _fail(f"{len(report.differences)} differences")
+    console.print("[green]everything agrees[/]")
+
+
+@main.command()
+@click.argument("flow", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--batch", type=click.IntRange(1), default=4_096, show_default=True, help="Commands in one call.")
+def replay(flow: Path, batch: int) -> None:
+    """Run a recorded order FLOW (int64 rows op, id, side, price, qty) through the engine, clearing on."""
+    _compile_kernels()
+    from wellhead.flow import FlowError, market_engine, read_flow, resolve, run, summary  # noqa: PLC0415 - after the engine
+
+    try:
+        rows = read_flow(flow)
+    except FlowError as error:
+        _fail(str(error), 2)
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task("resolving order ids", total=len(rows))
+        resolved = resolve(rows, lambda done: progress.update(task, completed=done))
+    engine = market_engine()
+    started = time.perf_counter()
+    events = run(engine, resolved.commands, batch)
+    seconds = time.perf_counter() - started
+    for name, value in {**summary(resolved, events), "state": engine.state_hash()}.items():
+        console.print(f"{name:>10}  {value}", highlight=False)
+    console.print(
+        f"{'speed':>10}  {len(rows) / seconds / 1e6:.2f} M commands/s in batches of {batch}, clearing on",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
