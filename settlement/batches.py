@@ -34,19 +34,13 @@ CREATE TABLE IF NOT EXISTS batches (
     batch_id BLOB UNIQUE,
     exported INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE IF NOT EXISTS event_nets (
-    cycle INTEGER NOT NULL,
-    account INTEGER NOT NULL,
-    net_micros INTEGER NOT NULL,
-    external_micros INTEGER NOT NULL,
-    PRIMARY KEY (cycle, account)
-) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batch_nets (
     cycle INTEGER NOT NULL,
+    source INTEGER NOT NULL,
     account INTEGER NOT NULL,
     net_micros INTEGER NOT NULL,
     external_micros INTEGER NOT NULL,
-    PRIMARY KEY (cycle, account)
+    PRIMARY KEY (cycle, source, account)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS closing_balances (
     cycle INTEGER NOT NULL,
@@ -56,6 +50,9 @@ CREATE TABLE IF NOT EXISTS closing_balances (
     PRIMARY KEY (cycle, asset, account)
 ) STRICT, WITHOUT ROWID
 """
+
+# The `source` of stored nets; those from the events are dropped when both have agreed.
+_LEDGER, _EVENTS = 0, 1
 
 
 class BatchState(IntEnum):
@@ -108,7 +105,7 @@ class Batches:
             "INSERT INTO batches (cycle, from_seq, to_seq, state, event_gross_micros) VALUES (?, ?, ?, ?, ?)",
             (cycle, last[1] + 1, to_seq, BatchState.OPEN, nets.gross_micros),
         )
-        self._store("event_nets", cycle, nets.sums)
+        self._store(_EVENTS, cycle, nets.sums)
         self._database.execute(
             "INSERT INTO closing_balances SELECT ?, asset, account, amount FROM balances WHERE amount <> 0", (cycle,)
         )
@@ -130,7 +127,7 @@ class Batches:
 
     def _net(self, batch: Batch) -> None:
         nets = ledger_nets(self._database, batch.from_seq, batch.to_seq)
-        self._store("batch_nets", batch.cycle, nets.sums)
+        self._store(_LEDGER, batch.cycle, nets.sums)
         self._database.execute(
             "UPDATE batches SET state = ?, gross_micros = ? WHERE cycle = ?",
             (BatchState.NETTED, nets.gross_micros, batch.cycle),
@@ -139,17 +136,17 @@ class Batches:
     def _freeze(self, batch: Batch) -> None:
         tree = self._agreed_tree(batch)
         previous = self.get(batch.cycle - 1).batch_id if batch.cycle > 1 else NO_BATCH
-        batch_id = batch_hash(batch.cycle, batch.from_seq, batch.to_seq, batch.gross_micros, tree.root, previous)
+        batch_id = batch_hash(batch.cycle, (batch.from_seq, batch.to_seq), batch.gross_micros, tree.root, previous)
         self._database.execute(
             "UPDATE batches SET state = ?, leaves = ?, root = ?, previous_id = ?, batch_id = ? WHERE cycle = ?",
             (BatchState.FROZEN, tree.count, tree.root, previous, batch_id, batch.cycle),
         )
-        self._database.execute("DELETE FROM event_nets WHERE cycle = ?", (batch.cycle,))
+        self._database.execute("DELETE FROM batch_nets WHERE cycle = ? AND source = ?", (batch.cycle, _EVENTS))
 
     def _agreed_tree(self, batch: Batch) -> Tree:
         """The tree, built once from the ledger's nets and once from the events' sums."""
         by_ledger = self.nets(batch.cycle)
-        by_events = self._load("event_nets", batch.cycle)
+        by_events = self._load(_EVENTS, batch.cycle)
         members = self.members(batch)
         trees = [Tree(entries(batch.cycle, members, sums)) for sums in (by_ledger, by_events)]
         strangers = (by_ledger.keys() | by_events.keys()) - set(members)
@@ -177,7 +174,8 @@ class Batches:
         """Raises BatchError for a cycle that has not ended."""
         row = self._database.one(
             "SELECT cycle, from_seq, to_seq, state, COALESCE(gross_micros, 0), COALESCE(leaves, 0),"
-            " COALESCE(root, x''), COALESCE(previous_id, x''), COALESCE(batch_id, x''), exported FROM batches WHERE cycle = ?",
+            " COALESCE(root, x''), COALESCE(previous_id, x''), COALESCE(batch_id, x''), exported"
+            " FROM batches WHERE cycle = ?",
             (cycle,),
         )
         if row is None:
@@ -197,7 +195,7 @@ class Batches:
 
     def nets(self, cycle: int) -> dict[int, Sums]:
         """The nets from the ledger, as stored; an account with nothing is left out."""
-        return self._load("batch_nets", cycle)
+        return self._load(_LEDGER, cycle)
 
     def tree(self, batch: Batch) -> Tree:
         """The tree of a netted batch, built again from the stored nets."""
@@ -217,13 +215,14 @@ class Batches:
         """The statements are on the disk."""
         self._database.execute("UPDATE batches SET exported = 1 WHERE cycle = ?", (cycle,))
 
-    def _store(self, table: str, cycle: int, sums: Mapping[int, Sums]) -> None:
-        rows = [(cycle, account, *sums[account]) for account in sorted(sums)]
-        self._database.execute_many(f"INSERT INTO {table} VALUES (?, ?, ?, ?)", rows)
+    def _store(self, source: int, cycle: int, sums: Mapping[int, Sums]) -> None:
+        rows = [(cycle, source, account, *sums[account]) for account in sorted(sums)]
+        self._database.execute_many("INSERT INTO batch_nets VALUES (?, ?, ?, ?, ?)", rows)
 
-    def _load(self, table: str, cycle: int) -> dict[int, Sums]:
-        query = f"SELECT account, net_micros, external_micros FROM {table} WHERE cycle = ? ORDER BY account"
-        return {account: Sums(net, external) for account, net, external in self._database.rows(query, (cycle,))}
+    def _load(self, source: int, cycle: int) -> dict[int, Sums]:
+        query = "SELECT account, net_micros, external_micros FROM batch_nets WHERE cycle = ? AND source = ? ORDER BY account"
+        rows = self._database.rows(query, (cycle, source))
+        return {account: Sums(net, external) for account, net, external in rows}
 
 
 _NOTHING = Sums(0, 0)

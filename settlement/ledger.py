@@ -162,8 +162,6 @@ CREATE TABLE IF NOT EXISTS head (
 INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1)
 """
 
-_COLUMNS = "seq, leg, debit_account, credit_account, asset, amount_micros, code, listing"
-
 
 class SqliteLedger:
     """The embedded backend."""
@@ -197,7 +195,7 @@ class SqliteLedger:
         return len(rows)
 
     def _insert(self, rows: NDArray[Any]) -> None:
-        statement = f"INSERT INTO transfers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        statement = "INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         try:
             self._database.execute_many(statement, rows.tolist())
         except sqlite3.IntegrityError as error:
@@ -247,7 +245,7 @@ class SqliteLedger:
         return {key: amount for key, amount in total.items() if amount}
 
     def transfers(self, from_seq: int, to_seq: int) -> Iterator[NDArray[Any]]:
-        query = f"SELECT {_COLUMNS} FROM transfers WHERE seq BETWEEN ? AND ? ORDER BY seq, leg"
+        query = "SELECT * FROM transfers WHERE seq BETWEEN ? AND ? ORDER BY seq, leg"
         for rows in self._database.chunks(query, (from_seq, to_seq)):
             yield np.array(rows, MOVE)
 

@@ -95,12 +95,12 @@ def is_included(data: bytes, index: int, count: int, partners: Sequence[bytes], 
     return not left and _root(count, node) == root
 
 
-def batch_hash(cycle: int, from_seq: int, to_seq: int, gross_micros: int, root: bytes, previous: bytes) -> bytes:
-    """The id of a batch: a hash of its content, so that the same content is the same batch.
+def batch_hash(cycle: int, seqs: tuple[int, int], gross_micros: int, root: bytes, previous: bytes) -> bytes:
+    """The id of the batch of the commands `seqs` (first, last): a hash of its content, so the same content is the same batch.
 
     Raises ProofError for a root or a predecessor that is no hash, and for a root of zeros.
     """
     if len(root) != HASH_BYTES or len(previous) != HASH_BYTES or root == NO_BATCH:
         raise ProofError("a batch needs a root and a predecessor of 32 bytes, and the root may not be zero")
-    head = struct.pack(">3q", cycle, from_seq, to_seq) + gross_micros.to_bytes(16, "big")
+    head = struct.pack(">3q", cycle, *seqs) + gross_micros.to_bytes(16, "big")
     return sha256(_BATCH + head + root + previous).digest()

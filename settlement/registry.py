@@ -33,8 +33,6 @@ CREATE TABLE IF NOT EXISTS listings (
 CREATE INDEX IF NOT EXISTS listed ON listings (instrument) WHERE delisted_seq IS NULL
 """
 
-_LISTING_COLUMNS = "asset, instrument, symbol, lot_tick_micros, minutes, end_ns"
-
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -70,8 +68,8 @@ class Registry:
 
     def load(self) -> None:
         """Read the open listings from the database."""
-        query = f"SELECT {_LISTING_COLUMNS} FROM listings WHERE delisted_seq IS NULL"
-        self._listed = {row[1]: Listing(*row) for row in self._database.rows(query)}
+        rows = self._database.rows("SELECT * FROM listings WHERE delisted_seq IS NULL")
+        self._listed = {row[1]: Listing(*row[:-1]) for row in rows}
         self._asset[:] = self._lot_tick[:] = 0
         for listing in self._listed.values():
             self._set(listing.instrument, listing.asset, listing.lot_tick_micros)
@@ -148,10 +146,10 @@ class Registry:
 
     def listing_of(self, asset: int) -> Listing:
         """A listing, also one that is gone. Raises KeyError for a number that never was one."""
-        row = self._database.one(f"SELECT {_LISTING_COLUMNS} FROM listings WHERE asset = ?", (asset,))
+        row = self._database.one("SELECT * FROM listings WHERE asset = ?", (asset,))
         if row is None:
             raise KeyError(asset)
-        return Listing(*row)
+        return Listing(*row[:-1])
 
     def listed_at(self, seq: int) -> dict[int, int]:
         """Instrument -> asset of what was listed after a command."""

@@ -171,7 +171,7 @@ def _check_frozen(books: Books, batch: Batch, previous: bytes) -> Iterator[tuple
     yield "root", root.hex(), batch.root.hex()
     yield "id of the batch before", previous.hex(), batch.previous_id.hex()
     try:
-        expected = batch_hash(batch.cycle, batch.from_seq, batch.to_seq, nets.gross_micros, root, previous).hex()
+        expected = batch_hash(batch.cycle, (batch.from_seq, batch.to_seq), nets.gross_micros, root, previous).hex()
     except ProofError as error:
         expected = str(error)
     yield "batch id", expected, batch.batch_id.hex()
