@@ -160,12 +160,13 @@ class Book:
 
     def worst_price(self, side: int, qty: int) -> int:
         """The limit that makes a market order a limit order."""
-        total, price = 0, 0
+        total, worst = 0, 0
         for price, queue in self.sides[1 - side].items():
+            worst = price
             total += sum(order.leaves for order in queue.values())
             if total >= qty:
                 break
-        return price
+        return worst
 
     def add(self, order: Order) -> None:
         self.sides[order.side].setdefault(order.price, OrderedDict())[order.order_id] = order

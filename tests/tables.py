@@ -8,7 +8,8 @@
     ''')
 
 Each table runs on the engine and on its slow twin. A line is a command, then `->` and what it brings about: each event,
-in order, none left out. A phrase says as much of an event as matters. Without `->` the command must be accepted.
+in order, none left out. A phrase says as much of an event as matters. Without `->` the command must be accepted. A line
+that ends in `->` or a comma goes on in the next.
 
 Book X (terms in TERMS) is listed before the table starts. An account first met in a line that is not `open` is opened
 with RICH_MICROS and certified for RICH_LOTS in X; `open` makes one that has nothing. Books are called X, Y or Z, accounts
@@ -140,6 +141,19 @@ def check(text: str, **limits: int) -> None:
         Table(make(**limits)).run(text)
 
 
+def lines_of(text: str) -> Iterable[str]:
+    """The lines that say something, without comments, those that go on joined."""
+    line = ""
+    for raw_line in text.splitlines():
+        line += raw_line.partition("#")[0].strip()
+        if line.endswith((",", "->")):
+            line += " "
+        elif line:
+            yield line
+            line = ""
+    assert not line, f"{line!r} does not go on"
+
+
 def number(word: str) -> int | None:
     try:
         return int(word)
@@ -182,10 +196,7 @@ class Table:
 
     def run(self, text: str) -> None:
         self.do("list X")
-        for raw_line in text.splitlines():
-            line = raw_line.partition("#")[0].strip()
-            if not line:
-                continue
+        for line in lines_of(text):
             try:
                 self.line(line)
             except AssertionError as error:
@@ -297,7 +308,7 @@ class Table:
 
     def fields(self, words: Iterable[str]) -> dict[str, int]:
         """What the words of a command after its fixed ones set."""
-        rest, found = iter(words), {}
+        rest, found = iter(words), dict[str, int]()
         for word in rest:
             if word in FLAGS:
                 name, value = FLAGS[word]
@@ -305,7 +316,7 @@ class Table:
             elif word in ("in", "as", "by"):
                 next(rest)
             else:
-                found[VALUES[word]] = int(next(rest))
+                found[VALUES[word]] = int(next(rest, "nothing"))
         return found
 
     # Expectations
@@ -383,7 +394,7 @@ def expect_book(book: dict[str, Any] | None, words: list[str]) -> tuple[Any, Any
     return [(price, [leaves for _, _, leaves, *_ in queue]) for price, queue in book[what]], expected
 
 
-def command(kind: int, layout: np.dtype[np.void] = COMMAND, **fields: int) -> NDArray[np.void]:
+def command(kind: int, layout: np.dtype[np.void] = COMMAND, /, **fields: int) -> NDArray[np.void]:
     """An array of one command in the layout of its body."""
     row = np.zeros(1, layout)
     row["kind"] = kind

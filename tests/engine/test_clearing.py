@@ -13,7 +13,8 @@ def test_a_buying_taker_pays_notional_and_fee_and_gets_the_rest_back() -> None:
         deposit B 1_000_000
         nominate A 10 in Z
         sell A 2 @ 100 in Z
-        buy  B 3 @ 110 in Z   -> new 3 held 333303, trade 2 @ 100 held 222202 fee 2000 fee_due 0 escrow 200000 released 0
+        buy  B 3 @ 110 in Z ->
+            new 3 held 333303, trade 2 @ 100 held 222202 fee 2000 fee_due 0 escrow 200000 released 0
         expect B cash 686_899, B held 111_101, B net 2 in Z, B open_buy 1 in Z
         expect house 2000, A rebate 1000, B rebate 0
         expect A net -2 in Z, A escrow 200_000 in Z, A fees_due 0 in Z
@@ -124,7 +125,9 @@ def test_a_trade_with_oneself_clears_the_buyers_leg_first() -> None:
         buy  C 2 @ 100 in Z
         sell B 2 @ 100 in Z   -> new, trade fee 2000 fee_due 2000 escrow 200000
         sell B 1 @ 120 in Z
-        buy  B 1 @ 120 in Z   -> new held 121201, trade 1 B with B fee 1200 held 121201 released 100000 due_paid 1000 escrow 120000 fee_due 0
+        buy  B 1 @ 120 in Z ->
+            new held 121201,
+            trade 1 B with B fee 1200 held 121201 released 100000 due_paid 1000 escrow 120000 fee_due 0
         expect B net -2 in Z, B escrow 220_000 in Z, B fees_due 1000 in Z, B cash 977_800, B rebate 600, house 2200
     """)
 

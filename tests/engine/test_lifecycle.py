@@ -145,7 +145,9 @@ def test_the_gate_cancels_all_orders_and_lists_what_is_to_be_delivered() -> None
         sell P 5 @ 1000 in Y as p1
         sell P 4 @ 999 in Y as p2
         buy  C 6 @ 1000 in Y     -> new, trade 4 @ 999, trade 2 @ 1000
-        close Y                  -> canceled 2 B gate_closed, canceled 1 B gate_closed, canceled 3 p1 @ 1000 gate_closed, closed 2, due 6 C escrow 0 fees_due 0, bond_released 2000000 A bond -2000000, due -6 P escrow 47968000 fees_due 0
+        close Y ->
+            canceled 2 B gate_closed, canceled 1 B gate_closed, canceled 3 p1 @ 1000 gate_closed, closed 2,
+            due 6 C escrow 0 fees_due 0, bond_released 2000000 A bond -2000000, due -6 P escrow 47968000 fees_due 0
         expect Y closed, Y bids none, Y asks none, P bond 40_000_000 in Y, A bond 0 in Y, A capacity 1 in Y
         close Y                  -> rejected MARKET_NOT_OPEN
         buy  C 1 @ 1000 in Y     -> rejected MARKET_NOT_OPEN
@@ -215,26 +217,31 @@ def test_fees_come_before_damages_and_pay_before_bond() -> None:
     check(f"""
         {terms}
         {sale}
-        deliver P B 10 in Y     -> delivered cash 1090000 contra_cash 0 fees 10000 fees_due -10000 bond -100000 shortfall 0
+        deliver P B 10 in Y ->
+            delivered cash 1090000 contra_cash 0 fees 10000 fees_due -10000 bond -100000 shortfall 0
         expect house 10000, P cash 1090000, P bond 0 in Y
     """)
     check(f"""
         {terms}
         {sale}
-        deliver P B 10 refund 995000 damages 50000 in Y  -> delivered cash 45000 contra_cash 1045000 fees 10000 bond -100000 refund 995000 damages 50000 shortfall 0
+        deliver P B 10 refund 995000 damages 50000 in Y ->
+            delivered cash 45000 contra_cash 1045000 fees 10000 bond -100000 refund 995000 damages 50000 shortfall 0
         expect P cash 45000, house 10000
     """)
     check(f"""
         {terms}
         {sale}
-        deliver P B 10 refund 1000000 damages 200000 in Y  -> delivered cash 0 contra_cash 1090000 fees 10000 damages 90000 bond -100000 shortfall 110000
+        deliver P B 10 refund 1000000 damages 200000 in Y ->
+            delivered cash 0 contra_cash 1090000 fees 10000 damages 90000 bond -100000 shortfall 110000
         expect P cash 0, P bond 0 in Y, house 10000
     """)
     check(f"""
         {terms}
         {sale}
-        deliver P B 3 refund 100000 damages 197000 in Y  -> delivered cash 0 contra_cash 297000 fees 3000 escrow -300000 fees_due -3000 bond 0 shortfall 0
-        deliver P B 3 refund 300000 damages 10000 in Y   -> delivered cash 0 contra_cash 310000 fees 3000 bond -13000 damages 10000
+        deliver P B 3 refund 100000 damages 197000 in Y ->
+            delivered cash 0 contra_cash 297000 fees 3000 escrow -300000 fees_due -3000 bond 0 shortfall 0
+        deliver P B 3 refund 300000 damages 10000 in Y ->
+            delivered cash 0 contra_cash 310000 fees 3000 bond -13000 damages 10000
         expect P bond 87000 in Y, P escrow 400000 in Y, P fees_due 4000 in Y
         deliver P B 4 in Y                               -> delivered cash 483000 fees 4000 bond -87000
     """)
@@ -249,7 +256,8 @@ def test_a_bond_that_is_short_of_the_fees_pays_them_first() -> None:
         buy  B 10 @ 100 in Y
         sell P 10 @ 100 in Y
         close Y
-        deliver P B 10 refund 1000000 damages 7 in Y -> delivered cash 0 contra_cash 1000000 fees 1000 fees_due -10000 bond -1000 damages 0 shortfall 9007
+        deliver P B 10 refund 1000000 damages 7 in Y ->
+            delivered cash 0 contra_cash 1000000 fees 1000 fees_due -10000 bond -1000 damages 0 shortfall 9007
         expect P fees_due 0 in Y, house 1000
     """)
 

@@ -12,7 +12,8 @@ def test_an_order_rests_then_trades_then_is_gone() -> None:
     check(f"""
         sell A 5 @ 2601 as a1       -> new 5 @ 2601 A order_id {FIRST} held 0
         expect X asks 5 @ 2601, X bids none, X last none, A open_orders 1, A open_sell 5
-        buy  B 3 @ 2601 ioc         -> new 3 order_id {FIRST + 1}, trade 3 @ 2601 B with A side 0, A leaves 2 cum 3, B leaves 0
+        buy  B 3 @ 2601 ioc ->
+            new 3 order_id {FIRST + 1}, trade 3 @ 2601 B with A side 0, A leaves 2 cum 3, B leaves 0
         expect X asks 2 @ 2601, X last 2601, A open_orders 1, A open_sell 2, B open_orders 0, A net -3, B net 3
         buy  B 2 @ 2601             -> new 2, trade 2 with A, A leaves 0 cum 5
         cancel a1                   -> rejected ORDER_NOT_FOUND
@@ -27,7 +28,8 @@ def test_price_comes_before_time_and_time_before_size() -> None:
         sell C 9 @ 2601 as c1
         sell B 2 @ 2600 as b2
         expect X asks 2 @ 2600 1+9 @ 2601 5 @ 2602
-        buy  D 8 @ 2601      -> new, trade 2 @ 2600 with B, trade 1 @ 2601 with B, trade 5 @ 2601 with C, C leaves 4 cum 5
+        buy  D 8 @ 2601 ->
+            new, trade 2 @ 2600 with B, trade 1 @ 2601 with B, trade 5 @ 2601 with C, C leaves 4 cum 5
         expect X asks 4 @ 2601 5 @ 2602
     """)
     check("""

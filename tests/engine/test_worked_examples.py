@@ -25,7 +25,8 @@ def test_notional_fee_and_rebate(price: int, lots: int, notional: int, fee: int,
         open B
         deposit B 1_000_000_000
         sell A {lots} @ {price}
-        buy  B {lots} @ {price}  -> new held {notional + fee + lots}, trade fee {fee} escrow {notional} held {notional + fee + lots}
+        buy  B {lots} @ {price} ->
+            new held {notional + fee + lots}, trade fee {fee} escrow {notional} held {notional + fee + lots}
         expect B cash {1_000_000_000 - notional - fee}, B held 0, A rebate {rebate}, house {fee}
         cycle                    -> rebate {rebate} A fees -{rebate}, cycle 1
         expect house {fee - rebate}, A rebate 0
@@ -102,7 +103,8 @@ def test_partial_performance(credited: int, base: int, refund: int, damages: int
         sell P 8 @ 2600
         buy  B 8 @ 2600
         close X
-        deliver P B 8 refund {refund} damages {damages} -> delivered cash {net + 41_600_000} contra_cash {back} shortfall 0
+        deliver P B 8 refund {refund} damages {damages} ->
+            delivered cash {net + 41_600_000} contra_cash {back} shortfall 0
         expect P cash {net + 41_600_000}
     """)
     if credited == 465:
@@ -120,6 +122,7 @@ def test_nothing_delivered() -> None:
         sell P 8 @ 2600
         buy  B 8 @ 2600
         close X
-        deliver P B 8 refund 166400000 damages {charge} -> delivered cash 0 contra_cash 208000000 damages 41600000 shortfall 15360000
+        deliver P B 8 refund 166400000 damages {charge} ->
+            delivered cash 0 contra_cash 208000000 damages 41600000 shortfall 15360000
         expect P cash 0, P bond 0
     """)
