@@ -10,6 +10,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from numpy.typing import NDArray
 
+import engine.log
 from engine.log import (
     GENESIS,
     MAX_FRAME_COMMANDS,
@@ -169,6 +171,17 @@ class TestAppendAndRead:
             with pytest.raises(LogDamaged) as caught:
                 contents(log)
         assert (caught.value.seq, caught.value.offset) == (3, SEGMENT_HEADER_BYTES + frame_bytes(2))
+
+    def test_read_notices_a_frame_left_out_after_opening(self, tmp_path: Path) -> None:
+        write_log(tmp_path, [2, 2, 2])
+        with FileLog(tmp_path) as log:
+            (path,) = segments(tmp_path)
+            raw = path.read_bytes()
+            middle = SEGMENT_HEADER_BYTES + frame_bytes(2)
+            path.write_bytes(raw[:middle] + raw[middle + frame_bytes(2) :])
+            with pytest.raises(LogDamaged) as caught:
+                contents(log)
+        assert (caught.value.seq, caught.value.offset) == (3, middle)
 
     @pytest.mark.parametrize(
         ("commands", "message"),
@@ -640,6 +653,45 @@ class TestDamagedMiddle:
             path.write_bytes(raw)
             assert "not of this history" in refused(tmp_path).reason
 
+    def test_anything_after_the_frames_of_a_segment_before_the_last(self, tmp_path: Path) -> None:
+        write_log(tmp_path, [2, 1], segment_bytes=1)
+        path = segments(tmp_path)[0]
+        path.write_bytes(path.read_bytes() + bytes(10))
+        damage = refused(tmp_path)
+        assert (damage.path, damage.offset, damage.seq) == (path, SEGMENT_HEADER_BYTES + frame_bytes(2), 3)
+
+    def test_a_segment_that_continues_another_history(self, tmp_path: Path) -> None:
+        write_log(tmp_path, [2, 1], segment_bytes=1)
+        path = segments(tmp_path)[1]
+        raw = bytearray(path.read_bytes())
+        raw[40] ^= 1
+        raw[124:128] = struct.pack("<I", zlib.crc32(raw[:124]))
+        path.write_bytes(raw)
+        damage = refused(tmp_path)
+        assert (damage.path, damage.offset, damage.seq) == (path, 0, 3)
+        assert "another history" in damage.reason
+
+    def test_a_segment_under_another_name(self, tmp_path: Path) -> None:
+        write_log(tmp_path, [2, 1], segment_bytes=1)
+        path = segments(tmp_path)[1].rename(tmp_path / f"{9:020d}.log")
+        damage = refused(tmp_path)
+        assert (damage.path, damage.offset, damage.seq) == (path, 0, 9)
+
+    @pytest.mark.parametrize("shift", range(6))
+    def test_the_frame_behind_is_found_where_two_reads_meet(self, tmp_path: Path, shift: int) -> None:
+        """The search reads a mebibyte at a time; the magic may lie across the border."""
+        write_log(tmp_path, [1, 1])
+        (tmp_path / "mark").unlink()
+        (path,) = segments(tmp_path)
+        raw = path.read_bytes()
+        second = SEGMENT_HEADER_BYTES + frame_bytes(1)
+        padding = bytes((1 << 20) - 4 + shift - frame_bytes(1))
+        path.write_bytes(raw[: SEGMENT_HEADER_BYTES + 100] + b"!" + raw[SEGMENT_HEADER_BYTES + 101 : second])
+        with path.open("ab") as file:
+            file.write(padding + raw[second:])
+        damage = refused(tmp_path)
+        assert (damage.offset, damage.seq) == (SEGMENT_HEADER_BYTES, 1)
+
     def test_verify_from_takes_earlier_segments_on_trust(self, tmp_path: Path) -> None:
         write_log(tmp_path, [2, 1, 4], segment_bytes=1)
         flip(segments(tmp_path)[0], SEGMENT_HEADER_BYTES + 200)
@@ -685,6 +737,23 @@ class TestVerify:
                 assert report.ok, report.damage
                 assert durable_seq <= report.head_seq <= log.head_seq
                 assert report.chain == log.chain_at(report.head_seq)
+
+    def test_a_log_that_moves_on_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The mark is read first: one newer than the list of segments would look like a lost tail."""
+        listed = engine.log._segments
+
+        def list_and_move_on(directory: Path) -> Any:
+            found = listed(directory)
+            log.append(batch(1))
+            log.sync()
+            return found
+
+        with FileLog(tmp_path, segment_bytes=1) as log:
+            log.append(batch(2))
+            log.sync()
+            monkeypatch.setattr(engine.log, "_segments", list_and_move_on)
+            report = verify(tmp_path)
+            assert (report.ok, report.head_seq, log.durable_seq) == (True, 2, 3)
 
     def test_no_such_directory(self, tmp_path: Path) -> None:
         with pytest.raises(LogError, match="not a directory"):
@@ -866,6 +935,59 @@ log.close()
         assert (tmp_path / "mark").read_bytes() == b""  # it would promise what nobody forced
         with FileLog(tmp_path) as log:
             assert log.head_seq == 3
+
+
+class TestOrderOfForcing:
+    """What must be on the disk before what: nothing here can be seen without a power cut, so the calls are recorded."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+        recorded = []
+        fsync, fdatasync, rename = os.fsync, os.fdatasync, os.rename
+
+        def force(name: str, call: Callable[[int], None], fd: int) -> None:
+            recorded.append((name, Path(os.readlink(f"/proc/self/fd/{fd}")).name))
+            call(fd)
+
+        monkeypatch.setattr(os, "fsync", partial(force, "fsync", fsync))
+        monkeypatch.setattr(os, "fdatasync", partial(force, "fdatasync", fdatasync))
+
+        def record_rename(source: Path, target: Path) -> None:
+            recorded.append(("rename", Path(target).name))
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", record_rename)
+        return recorded
+
+    def test_a_new_segment(self, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+        with FileLog(tmp_path / "log", segment_bytes=1) as log:
+            log.append(batch(2))
+            calls.clear()
+            log.append(batch(1))
+            assert calls == [
+                ("fdatasync", f"{1:020d}.log"),
+                ("fsync", f"{3:020d}.new"),
+                ("rename", f"{3:020d}.log"),
+                ("fsync", "log"),
+            ]
+
+    def test_close_leaves_an_exact_mark(self, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+        log = FileLog(tmp_path)
+        log.append(batch(2))
+        calls.clear()
+        log.close()
+        assert calls == [("fdatasync", f"{1:020d}.log"), ("fdatasync", "mark")]
+
+    def test_segments_written_without_durability(self, tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+        """Opened with it later, those after the mark are forced before anything is promised about them."""
+        write_log(tmp_path, [2])
+        with FileLog(tmp_path, durable=False, segment_bytes=1) as log:
+            for _ in range(3):
+                log.append(batch(1))
+        calls.clear()
+        FileLog(tmp_path).close()
+        forced = [name for call, name in calls if call == "fdatasync" and name != "mark"]
+        assert forced == [f"{seq:020d}.log" for seq in (3, 4, 5)]
 
 
 def failing(code: int) -> Callable[..., Any]:

@@ -188,6 +188,25 @@ def test_a_failed_write_leaves_what_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes() == before
 
 
+def test_the_order_of_forcing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes before the name, the name before the return."""
+    calls = []
+    fsync, rename = os.fsync, os.rename
+
+    def record_fsync(fd: int) -> None:
+        calls.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{fd}')).name}")
+        fsync(fd)
+
+    def record_rename(source: Path, target: Path) -> None:
+        calls.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record_rename)
+    write(tmp_path / "snapshots", 1)
+    assert calls == [f"fsync {1:020d}.new", "rename", "fsync snapshots"]
+
+
 def test_no_space_left(tmp_path: Path) -> None:
     program = f"""
 import resource, sys
