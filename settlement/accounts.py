@@ -69,6 +69,15 @@ def account_text(account: int) -> str:
     return f"{number}.{Role(role).name.lower()}"
 
 
+def place_text(asset: int, account: int) -> str:
+    """Where a balance lies, for messages; also when the number is no account at all."""
+    try:
+        name = account_text(account)
+    except ValueError:
+        name = f"(no account {account})"
+    return f"account {name} asset {asset}"
+
+
 def parse_account(text: str) -> int:
     """What `account_text` wrote. Raises ValueError for other text."""
     owner, _, role = text.partition(".")

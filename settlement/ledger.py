@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, STABLECOIN, account_text
+from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, STABLECOIN, place_text
 from settlement.database import Database
 
 MOVE = np.dtype(
@@ -212,7 +212,7 @@ class SqliteLedger:
                     "UPDATE balances SET amount = amount + ? WHERE asset = ? AND account = ?", (change, *key)
                 )
             except sqlite3.IntegrityError as error:
-                raise LedgerError(f"{account_text(key[1])} would fall below zero by a change of {change}") from error
+                raise LedgerError(f"{place_text(*key)} would fall below zero by a change of {change}") from error
 
     def _note_moments(self, moments: NDArray[Any]) -> None:
         """A row only where the time is another one than before, however the commands were cut into batches."""
@@ -346,7 +346,7 @@ class _Audit:
         below = (running < 0) & (assets == STABLECOIN) & ((accounts >= FIRST_USER) | (accounts < FIRST_OUTSIDE))
         for at in np.flatnonzero(below).tolist():
             seq = int(rows["seq"][order[at] // 2])
-            place = account_text(int(accounts[at]))
+            place = place_text(STABLECOIN, int(accounts[at]))
             self.found.append(Difference("money below zero", place, ">= 0", int(running[at]), seq))
         ends = np.append(starts[1:], len(amounts)) - 1
         self.sums.update(zip(keys, running[ends].tolist(), strict=True))
@@ -357,7 +357,7 @@ class _Audit:
             asset, account = key
             expected, have = self.sums.get(key, 0), found.get(key, 0)
             if expected != have:
-                place = f"account {account_text(account)} asset {asset}"
+                place = place_text(asset, account)
                 self.found.append(Difference("balance against its transfers", place, expected, have))
         for asset in {key[0] for key in found}:
             total = sum(amount for key, amount in found.items() if key[0] == asset)

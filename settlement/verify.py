@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from settlement.accounts import CUSTODY, FEES, STABLECOIN, Role, account_text, user_account
+from settlement.accounts import CUSTODY, FEES, STABLECOIN, Role, place_text, user_account
 from settlement.batches import Batch, BatchState
 from settlement.ledger import Balances, Difference, changes_of
 from settlement.netting import Sums
@@ -42,7 +42,12 @@ def against_engine(books: Books, dump: Dump) -> list[Difference]:
     if applied < seq:
         return [Difference("applied commands", "ledger against engine", seq, applied)]
     balances = books.ledger.balances(at_seq=seq)
-    found = _compare("money", _engine_money(dump), {key: n for key, n in balances.items() if key[0] == STABLECOIN}, seq)
+    found = _compare(
+        "money of the engine and the ledger",
+        _engine_money(dump),
+        {key: n for key, n in balances.items() if key[0] == STABLECOIN},
+        seq,
+    )
     found += _compare(
         "lots", _engine_lots(books, dump), {key: n for key, n in balances.items() if key[0] != STABLECOIN}, seq
     )
@@ -74,17 +79,12 @@ def _engine_lots(books: Books, dump: Dump) -> Balances:
 
 
 def _compare(what: str, expected: Balances, have: Balances, seq: int) -> list[Difference]:
-    """Engine's numbers against the ledger's, zeros and absences being equal."""
+    """What is expected against what is there, zeros and absences being equal."""
     return [
-        Difference(f"{what}: engine against ledger", _place(key), expected.get(key, 0), have.get(key, 0), seq)
+        Difference(what, place_text(*key), expected.get(key, 0), have.get(key, 0), seq)
         for key in sorted(expected.keys() | have.keys())
         if expected.get(key, 0) != have.get(key, 0)
     ]
-
-
-def _place(key: tuple[int, int]) -> str:
-    asset, account = key
-    return f"account {account_text(account)} asset {asset}"
 
 
 _BY_LISTING = """
@@ -190,7 +190,10 @@ def check_statements(books: Books) -> list[Difference]:
     found: list[Difference] = []
     for batch in books.batches.all():
         if batch.exported and batch.state >= BatchState.FROZEN:
-            found += _check_files(books, batch, books.statements.directory / str(batch.cycle))
+            try:
+                found += _check_files(books, batch, books.statements.directory / str(batch.cycle))
+            except (ValueError, LookupError) as error:  # of books that were tampered with
+                found.append(Difference("statement", str(batch.cycle), "can be rendered", repr(error), batch.to_seq))
     return found
 
 

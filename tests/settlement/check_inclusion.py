@@ -3,8 +3,9 @@
 import json
 import sys
 from hashlib import sha256
+from pathlib import Path
 
-statement, root = json.load(open(sys.argv[1])), sys.argv[2]
+statement, root = json.loads(Path(sys.argv[1]).read_bytes()), sys.argv[2]
 proof = statement["proof"]
 numbers = [statement["cycle"], statement["account"]]
 numbers += [int(proof[name].replace(".", "")) for name in ("net", "external")]

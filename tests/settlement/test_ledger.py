@@ -70,8 +70,8 @@ def test_a_gap_is_refused(ledger: SqliteLedger) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ((2, A, B, 0, 101), "1.available would fall below zero"),
-        ((2, B, A, 0, 1), "2.available would fall below zero"),
+        ((2, A, B, 0, 101), "account 1.available asset 0 would fall below zero"),
+        ((2, B, A, 0, 1), "account 2.available asset 0 would fall below zero"),
         ((2, A, A, 0, 1), "CHECK"),
         ((2, A, B, 0, 0), "CHECK"),
         ((2, A, B, 0, -1), "CHECK"),
@@ -92,7 +92,7 @@ def test_money_may_not_be_negative_even_for_a_moment_inside_a_batch(ledger: Sqli
     """The balance at the end of the batch is fine, so only the audit sees it."""
     ledger.apply(posting(4, (1, CUSTODY, A, 0, 10), (2, B, A, 0, 7), (4, A, B, 0, 9)), 0)
     assert [(d.what, d.place, d.seq, d.found) for d in ledger.verify()] == [
-        ("money below zero", "2.available", 2, -7),
+        ("money below zero", "account 2.available asset 0", 2, -7),
     ]
 
 

@@ -1,5 +1,7 @@
 """The worked figures of the contract, and what must hold for any other."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,7 +118,7 @@ def test_receivers_are_spread_over_providers_in_proportion() -> None:
 def test_everybody_delivers_and_receives_exactly_what_was_traded(shorts: list[int], data: st.DataObject) -> None:
     cuts = data.draw(st.sets(st.integers(1, sum(shorts))))
     bounds = sorted({0, sum(shorts), *cuts})
-    longs = [after - before for before, after in zip(bounds, bounds[1:], strict=False)]
+    longs = [after - before for before, after in pairwise(bounds)]
     pairs = assign(shorts, longs)
     assert [sum(lots for p, _, lots in pairs if p == provider) for provider in range(len(shorts))] == shorts
     assert [sum(lots for _, r, lots in pairs if r == receiver) for receiver in range(len(longs))] == longs

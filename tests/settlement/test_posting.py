@@ -25,8 +25,12 @@ def rows_of(venue: Venue, seq: int) -> list[Row]:
     rows = next(iter(venue.settlement.books.ledger.transfers(seq, seq)), np.zeros(0, EVENT))
     if not len(rows):
         return []
-    columns = zip(*(rows[name].tolist() for name in ("code", "debit_account", "credit_account", "amount_micros")), strict=True)
-    return [(Code(code).name, account_text(debit), account_text(credit), amount) for code, debit, credit, amount in columns]
+    columns = zip(
+        *(rows[name].tolist() for name in ("code", "debit_account", "credit_account", "amount_micros")), strict=True
+    )
+    return [
+        (Code(code).name, account_text(debit), account_text(credit), amount) for code, debit, credit, amount in columns
+    ]
 
 
 def last_rows(venue: Venue) -> list[Row]:

@@ -15,7 +15,9 @@ def test_every_leaf_is_proven_and_only_at_its_place(count: int) -> None:
     for index in range(count):
         proof = tree.proof(index)
         assert is_included(ENTRIES[index], index, count, proof, tree.root)
-        others = [(i, n) for i in range(-1, count + 1) for n in (count - 1, count, count + 1) if (i, n) != (index, count)]
+        others = [
+            (i, n) for i in range(-1, count + 1) for n in (count - 1, count, count + 1) if (i, n) != (index, count)
+        ]
         assert not any(is_included(ENTRIES[index], i, n, proof, tree.root) for i, n in others)
 
 
