@@ -31,6 +31,10 @@ from wellhead.exchange import Exchange, Progress
 log = logging.getLogger(__name__)
 
 
+Observer = Callable[[NDArray[np.void], NDArray[np.void]], None]
+"""Called with each batch of commands and events that was applied, on the loop's thread; it must neither keep nor change them."""
+
+
 @dataclass
 class Waiting:
     """An `execute` that waits: how many of its commands are still under way, and the events of those that are not."""
@@ -66,6 +70,7 @@ class Node:
             self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price
         )
         self.server = Server(self.gateway, config.host, config.port)
+        self.observers: list[Observer] = []
         self._pending: list[NDArray[np.void]] = []
         self._waiting: dict[int, Waiting] = {}
         self._last_ref = 0
@@ -169,6 +174,8 @@ class Node:
         events = exchange.engine.apply(commands).copy()
         self.gateway.on_batch(commands, events)
         self._answer(commands, events)
+        for observe in self.observers:
+            observe(commands, events)
         if self.config.paper_micros:
             self._give_paper(commands, events)
         await self._book_jobs.put(partial(exchange.settlement.on_batch, commands, events))
