@@ -92,7 +92,7 @@ def test_capacity_has_an_upper_bound() -> None:
             [0, -1, MAX_LOT_VALUE_MICROS // 100_000 + 1, 1 << 62],
         ),
         ("max_price", [2_600, 100_000], [0, -1, 100_001, 1 << 62, 2_599]),
-        ("reference_price", [0, 100_000], [-1, 100_001]),
+        ("reference_price", [0, 1, 100_000], [-1, 100_001]),
         ("taker_fee_ppm", [200, MAX_FEE_PPM], [-1, 199, MAX_FEE_PPM + 1]),
         ("maker_rebate_ppm", [0, 500], [-1, 501]),
         ("bond_ppm", [0, 1_000_000], [-1, 1_000_001]),
@@ -198,7 +198,8 @@ def test_who_may_deliver_what_and_when() -> None:
         raw kind 34 account 2 contra_account 1 instrument 7 lots 1 -> rejected UNKNOWN_SYMBOL
         deliver A B 3               -> delivered 3 A with B
         deliver A B 1               -> rejected BAD_DELIVERY
-        deliver A C 2 refund 41600000 -> delivered 2 contra_cash 41600000
+        deliver A C 1 refund 20800000 -> delivered 1 contra_cash 20800000
+        deliver A C 1 damages 1000000000000000000 -> delivered 1 damages 5220787520 shortfall 999999994779212480
         delist X
     """)
 

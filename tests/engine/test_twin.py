@@ -128,6 +128,28 @@ def test_lots_are_bounded_in_a_position() -> None:
     assert refused["reason"].tolist() == [Reason.POSITION_LIMIT] * 2
     assert pair.twin.positions[1, 1].net == 100
 
+    newest = max(pair.twin.orders)
+    amends = [command(Kind.AMEND, account=1, order_id=newest, price=0, qty=qty) for qty in (2, 3, 4, 3)]
+    most = command(Kind.NEW_ORDER, account=1, instrument=1, price=0, qty=MAX_QTY - 3)
+    events = pair.apply_many(repeat([*amends[:1], most, *amends[1:], last], pair))
+    limit = Reason.POSITION_LIMIT
+    assert events["reason"].tolist() == [Reason.KEPT, Reason.NONE, Reason.LOST, limit, Reason.KEPT, limit]
+
+
+def test_positions_outlive_those_of_a_delisted_book() -> None:
+    """Positions are found by hashing: when a book's are dropped, those that had been displaced by them must still be found."""
+    pair = Pair()
+    opened = [command(Kind.OPEN_ACCOUNT, TRANSFER, account=i) for i in range(1, 61)]
+    funded = [command(Kind.DEPOSIT, TRANSFER, account=i, amount_micros=10**12) for i in range(1, 61)]
+    pair.apply_many(repeat(opened + funded + [listing(i, i, now_ns=0) for i in range(1, 13)], pair))
+    rng = random.Random(4)
+    for number in [*range(1, 13), 5, 1, 12]:
+        bids = [(account, book) for account in range(1, 61) for book in range(1, 13)]
+        orders = [command(Kind.NEW_ORDER, account=a, instrument=b, qty=1) for a, b in rng.sample(bids, 400)]
+        gone = [command(kind, instrument=number) for kind in (Kind.CLOSE, Kind.DELIST)]
+        pair.apply_many(repeat([*orders, *gone, listing(number, number, now_ns=0)], pair))
+    assert len(pair.twin.positions) > 400
+
 
 def test_pools_grow() -> None:
     """More accounts, instruments, positions, orders and prices than any pool begins with."""
