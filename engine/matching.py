@@ -10,7 +10,6 @@ from engine.kernel import inlined, kernel
 from engine.state import NIL, NO_KEY
 from engine.types import (
     ANY_SIDE,
-    ID_WORDS,
     MAX_POSITION_LOTS,
     MAX_QTY,
     SLOT_BITS,
@@ -243,8 +242,6 @@ def _accept(s, c, side_index, place, price, held):
     order.session = c.session
     order.flags = c.flags
     order.held_micros = 0
-    for word in range(ID_WORDS):
-        s.cl_ord_ids[slot, word] = c.cl_ord_id[word]
     account = s.accounts[c.account]
     position = s.positions[place]
     reserve(s, order, account, held)

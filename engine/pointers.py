@@ -1,20 +1,23 @@
-"""How a kernel reaches the state: `s` is one pointer, and `s.orders` the array that lies where its table says.
+"""How a kernel reaches the state: `s` is one pointer, `s.orders` the rows that lie where its table says, `s.orders[i]` one of them.
 
 Passing a NamedTuple of arrays instead would pass seven words for each array at each call that LLVM does not inline, which
-cost 200 ns a call with the twenty arrays of the state. Here `s` is the address of a table with a pair (address, rows) for each
-field of `State`, and an attribute loads what it needs of its pair.
+cost 200 ns a call with the twenty arrays of the state. Here `s` is the address of a table with a pair (address, count of
+rows) for each field of `State`, and an attribute loads what it needs of its pair.
+
+An index is used as it is: no wrapping of negative ones, which costs numba's arrays four instructions and a load at each access.
+With NUMBA_BOUNDSCHECK=1 every index is checked, and one that is out of bounds raises IndexError.
 """
 
+import operator
 from typing import Any
 
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import config, from_dtype, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.datamodel.registry import register_default
-from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, intrinsic, lower_getattr_generic
-from numba.np.arrayobj import make_array, populate_array
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_global, signature
+from numba.extending import infer_getattr, intrinsic, lower_builtin, lower_getattr_generic
 
 from engine.state import SHAPES, State
 
@@ -30,7 +33,19 @@ class StateType(types.Type):
         super().__init__(name="State")
 
 
+class RowsType(types.Type):
+    """The type of `s.field`: where its rows lie, and how many there are."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        dtype, tail = SHAPES[field]
+        self.item = from_dtype(dtype)
+        self.per_row = tail[0] if tail else 1
+        super().__init__(name=f"State.{field}")
+
+
 STATE = StateType()
+ROWS = {field: RowsType(field) for field in State._fields}
 
 
 @register_default(StateType)
@@ -38,9 +53,12 @@ class StateModel(models.OpaqueModel):
     """An untyped pointer."""
 
 
-def array_type(field: str) -> types.Array:
-    dtype, tail = SHAPES[field]
-    return types.Array(from_dtype(dtype), 1 + len(tail), "C")
+@register_default(RowsType)
+class RowsModel(models.StructModel):
+    """The pair as it stands in the table."""
+
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, [("address", types.intp), ("rows", types.intp)])
 
 
 @infer_getattr
@@ -48,33 +66,93 @@ class StateAttributes(AttributeTemplate):
     key = StateType
 
     def generic_resolve(self, _: Any, field: str) -> Any:
-        return array_type(field) if field in SHAPES else None
+        return ROWS.get(field)
 
 
 @lower_getattr_generic(StateType)
 def lower_field(context: Any, builder: Any, _: Any, table: Any, field: str) -> Any:
-    kind = array_type(field)
     row = State._fields.index(field)
     words = builder.bitcast(table, WORD.as_pointer())
-    pair = [builder.load(builder.gep(words, [WORD(2 * row + column)])) for column in (0, 1)]
-    if field not in PER_CALL:
-        for load in pair:
-            load.set_metadata("invariant.load", builder.module.add_metadata([]))
-    array = make_array(kind)(context, builder)
-    item_bytes = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    shape = [pair[1], *(WORD(n) for n in SHAPES[field][1])]
-    strides = [WORD(item_bytes)]
-    for n in reversed(SHAPES[field][1]):
-        strides.insert(0, WORD(strides[0].constant * n))
-    populate_array(
-        array,
-        data=builder.inttoptr(pair[0], array.data.type),
-        shape=shape,
-        strides=strides,
-        itemsize=WORD(item_bytes),
-        meminfo=None,
-    )
-    return array._getvalue()
+    pair = cgutils.create_struct_proxy(ROWS[field])(context, builder)
+    for column, name in enumerate(("address", "rows")):
+        word = builder.load(builder.gep(words, [WORD(2 * row + column)]))
+        if field not in PER_CALL:
+            word.set_metadata("invariant.load", builder.module.add_metadata([]))
+        setattr(pair, name, word)
+    return pair._getvalue()
+
+
+def _index_type(rows: RowsType, index: Any) -> Any:
+    """The index that the rows take, or None: a number, or where a row has several items a pair of numbers."""
+    if rows.per_row == 1:
+        return types.intp if isinstance(index, types.Integer) else None
+    is_pair = isinstance(index, types.BaseTuple) and len(index) == 2
+    return types.UniTuple(types.intp, 2) if is_pair else None
+
+
+@infer_global(operator.getitem)
+class GetItem(AbstractTemplate):
+    def generic(self, args: Any, _: Any) -> Any:
+        rows, index = args
+        index = isinstance(rows, RowsType) and _index_type(rows, index)
+        return signature(rows.item, rows, index) if index else None
+
+
+@infer_global(operator.setitem)
+class SetItem(AbstractTemplate):
+    def generic(self, args: Any, _: Any) -> Any:
+        rows, index, _value = args
+        index = isinstance(rows, RowsType) and _index_type(rows, index)
+        return signature(types.void, rows, index, rows.item) if index else None
+
+
+@infer_global(len)
+class Length(AbstractTemplate):
+    def generic(self, args: Any, _: Any) -> Any:
+        return signature(types.intp, *args) if isinstance(args[0], RowsType) else None
+
+
+def _item_pointer(context: Any, builder: Any, rows: RowsType, pair_value: Any, index: Any) -> Any:
+    pair = cgutils.create_struct_proxy(rows)(context, builder, value=pair_value)
+    if rows.per_row > 1:
+        row, column = cgutils.unpack_tuple(builder, index, 2)
+        _check_bound(context, builder, column, WORD(rows.per_row))
+        index = builder.add(builder.mul(row, WORD(rows.per_row)), column)
+    else:
+        row = index
+    _check_bound(context, builder, row, pair.rows)
+    data_type = context.get_data_type(rows.item)
+    return builder.gep(builder.inttoptr(pair.address, data_type.as_pointer()), [index])
+
+
+def _check_bound(context: Any, builder: Any, index: Any, count: Any) -> None:
+    if config.BOUNDSCHECK:
+        # Unsigned: a negative index is beyond every count.
+        with builder.if_then(builder.icmp_unsigned(">=", index, count), likely=False):
+            context.call_conv.return_user_exc(builder, IndexError, ("index out of the bounds of the state",))
+
+
+@lower_builtin(operator.getitem, RowsType, types.Any)
+def lower_getitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    rows = sig.args[0]
+    place = _item_pointer(context, builder, rows, *args)
+    return place if isinstance(rows.item, types.Record) else context.unpack_value(builder, rows.item, place)
+
+
+@lower_builtin(operator.setitem, RowsType, types.Any, types.Any)
+def lower_setitem(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    rows, (pair, index, value) = sig.args[0], args
+    place = _item_pointer(context, builder, rows, pair, index)
+    if isinstance(rows.item, types.Record):
+        cgutils.raw_memcpy(builder, place, value, WORD(1), rows.item.size)
+    else:
+        context.pack_value(builder, rows.item, value, place)
+    return context.get_dummy_value()
+
+
+@lower_builtin(len, RowsType)
+def lower_len(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).rows
 
 
 @intrinsic

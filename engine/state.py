@@ -164,7 +164,6 @@ class State(NamedTuple):
     levels: Any
     orders: Any
     names: Any
-    cl_ord_ids: Any
 
 
 SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -188,7 +187,6 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "levels": (LEVEL, ()),
     "orders": (ORDER, ()),
     "names": (np.dtype("<u8"), (ID_WORDS,)),
-    "cl_ord_ids": (np.dtype("<u8"), (ID_WORDS,)),
 }
 """The item type of each array and the dimensions behind its first."""
 
@@ -206,7 +204,7 @@ POOLS = {
     "accounts": Pool({"accounts": 1, "names": 1}, "accounts_used", "max_accounts", 1_024),
     "instruments": Pool({"books": 1, "contracts": 1, "sides": 2}, "instruments_used", "max_instruments", 256),
     "positions": Pool({"positions": 1}, "positions_used", "max_positions", 1_024),
-    "orders": Pool({"orders": 1, "cl_ord_ids": 1}, "orders_used", "max_orders", 4_096),
+    "orders": Pool({"orders": 1}, "orders_used", "max_orders", 4_096),
     "leaves": Pool({"leaves": 1, "leaf_nodes": 1, "levels": FAN}, "leaves_used", "max_leaves", 256),
     "nodes": Pool({"nodes": 1, "children": 1}, "nodes_used", "max_nodes", 256),
 }
