@@ -121,8 +121,8 @@ class Ledger(Protocol):
     def transfers(self, from_seq: int, to_seq: int) -> Iterator[NDArray[Any]]:
         """The MOVE rows of the commands `from_seq` to `to_seq`, both included, in order, in pieces."""
 
-    def moments(self, to_seq: int) -> NDArray[Any]:
-        """The MOMENT rows up to a command."""
+    def moments(self, from_seq: int, to_seq: int) -> NDArray[Any]:
+        """The MOMENT rows that hold for some of the commands `from_seq` to `to_seq`, in order."""
 
     def digest(self) -> str:
         """A hash over every transfer and balance."""
@@ -249,10 +249,12 @@ class SqliteLedger:
         for rows in self._database.chunks(query, (from_seq, to_seq)):
             yield np.array(rows, MOVE)
 
-    def moments(self, to_seq: int) -> NDArray[Any]:
-        return np.array(
-            self._database.rows("SELECT seq, ts_ns FROM moments WHERE seq <= ? ORDER BY seq", (to_seq,)), MOMENT
+    def moments(self, from_seq: int, to_seq: int) -> NDArray[Any]:
+        query = (
+            "SELECT seq, ts_ns FROM moments WHERE seq <= :to AND seq >="
+            " COALESCE((SELECT MAX(seq) FROM moments WHERE seq <= :from), :from) ORDER BY seq"
         )
+        return np.array(self._database.rows(query, {"from": from_seq, "to": to_seq}), MOMENT)
 
     def digest(self) -> str:
         with self._database.reading():
@@ -260,7 +262,7 @@ class SqliteLedger:
             state = hashlib.sha256(f"{head.applied_seq} {head.transfers}\n".encode())
             for rows in self.transfers(0, head.applied_seq):
                 state.update(rows.tobytes())
-            state.update(self.moments(head.applied_seq).tobytes())
+            state.update(self.moments(0, head.applied_seq).tobytes())
             for asset, account, amount in self._database.rows(
                 "SELECT * FROM balances WHERE amount <> 0 ORDER BY asset, account"
             ):

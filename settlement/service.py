@@ -71,10 +71,17 @@ class Settlement:
     """The books, written by one thread. `due` may be called from another one; everything else belongs to the writer."""
 
     def __init__(self, directory: Path, catalogue: Catalogue) -> None:
-        """Open or make the books in a directory and finish what an earlier run left unfinished."""
+        """Open or make the books in a directory and finish what an earlier run left unfinished.
+
+        Raises BatchError when a cycle's two computations differ.
+        """
         self.books = Books(directory, catalogue)
         self._applied_seq = self.books.ledger.head().applied_seq
-        self._finish_batches()
+        try:
+            self._finish_batches()
+        except BaseException:
+            self.books.close()
+            raise
 
     @property
     def applied_seq(self) -> int:

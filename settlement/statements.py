@@ -10,7 +10,6 @@ appears whole: it is written beside its place and renamed.
 
 import csv
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +33,7 @@ COLUMNS = ("seq", "leg", "time", "balance", "unit", "symbol", "listing", "code",
 
 _POCKETS = ("cash", "escrow", "bond", "withdrawing", "lots")
 _LOTS = _POCKETS.index("lots")
+_CODE_TEXT = {int(code): code.name.lower() for code in Code}
 _POCKET_OF_ROLE = np.zeros(FIRST_USER, np.int64)
 _POCKET_OF_ROLE[[Role.ESCROW, Role.BOND, Role.WITHDRAWING]] = 1, 2, 3
 
@@ -150,7 +151,9 @@ class _Page:
         self.stablecoin = stablecoin
         self.names = registry.names(batch.to_seq) | {0: "house"}
         self.symbols = registry.symbols()
-        self.moments = ledger.moments(batch.to_seq)
+        self.moments = ledger.moments(batch.from_seq, batch.to_seq)
+        # Commands of one batch of the log share their time: far fewer texts than entries.
+        self.times = np.array([time_text(ts_ns) for ts_ns in self.moments["ts_ns"].tolist()], object)
 
     def lines(self, statement: _Statement) -> list[tuple[Any, ...]]:
         """The rows of COLUMNS for every entry, in order."""
@@ -159,7 +162,7 @@ class _Page:
         running = dict(statement.opening)
         moves = statement.entries["move"]
         at = np.searchsorted(self.moments["seq"], moves["seq"], "right") - 1
-        times = [time_text(ts_ns) for ts_ns in self.moments["ts_ns"][at].tolist()]
+        times = self.times[at].tolist()
         pockets, amounts = statement.entries["pocket"].tolist(), statement.entries["amount"].tolist()
         columns = (moves[name].tolist() for name in ("seq", "leg", "listing", "code"))
         lines: list[tuple[Any, ...]] = []
@@ -167,7 +170,7 @@ class _Page:
             key = (pocket, listing if pocket == _LOTS else 0)
             running[key] = running.get(key, 0) + amount
             texts = (self.amount(pocket, amount), self.amount(pocket, running[key]))
-            about = (self.symbols.get(listing, ""), listing or "", Code(code).name.lower())
+            about = (self.symbols.get(listing, ""), listing or "", _CODE_TEXT[code])
             lines.append((seq, leg, time, _POCKETS[pocket], self.unit(pocket), *about, *texts))
         return lines
 
@@ -261,7 +264,7 @@ def time_text(ts_ns: int) -> str:
 
 
 def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1) + "\n").encode()
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
 
 
 def _sync_directory(path: Path) -> None:
