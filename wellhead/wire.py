@@ -35,7 +35,7 @@ class Message(Struct):
     t_out: int = 0
     aseq: int | None = None
     dup: bool = False
-    r: msgspec.Raw | None = None
+    r: msgspec.Raw = msgspec.Raw()  # not `Raw | None`: msgspec then takes null only
     err: WireError | None = None
     ch: str | None = None
     ev: str | None = None
