@@ -97,6 +97,7 @@ class KeyStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.version = 0  # how often the file was read
         self._keys: dict[str, Key] = {}
         self._next_serial = 1
         self._stamp: tuple[int, int, int] | None = None
@@ -162,6 +163,7 @@ class KeyStore:
             raise KeyStoreError(f"{self.path}: {error}") from error
         self._keys = {key.id: key for key in keys}
         self._stamp = stamp
+        self.version += 1
         return True
 
     def _write(self, keys: dict[str, Key], next_serial: int) -> None:

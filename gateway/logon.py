@@ -46,6 +46,7 @@ class Logons:
         self.by_key: dict[str, Session] = {}
         self._config = config
         self._keys = keys
+        self._keys_seen = 0  # the version of the key store that all sessions were held against
         self._projection = projection
         self._orders = orders
         self._welcome = welcome
@@ -166,10 +167,12 @@ class Logons:
     def close_revoked(self) -> None:
         """Close the sessions of keys that are revoked. A key store that cannot be read revokes nobody."""
         try:
-            if not self._keys.reload():
-                return
+            self._keys.reload()
         except (KeyStoreError, OSError):
             return
+        if self._keys.version == self._keys_seen:
+            return
+        self._keys_seen = self._keys.version
         for key_id, session in list(self.by_key.items()):
             if session.identity is not None and self._keys.get(key_id) != session.identity.key:
                 session.close(Close.BAD_LOGON, "the key was revoked or changed")

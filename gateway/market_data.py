@@ -497,7 +497,7 @@ class MarketData:
 
     def dump(self) -> MarketState:
         """Everything that `load` needs."""
-        recent = [(number, list(book.recent)) for number, book in self._books.items() if book.recent]
+        recent = [(number, list(book.recent)) for number, book in sorted(self._books.items()) if book.recent]
         return MarketState(recent, self.instruments_seq)
 
     def load(self, state: MarketState) -> None:

@@ -207,7 +207,9 @@ class PrivateStreams:
 
     def dump(self) -> list[StreamState]:
         """Everything that `load` needs."""
-        return [StreamState(account, stream.aseq, list(stream.ring)) for account, stream in self._streams.items()]
+        return [
+            StreamState(account, stream.aseq, list(stream.ring)) for account, stream in sorted(self._streams.items())
+        ]
 
     def load(self, states: list[StreamState]) -> None:
         """Take over stored streams."""

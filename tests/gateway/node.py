@@ -45,7 +45,13 @@ class Node:
 
     def make_gateway(self) -> Gateway:
         return Gateway(
-            self.config, CATALOGUE, self.keys, self.submit, lambda: self.now_ns, wall_ns=self.wall, challenge=lambda: "c" * 64
+            self.config,
+            CATALOGUE,
+            self.keys,
+            self.submit,
+            lambda: self.now_ns,
+            wall_ns=self.wall,
+            challenge=lambda: "c" * 64,
         )
 
     def wall(self) -> int:
@@ -220,5 +226,3 @@ def market(path: Path, config: GatewayConfig | None = None) -> tuple[Node, Bot, 
         bot.logon(name)
         bots.append(bot)
     return node, bots[0], bots[1]
-
-
