@@ -41,11 +41,16 @@ def _make_level(s, side, key):
 
 
 @inlined
-def has_pages(s):
-    """Whether the pools hold what a new price may need: one leaf and two nodes."""
+def has_leaf(s):
+    """Whether there is the leaf that a new price may need."""
     h = s.header[0]
-    if h.leaves_used == len(s.leaves) and h.leaves_free == NIL:
-        return False
+    return h.leaves_used < len(s.leaves) or h.leaves_free != NIL
+
+
+@inlined
+def has_nodes(s):
+    """Whether there are the two nodes that a new price may need."""
+    h = s.header[0]
     spare = len(s.nodes) - h.nodes_used
     if spare < 2 and h.nodes_free != NIL:
         spare += 1 if s.children[h.nodes_free, 0] == NIL else 2

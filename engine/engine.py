@@ -15,7 +15,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from engine import accounts, lifecycle, matching
-from engine.book import has_pages
+from engine.book import has_leaf, has_nodes
 from engine.clearing import index_position
 from engine.dump import dump
 from engine.kernel import JIT, door, inlined, kernel, pointer
@@ -31,30 +31,23 @@ from engine.types import COMMAND, LISTING, MONEY, SLOT_BITS, TRANSFER, UNCHANGED
 
 
 class Stop(IntEnum):
-    """Why the door returned."""
+    """Why the door returned: the batch is done, or the next command may not have room. From ACCOUNTS on, names of pools."""
 
-    END = 0  # of the batch
-    EVENTS = 1  # room for events may not suffice for the next command
-    ACCOUNTS = 2  # ... and so on: a pool is full, and may be let grow
+    END = 0
+    EVENTS = 1
+    ACCOUNTS = 2
     INSTRUMENTS = 3
     POSITIONS = 4
     ORDERS = 5
-    PAGES = 6
+    LEAVES = 6
+    NODES = 7
 
-
-_POOLS_OF_STOP = {
-    Stop.ACCOUNTS: ("accounts",),
-    Stop.INSTRUMENTS: ("instruments",),
-    Stop.POSITIONS: ("positions",),
-    Stop.ORDERS: ("orders",),
-    Stop.PAGES: ("leaves", "nodes"),
-}
 
 ARRAYS = len(State._fields)
 SLOT_MASK = (1 << SLOT_BITS) - 1
 END, SHORT_OF_EVENTS, SHORT_OF_ACCOUNTS = int(Stop.END), int(Stop.EVENTS), int(Stop.ACCOUNTS)
 SHORT_OF_INSTRUMENTS, SHORT_OF_POSITIONS = int(Stop.INSTRUMENTS), int(Stop.POSITIONS)
-SHORT_OF_ORDERS, SHORT_OF_PAGES = int(Stop.ORDERS), int(Stop.PAGES)
+SHORT_OF_ORDERS, SHORT_OF_LEAVES, SHORT_OF_NODES = int(Stop.ORDERS), int(Stop.LEAVES), int(Stop.NODES)
 NEW_ORDER, CANCEL, AMEND, MASS_CANCEL = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND), int(Kind.MASS_CANCEL)
 OPEN_ACCOUNT, DEPOSIT, WITHDRAW = int(Kind.OPEN_ACCOUNT), int(Kind.DEPOSIT), int(Kind.WITHDRAW)
 NOMINATE, LIST, CLOSE, DELIVER = int(Kind.NOMINATE), int(Kind.LIST), int(Kind.CLOSE), int(Kind.DELIVER)
@@ -91,8 +84,10 @@ def _short_of(s, h, c, grown):
         return SHORT_OF_ORDERS
     if h.positions_free == NIL and h.positions_used >= len(s.positions) and grown >> SHORT_OF_POSITIONS & 1 == 0:
         return SHORT_OF_POSITIONS
-    if grown >> SHORT_OF_PAGES & 1 == 0 and not has_pages(s):
-        return SHORT_OF_PAGES
+    if grown >> SHORT_OF_LEAVES & 1 == 0 and not has_leaf(s):
+        return SHORT_OF_LEAVES
+    if grown >> SHORT_OF_NODES & 1 == 0 and not has_nodes(s):
+        return SHORT_OF_NODES
     if c.kind == OPEN_ACCOUNT and h.accounts_used >= len(s.accounts) and grown >> SHORT_OF_ACCOUNTS & 1 == 0:
         return SHORT_OF_ACCOUNTS
     if c.kind == LIST and h.instruments_used >= len(s.books) and grown >> SHORT_OF_INSTRUMENTS & 1 == 0:
@@ -272,7 +267,7 @@ class Engine:
         if stop == Stop.EVENTS:
             if stuck:
                 self._events = aligned(2 * len(self._events), "events")
-        elif not any([self.memory.grow(pool) for pool in _POOLS_OF_STOP[stop]]):
+        elif not self.memory.grow(stop.name.lower()):
             self._grown |= 1 << stop
         self._bind()
         if stop == Stop.POSITIONS:

@@ -4,7 +4,7 @@ A command is checked to the end before it changes anything. Then an order takes 
 if its price reaches the other side, and rests with what is left.
 """
 
-from engine.book import free_slot, has_pages, join, key_of, leave, level_of, next_key, take_slot
+from engine.book import free_slot, has_leaf, has_nodes, join, key_of, leave, level_of, next_key, take_slot
 from engine.clearing import find_position, hold_micros, make_position, reserve, trade
 from engine.kernel import inlined, kernel
 from engine.state import NIL, NO_KEY
@@ -176,7 +176,8 @@ def has_room(s):
     return (
         (h.orders_used < len(s.orders) or h.orders_free != NIL)
         and (h.positions_used < len(s.positions) or h.positions_free != NIL)
-        and has_pages(s)
+        and has_leaf(s)
+        and has_nodes(s)
     )
 
 

@@ -1,4 +1,4 @@
-"""How a kernel reaches the state: `s` is one pointer, `s.orders` the rows that lie where its table says, `s.orders[i]` one of them.
+"""How a kernel reaches the state: `s` is one pointer, `s.orders` the rows that lie where its table says, `s.orders[i]` a row.
 
 Passing a NamedTuple of arrays instead would pass seven words for each array at each call that LLVM does not inline, which
 cost 200 ns a call with the twenty arrays of the state. Here `s` is the address of a table with a pair (address, count of
