@@ -3,6 +3,7 @@
 Pure: a `View` of numbers goes in, something that rich can print comes out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -55,7 +56,8 @@ class View:
     bots: int = 0
     hours: list[tuple[str, str]] = field(default_factory=list)  # hour and what it does
     rows: list[BookRow] = field(default_factory=list)
-    log: list[tuple[int, str]] = field(default_factory=list)
+    log: list[tuple[int, str]] = field(default_factory=list)  # the last lines, market time and text
+    log_count: int = 0  # of all lines there ever were
 
 
 def screen(view: View) -> RenderableType:
@@ -70,18 +72,31 @@ def screen(view: View) -> RenderableType:
     return layout
 
 
+class Lines:
+    """The plain display: a line of figures a second, and each thing that happened."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._told = 0  # lines of the log
+        self._next_ms = 0
+
+    def show(self, view: View) -> None:
+        """Write what is new in a view."""
+        for ts_ns, text in view.log[max(0, len(view.log) - (view.log_count - self._told)) :]:
+            self._write(f"       {_clock(ts_ns)}  {text}")
+        self._told = view.log_count
+        if view.elapsed_ms >= self._next_ms:
+            self._next_ms = view.elapsed_ms // 1000 * 1000 + 1000
+            self._write(line(view))
+
+
 def line(view: View) -> str:
-    """The same in one line."""
+    """The figures of a view in one line."""
     return (
-        f"{view.elapsed_ms // 1000:>3} s  market {_clock(view.market_ns)}  books {view.books_open:>3}"
-        f"  orders {view.orders:>7,} ({view.orders_per_s:,}/s)  fills {view.fills:>6,} ({view.fills_per_s:,}/s)"
+        f"{view.elapsed_ms // 1000:>4} s {_clock(view.market_ns)}  {view.books_open} books"
+        f"  orders {view.orders:,} ({view.orders_per_s:,}/s)  fills {view.fills:,} ({view.fills_per_s:,}/s)"
         f"  delivered {view.delivered_lots:,} lots"
     )
-
-
-def log_line(ts_ns: int, text: str) -> str:
-    """A line of what happened."""
-    return f"       market {_clock(ts_ns)}  {text}"
 
 
 def _clock(ts_ns: int) -> str:
@@ -127,8 +142,13 @@ def _price(micros: int | None) -> str:
 def _change(ppm: int | None) -> Text:
     if not ppm:
         return Text(NOTHING, "dim")
+    return Text(change_text(ppm), "green" if ppm > 0 else "red")
+
+
+def change_text(ppm: int) -> str:
+    """A relative change in percent, to a tenth."""
     tenths = (abs(ppm) + 500) // 1000
-    return Text(f"{'+' if ppm > 0 else '-'}{tenths // 10}.{tenths % 10}%", "green" if ppm > 0 else "red")
+    return f"{'-' if ppm < 0 else '+'}{tenths // 10}.{tenths % 10}%"
 
 
 def _figures(view: View) -> RenderableType:

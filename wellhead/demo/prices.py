@@ -109,6 +109,15 @@ class PricePath:
         index = now_ns // NS // HOUR_S - self._first_hour
         return self._days[min(max(index, 0), len(self._days) - 1)]
 
+    def change_ppm(self, market: str, now_ns: int) -> int:
+        """How the list price of a market's day differs from that of the day before in the history."""
+        day = self.day(now_ns)
+        before = [earlier for earlier in self._history.change_days if earlier < day]
+        if not before or before[-1] < self._history.spot[market][0][0]:
+            return 0
+        old = self._history.spot_micros(market, before[-1])
+        return (self._history.spot_micros(market, day) - old) * PPM // old
+
     def micros(self, market: str, start_s: int, now_ns: int) -> int:
         """The reference price of a market's hour (its `start_s`), at least 1."""
         listed = self._history.spot_micros(market, self.day(now_ns))

@@ -68,6 +68,7 @@ class Tape:
     volumes: dict[str, Volume] = field(default_factory=dict)
     accounts: dict[int, Activity] = field(default_factory=dict)
     log: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    log_count: int = 0
     frozen: list[tuple[int, str, str]] = field(default_factory=list)  # cycle, batch id, root
     _closed_cycles: list[int] = field(default_factory=list)
 
@@ -87,6 +88,7 @@ class Tape:
     def say(self, ts_ns: int, text: str) -> None:
         """Add a line to the log of what happened."""
         self.log.append((ts_ns, text))
+        self.log_count += 1
 
     def look_for_batches(self, now_ns: int) -> None:
         """Report each closed cycle once its statements, which come last, are on the disk."""
@@ -130,13 +132,14 @@ class Tape:
             volume.gpu_hours += qty * listed.gpus_per_lot
             volume.notional_micros += price * qty * listed.lot_tick_micros
             buyer, seller = (taker, maker) if side == Side.BUY else (maker, taker)
-            self._activity(buyer).bought_lots += qty
-            self._activity(seller).sold_lots += qty
+            self.activity(buyer).bought_lots += qty
+            self.activity(seller).sold_lots += qty
             for account in {taker, maker}:
-                self._activity(account).fills += 1
-            self._activity(taker).fees_micros += fee
+                self.activity(account).fills += 1
+            self.activity(taker).fees_micros += fee
 
-    def _activity(self, account: int) -> Activity:
+    def activity(self, account: int) -> Activity:
+        """What an account did."""
         return self.accounts.setdefault(account, Activity())
 
     def _lifecycle(self, events: NDArray[np.void]) -> None:
