@@ -343,7 +343,7 @@ class Gateway:
     def _unsubscribe(self, ask: Ask, request: Unsubscribe) -> None:
         session = ask.session
         self._check_channels(session, request.channels)
-        self.market.check(session, [channel for channel in request.channels if channel.name in SYMBOL_CHANNELS])
+        self.market.check_names([channel for channel in request.channels if channel.name in SYMBOL_CHANNELS])
         before = len(session.topics)
         for channel in request.channels:
             match channel.name:

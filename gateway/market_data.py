@@ -376,9 +376,14 @@ class MarketData:
             self._selections.setdefault(subscriber, set()).add(selection)
         return [self._join(subscriber, instrument, channel.name, depth) for instrument in instruments]
 
+    def check_names(self, channels: list[Channel]) -> None:
+        """Raises RequestError unless these channels can be left: a symbol may be one that is delisted."""
+        for channel in channels:
+            self._selected(channel, also_unknown=True)
+
     def unsubscribe(self, subscriber: Subscriber, channel: Channel) -> None:
-        """Leave the topics that a channel names. Raises RequestError when it names none."""
-        selection, instruments = self._selected(channel)
+        """Leave the topics of a checked channel."""
+        selection, instruments = self._selected(channel, also_unknown=True)
         if selection is not None:
             held = self._selections.get(subscriber, set())
             held -= {selection._replace(depth=depth) for depth in (None, *DEPTHS)}
@@ -399,7 +404,7 @@ class MarketData:
             raise bad_field("depth", f"{channel.name} has no depth")
         return None
 
-    def _selected(self, channel: Channel) -> tuple[Selection | None, list[Instrument]]:
+    def _selected(self, channel: Channel, also_unknown: bool = False) -> tuple[Selection | None, list[Instrument]]:
         if channel.name not in SYMBOL_CHANNELS:
             raise RequestError(Code.BAD_CHANNEL, f"there is no channel {channel.name!r}")
         if channel.resume_from is not None:
@@ -408,7 +413,10 @@ class MarketData:
         if isinstance(channel.symbols, list):
             if channel.cls is not None or channel.region is not None:
                 raise bad_field("symbols", "symbols, or a class and a region, not both")
-            return None, [projection.symbol(symbol) for symbol in dict.fromkeys(channel.symbols)]
+            symbols = list(dict.fromkeys(channel.symbols))
+            if also_unknown:
+                symbols = [symbol for symbol in symbols if symbol in projection.instrument_by_symbol]
+            return None, [projection.symbol(symbol) for symbol in symbols]
         if channel.symbols is None and channel.cls is None and channel.region is None:
             raise bad_field("symbols", 'which? a list of symbols, "*", or a class or region')
         class_id, region_id = self.class_id(channel.cls), self.region_id(channel.region)

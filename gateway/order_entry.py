@@ -195,7 +195,7 @@ class OrderEntry:
         self._ref += 1
         command["ref"] = self._ref
         self._pending[self._ref] = pending
-        self._unsent.append(command)
+        self._unsent.append(command.view(COMMAND))
 
     def flush(self) -> None:
         """Hand what was collected to the node, in one array."""

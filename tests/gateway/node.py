@@ -58,6 +58,7 @@ class Node:
         return self.wall_ns
 
     def submit(self, commands: NDArray[np.void]) -> None:
+        assert commands.dtype == COMMAND  # whatever body they have
         self.queue.append(commands.copy())
         if self.auto:
             asyncio.get_running_loop().call_soon(self.run)

@@ -65,8 +65,8 @@ def test_serials_are_never_used_again(store: KeyStore) -> None:
     store.create("b", "x")
     store.revoke("b")
     store.create("c", "x")
-    assert [(key.id, key.serial) for key in store.keys()] == [("a", 1), ("c", 3)]
-    assert [key.id for key in KeyStore(store.path).keys()] == ["a", "c"]
+    assert [(key.id, key.serial) for key in store.keys()] == [("a", 1), ("c", 3)]  # noqa: SIM118
+    assert [key.id for key in KeyStore(store.path).keys()] == ["a", "c"]  # noqa: SIM118
 
 
 def test_changes_of_the_file_are_seen(store: KeyStore) -> None:

@@ -415,5 +415,3 @@ def test_times_of_a_reply(trio: Trio) -> None:
     reply = maker.take()[0]
     assert reply["id"] == request
     assert reply["t_out"] - reply["t_in"] == 3_000
-
-
