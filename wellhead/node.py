@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,20 @@ log = logging.getLogger(__name__)
 
 Observer = Callable[[NDArray[np.void], NDArray[np.void]], None]
 """Called with each batch of commands and events that was applied, on the loop's thread; it must neither keep nor change them."""
+
+
+MAX_JOINED_BATCHES = 64
+
+SnapshotParts = tuple[dict[str, bytes], int, bytes]
+"""What `Exchange.write_snapshot` takes: sections, applied_seq, chain."""
+
+
+class BookJob(NamedTuple):
+    """A batch for the books, and the snapshot to write behind it."""
+
+    commands: NDArray[np.void]
+    events: NDArray[np.void]
+    snapshot: SnapshotParts | None
 
 
 @dataclass
@@ -85,7 +99,7 @@ class Node:
     async def start(self) -> None:
         """List what is due, open the port, and run."""
         self._arrived, self._closing, self._draining = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._book_jobs: asyncio.Queue[Callable[[], None] | None] = asyncio.Queue(self.config.settlement_queue_batches)
+        self._book_jobs: asyncio.Queue[BookJob | None] = asyncio.Queue(self.config.settlement_queue_batches)
         self._committer = asyncio.create_task(self._commit(), name="commit")
         self._bookkeeper = asyncio.create_task(self._keep_books(), name="books")
         await self._look_at_time()
@@ -107,7 +121,7 @@ class Node:
         try:
             for task in (self._committer, self._bookkeeper, self._timekeeper):
                 task.result()
-            self._write_snapshot(*self._snapshot_parts())
+            self.exchange.write_snapshot(*self._snapshot_parts())
         finally:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
@@ -178,10 +192,8 @@ class Node:
             observe(commands, events)
         if self.config.paper_micros:
             self._give_paper(commands, events)
-        await self._book_jobs.put(partial(exchange.settlement.on_batch, commands, events))
-        if exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands:
-            # Behind the batches before it: the books are then as far as the snapshot.
-            await self._book_jobs.put(partial(self._write_snapshot, *self._snapshot_parts()))
+        snapshot_is_due = exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands
+        await self._book_jobs.put(BookJob(commands, events, self._snapshot_parts() if snapshot_is_due else None))
 
     def _answer(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         for ref in np.unique(commands["ref"][commands["ref"] < 0]).tolist():
@@ -207,8 +219,24 @@ class Node:
 
     async def _keep_books(self) -> None:
         loop = asyncio.get_running_loop()
-        while (job := await self._book_jobs.get()) is not None:
-            await loop.run_in_executor(self._books_thread, job)
+        open_ended = True
+        while open_ended and (job := await self._book_jobs.get()):
+            # One transaction for all batches that wait: the further behind the books, the cheaper each batch.
+            jobs = [job]
+            while not jobs[-1].snapshot and len(jobs) < MAX_JOINED_BATCHES and not self._book_jobs.empty():
+                following = self._book_jobs.get_nowait()
+                if following is None:
+                    open_ended = False
+                    break
+                jobs.append(following)
+            await loop.run_in_executor(self._books_thread, self._post, jobs)
+
+    def _post(self, jobs: list[BookJob]) -> None:
+        commands = np.concatenate([job.commands for job in jobs])
+        self.exchange.settlement.on_batch(commands, np.concatenate([job.events for job in jobs]))
+        if jobs[-1].snapshot:
+            # Behind its batch: the books are then as far as the snapshot.
+            self.exchange.write_snapshot(*jobs[-1].snapshot)
 
     async def _keep_time(self) -> None:
         while not self._closing.is_set():
@@ -221,12 +249,9 @@ class Node:
         await self.execute(self.calendar.due(now_ns))
         await self.execute(self.exchange.settlement.due(now_ns))
 
-    def _snapshot_parts(self) -> tuple[dict[str, bytes], int, bytes]:
+    def _snapshot_parts(self) -> SnapshotParts:
         """The state between two batches; the log's head is what the engine has applied."""
         exchange = self.exchange
         self._snapshot_seq = exchange.engine.applied_seq
         sections = {"engine": exchange.engine.to_bytes(), "gateway": self.gateway.snapshot()}
         return sections, self._snapshot_seq, exchange.log.chain
-
-    def _write_snapshot(self, sections: dict[str, bytes], applied_seq: int, chain: bytes) -> None:
-        self.exchange.write_snapshot(sections, applied_seq, chain)
