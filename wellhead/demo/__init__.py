@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wellhead.demo.run import Options, Show, Summary
+    from wellhead.demo.report import Summary
+    from wellhead.demo.stage import Options, Show
 
 INTERRUPTED = 130
 REFUSED = 2
@@ -29,7 +30,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the command
 
     from engine.log import LogError  # noqa: PLC0415
     from wellhead.demo.crew import CrewError  # noqa: PLC0415
-    from wellhead.demo.run import DemoError, Options, free_directory  # noqa: PLC0415
+    from wellhead.demo.stage import DemoError, Options, free_directory  # noqa: PLC0415
     from wellhead.exchange import RecoveryError  # noqa: PLC0415
 
     console = Console()
@@ -61,7 +62,7 @@ def _tell(summary: "Summary", console: "Console") -> int:
 
 
 def _run(options: "Options", console: "Console", plain: bool) -> "Summary":
-    from wellhead.demo.run import run_demo  # noqa: PLC0415
+    from wellhead.demo.stage import run_demo  # noqa: PLC0415
 
     async def main() -> "Summary":
         stop = asyncio.Event()

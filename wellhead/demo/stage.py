@@ -37,7 +37,7 @@ FIRST_DAY = "2025-09-25"
 """Of the price history; the next day has the great fall of H100 prices."""
 LOOK_S = 0.1
 RATE_WINDOW_MS = 1_000
-CANCEL_TIMEOUT_S = 2
+DUE_TIMEOUT_S = 10
 SHOWN_LOG_LINES = 9
 
 
@@ -156,7 +156,7 @@ class Demo:
         if self._crew is not None:
             await self._crew.stop()
         if settle:
-            await self._no_open_orders()
+            await self._nothing_due()
             await self._execute(Kind.CLOSE_CYCLE)
         engine, tape = self.node.exchange.engine, self.tape
         return Summary(
@@ -242,11 +242,14 @@ class Demo:
         command["kind"] = kind
         await self._execute_all(command)
 
-    async def _no_open_orders(self) -> None:
-        """Wait until the orders of the bots, who are gone, are cancelled."""
+    async def _nothing_due(self) -> None:
+        """Wait until the orders of the bots, who are gone, are cancelled, and every hour that has ended is delivered."""
+        now_s, memory = self.node.now_ns() // NS, self.node.exchange.engine.memory
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                while self.node.exchange.engine.memory.header["open_orders"]:
+            async with asyncio.timeout(DUE_TIMEOUT_S):
+                while memory.header["open_orders"] or any(
+                    listed.start_s + HOUR_S <= now_s for listed in self.tape.listed.values()
+                ):
                     await asyncio.sleep(LOOK_S / 4)
 
     def _plan(self) -> Plan:
