@@ -331,7 +331,9 @@ class Client:
             await self._unsubscribe("l2", sym)
 
     def trades(self, *syms: str) -> Feed[Trade]:
-        """Public trades from now on, of some symbols or of all: `async for trade in client.trades(sym)`."""
+        """Public trades, of some symbols or of all: `async for trade in client.trades(sym)`. They begin when the first is
+        asked for, or with `await client.trades(sym).ready()`.
+        """
 
         async def start() -> None:
             for sym in syms or (ALL,):

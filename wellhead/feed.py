@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from wellhead.types import WellheadError
 
@@ -51,10 +51,15 @@ class Feed(AsyncIterator[T], Generic[T]):
         if self._stop is not None:
             self._stop(self)
 
-    async def __anext__(self) -> T:
+    async def ready(self) -> Self:
+        """Subscribe now, rather than when the first item is asked for; returns the feed itself."""
         if self._start is not None:
             start, self._start = self._start, None
             await start()
+        return self
+
+    async def __anext__(self) -> T:
+        await self.ready()
         while not self._items:
             if self._error is not None:
                 raise self._error
