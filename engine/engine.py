@@ -57,9 +57,7 @@ NONE, UNKNOWN_KIND = int(Reason.NONE), int(Reason.UNKNOWN_KIND)
 
 @inlined
 def _events_at_most(s, h, c):
-    """A bound on the events of a command: an order's own two and a trade a lot; else one for everything there is."""
-    if c.kind == CANCEL:
-        return 1
+    """A bound on the events of a command: an order's own three and a trade a lot; else one for everything there is."""
     if c.kind == NEW_ORDER:
         return 3 + min(max(c.qty, 0), h.open_orders)
     if c.kind == AMEND:
@@ -76,10 +74,20 @@ def _short_of(s, h, c, grown):
 
     Bit n of `grown` says that the pool of Stop n is as large as it may be: full, it is the command's refusal, not a stop.
     """
-    if h.event_seq - s.batch[0].first_event_seq + _events_at_most(s, h, c) > len(s.events):
-        return SHORT_OF_EVENTS
+    free_events = len(s.events) - (h.event_seq - s.batch[0].first_event_seq)
     if c.kind == CANCEL:
-        return END
+        return END if free_events > 0 else SHORT_OF_EVENTS
+    if free_events < _events_at_most(s, h, c):
+        return SHORT_OF_EVENTS
+    if h.orders_free == NIL or h.positions_used >= len(s.positions) or h.leaves_used >= len(s.leaves):
+        return _short_of_pool(s, h, c, grown)
+    if h.nodes_used + 2 > len(s.nodes) or c.kind == OPEN_ACCOUNT or c.kind == LIST:
+        return _short_of_pool(s, h, c, grown)
+    return END
+
+
+@kernel
+def _short_of_pool(s, h, c, grown):
     if h.orders_free == NIL and h.orders_used >= len(s.orders) and grown >> SHORT_OF_ORDERS & 1 == 0:
         return SHORT_OF_ORDERS
     if h.positions_free == NIL and h.positions_used >= len(s.positions) and grown >> SHORT_OF_POSITIONS & 1 == 0:

@@ -19,7 +19,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -86,20 +85,6 @@ if JIT:
         return types.int64(types.uint64), generate
 
     @intrinsic
-    def prefetch(typingctx: Any, address: Any) -> Any:
-        """Ask the processor to bring the cache line at an address near, to be written soon. Any address is harmless."""
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            i8p, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-            function = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32]), "llvm.prefetch.p0i8"
-            )
-            builder.call(function, [builder.inttoptr(args[0], i8p), i32(1), i32(3), i32(1)])
-            return context.get_dummy_value()
-
-        return types.void(types.intp), generate
-
-    @intrinsic
     def pointer(typingctx: Any, address: Any) -> Any:
         """An address as a pointer, for `carray`."""
 
@@ -122,9 +107,6 @@ else:
 
     def lowest_bit(word: int) -> int:
         return (word & -word).bit_length() - 1
-
-    def prefetch(address: int) -> None:
-        pass
 
     def pointer(address: int) -> int:
         raise NotImplementedError("addresses are for compiled code")
@@ -174,3 +156,7 @@ class Records:
 
     def __len__(self) -> int:
         return len(self._array)
+
+    def clear(self, index: int) -> None:
+        """Set all of a row to zero."""
+        self._array[self._checked(index)] = np.zeros((), self._array.dtype)

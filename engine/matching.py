@@ -7,6 +7,7 @@ if its price reaches the other side, and rests with what is left.
 from engine.book import free_slot, has_leaf, has_nodes, join, key_of, leave, level_of, next_key, take_slot
 from engine.clearing import find_position, hold_micros, make_position, reserve, trade
 from engine.kernel import inlined, kernel
+from engine.pointers import clear
 from engine.state import NIL, NO_KEY
 from engine.types import (
     ANY_SIDE,
@@ -48,30 +49,12 @@ def next_event(s, command, kind):
     h = s.header[0]
     number = h.event_seq - s.batch[0].first_event_seq
     h.event_seq += 1
+    clear(s.events, number)
     e = s.events[number]
     e.seq = h.event_seq
     e.command_seq = command.seq
     e.ts_ns = command.ts_ns
     e.kind = kind
-    e.side = 0
-    e.reason = NONE
-    e.instrument = 0
-    e.account = 0
-    e.contra_account = 0
-    e.order_id = 0
-    e.contra_order_id = 0
-    e.price = 0
-    e.qty = 0
-    e.leaves_qty = 0
-    e.cum_qty = 0
-    e.contra_leaves_qty = 0
-    e.contra_cum_qty = 0
-    e.held_micros = 0
-    e.fee_micros = 0
-    e.fee_due_micros = 0
-    e.escrow_micros = 0
-    e.released_micros = 0
-    e.due_paid_micros = 0
     return number
 
 
