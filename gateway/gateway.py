@@ -463,7 +463,9 @@ class Gateway:
     # --- Stopping, storing --------------------------------------------------------------------------------------------
 
     def shutdown(self, msg: str = "the exchange stops") -> None:
-        """Tell everybody, and take no more requests. Those under way are still answered."""
+        """Tell everybody, once, and take no more requests. Those under way are still answered."""
+        if self._stopping:
+            return
         self._stopping = True
         for session in self.sessions:
             session.push(encode(Shutdown(self.wall_us(), msg), session.wire))

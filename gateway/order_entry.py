@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import pack_id
 from engine.types import (
     ANY_SIDE,
-    COMMAND,
     MAX_QTY,
     UNCHANGED,
     EventKind,
@@ -23,6 +21,7 @@ from engine.types import (
     Reason,
     TimeInForce,
 )
+from gateway.commands import Command, records
 from gateway.config import GatewayConfig
 from gateway.decimals import InexactError, from_text, to_text
 from gateway.messages import (
@@ -41,7 +40,7 @@ from gateway.messages import (
 )
 from gateway.private import side_number
 from gateway.projection import Order, Projection, order_body
-from gateway.rows import CommandRow, Step, command_rows
+from gateway.rows import CommandRow, Step
 from gateway.session import Ask, BatchAsk, Session
 
 TIF_NUMBERS = {
@@ -97,7 +96,7 @@ class OrderEntry:
         self._ref = first_ref
         self._pending: dict[int, Pending] = {}
         self._pending_cids: dict[tuple[int, str], Pending] = {}
-        self._unsent: list[NDArray[np.void]] = []
+        self._unsent: list[bytes] = []
 
     @property
     def pending(self) -> int:
@@ -109,7 +108,7 @@ class OrderEntry:
     def place(self, ask: Ask, request: Place) -> None:
         """A new order. Raises RequestError."""
         command = self._place_command(ask, request)
-        body = order_body(command_rows(command)[0])
+        body = order_body(command)
         if request.cid is not None and self._repeats(ask, request.cid, body):
             return
         pending = Pending(Kind.NEW_ORDER, [ask], ask.account, request.cid or "", body)
@@ -128,14 +127,12 @@ class OrderEntry:
             return
         if order.done:
             raise RequestError(Code.ORDER_NOT_FOUND, f"order {order.id} is {order.status}")
-        command = _blank(Kind.AMEND, ask.account)
-        command["order_id"], command["instrument"] = order.id, order.instrument
-        command["price"], command["qty"] = UNCHANGED, UNCHANGED
+        price = UNCHANGED
         if request.px is not None:
             instrument = self._projection.instruments[order.instrument]
-            command["price"] = _ticks(request.px, ask.session.wire, instrument.tick_micros, instrument.max_price)
-        if request.qty is not None:
-            command["qty"] = request.qty
+            price = _ticks(request.px, ask.session.wire, instrument.tick_micros, instrument.max_price)
+        qty = UNCHANGED if request.qty is None else request.qty
+        command = Command(Kind.AMEND, ask.account, order.instrument, order.id, price=price, qty=qty)
         self._send(command, Pending(Kind.AMEND, [ask], ask.account), ask.session)
 
     def cancel(self, ask: Ask, request: Cancel) -> None:
@@ -146,8 +143,7 @@ class OrderEntry:
         if order.done:
             ask.ok(_result(order))
             return
-        command = _blank(Kind.CANCEL, ask.account)
-        command["order_id"], command["instrument"] = order.id, order.instrument
+        command = Command(Kind.CANCEL, ask.account, order.instrument, order.id)
         self._send(command, Pending(Kind.CANCEL, [ask], ask.account), ask.session)
 
     def batch(self, ask: BatchAsk, request: Batch) -> None:
@@ -171,37 +167,40 @@ class OrderEntry:
         """Cancel all orders of the account that fit. Raises RequestError."""
         instrument = self._projection.symbol(request.sym).number if request.sym is not None else 0
         side = ANY_SIDE if request.side is None else side_number(request.side)
-        command = _mass_cancel(ask.account, instrument, side, 0)
+        command = Command(Kind.MASS_CANCEL, ask.account, instrument, side=side)
         self._send(command, Pending(Kind.MASS_CANCEL, [ask], ask.account), ask.session)
 
     def cancel_session(self, account: int, serial: int, ask: Ask | None = None) -> None:
         """Cancel what a session left behind; `ask` is told how many."""
-        command = _mass_cancel(account, 0, ANY_SIDE, serial)
+        command = Command(Kind.MASS_CANCEL, account, side=ANY_SIDE, session=serial)
         self._send(command, Pending(Kind.MASS_CANCEL, [ask] if ask else [], account), None)
 
-    def command(self, command: NDArray[np.void], on_done: Callable[[Step], None]) -> None:
-        """Send any command, and call `on_done` with its step."""
-        kind = Kind(int(command["kind"][0]))
-        self._send(command, Pending(kind, [], int(command["account"][0]), on_done=on_done), None)
+    def command(self, record: NDArray[np.void], on_done: Callable[[Step], None]) -> None:
+        """Send any one command, and call `on_done` with its step."""
+        kind, account = Kind(int(record["kind"][0])), int(record["account"][0])
+        record["ref"] = self._register(Pending(kind, [], account, on_done=on_done))
+        self._unsent.append(record.tobytes())
 
     # --- On the way ---------------------------------------------------------------------------------------------------
 
-    def _send(self, command: NDArray[np.void], pending: Pending, session: Session | None) -> None:
+    def _send(self, command: Command, pending: Pending, session: Session | None) -> None:
         if session is not None:  # commands of our own always pass
             if session.pending > self._config.max_pending_per_session:
                 raise RequestError(Code.OVERLOADED, "too many requests of this session are unanswered")
             if len(self._pending) >= self._config.max_pending:
                 raise RequestError(Code.OVERLOADED, "too many requests are on their way")
+        self._unsent.append(command.pack(self._register(pending)))
+
+    def _register(self, pending: Pending) -> int:
         self._ref += 1
-        command["ref"] = self._ref
         self._pending[self._ref] = pending
-        self._unsent.append(command.view(COMMAND))
+        return self._ref
 
     def flush(self) -> None:
         """Hand what was collected to the node, in one array."""
         if self._unsent:
-            commands, self._unsent = self._unsent, []
-            self._submit(np.concatenate(commands) if len(commands) > 1 else commands[0])
+            unsent, self._unsent = self._unsent, []
+            self._submit(records(unsent))
 
     def resolve(self, step: Step, first_aseq: dict[int, int]) -> list[tuple[Ask, Amend | Cancel]]:
         """Answer the request that waits for this command; returns the requests that waited for its order, which the
@@ -305,7 +304,7 @@ class OrderEntry:
             ask.ok(OrderResult(order.id, order.cid, status, left, cum), aseq or None, dup=True)
         return True
 
-    def _place_command(self, ask: Ask, request: Place) -> NDArray[np.void]:
+    def _place_command(self, ask: Ask, request: Place) -> Command:
         number, tick, max_price = self._market(ask, request)
         is_market = request.type == "market"
         tif = TIF_NUMBERS[request.tif or ("ioc" if is_market else "gtg")]
@@ -316,21 +315,23 @@ class OrderEntry:
             raise RequestError(Code.BAD_QTY, f"qty {request.qty}: from 1 to {MAX_QTY} lots")
         if is_market and request.px is not None:
             raise bad_field("px", "a market order has no price")
-        command = _blank(Kind.NEW_ORDER, ask.account)
-        command["instrument"], command["qty"] = number, request.qty
-        command["side"], command["time_in_force"] = side_number(request.side), tif
-        command["ord_type"] = OrdType.MARKET if is_market else OrdType.LIMIT
-        command["flags"] = Flag.POST_ONLY if request.post else 0
-        if not is_market:
-            if request.px is None:
-                raise bad_field("px", "a limit order has a price")
-            command["price"] = _ticks(request.px, ask.session.wire, tick, max_price)
-        if request.cid is not None:
-            command["cl_ord_id"] = pack_id(request.cid)
+        if not is_market and request.px is None:
+            raise bad_field("px", "a limit order has a price")
         identity = ask.session.identity
-        if identity is not None and identity.cod and request.cod:
-            command["session"] = identity.key.serial
-        return command
+        covered = identity is not None and identity.cod and request.cod
+        return Command(
+            Kind.NEW_ORDER,
+            ask.account,
+            number,
+            side=side_number(request.side),
+            ord_type=OrdType.MARKET if is_market else OrdType.LIMIT,
+            time_in_force=tif,
+            flags=Flag.POST_ONLY if request.post else 0,
+            price=0 if request.px is None else _ticks(request.px, ask.session.wire, tick, max_price),
+            qty=request.qty,
+            session=identity.key.serial if identity is not None and covered else 0,
+            cl_ord_id=request.cid or "",
+        )
 
     def _market(self, ask: Ask, request: Place) -> tuple[int, int, int]:
         """Number, tick and highest price of the instrument. A repeated order may be of one that is delisted."""
@@ -345,18 +346,6 @@ class OrderEntry:
 def internal(msg: str) -> Error:
     """The error for what should not happen."""
     return Error(Code.INTERNAL, Code.INTERNAL.name, True, msg)
-
-
-def _blank(kind: Kind, account: int) -> NDArray[np.void]:
-    command = np.zeros(1, COMMAND)
-    command["kind"], command["account"] = kind, account
-    return command
-
-
-def _mass_cancel(account: int, instrument: int, side: int, session: int) -> NDArray[np.void]:
-    command = _blank(Kind.MASS_CANCEL, account)
-    command["instrument"], command["side"], command["session"] = instrument, side, session
-    return command
 
 
 def _ticks(px: int | str, wire: Format, tick_micros: int, max_price: int) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.types import LISTING, TRANSFER, EventKind, Flag, Side
+from gateway.commands import Command
 from gateway.depth import Depth
 from gateway.messages import Code, OrderStatus, RequestError
 from gateway.rows import CommandRow, EventRow, MoneyRow, Step, text_at
@@ -118,7 +119,7 @@ class ProjectionState(Struct):
     books: list[tuple[int, int, int]]  # instrument, seq and ts_ns of its depth
 
 
-def order_body(command: CommandRow) -> tuple[int, ...]:
+def order_body(command: CommandRow | Command) -> tuple[int, ...]:
     """What must be the same for a repeated cid to be the same order."""
     return (
         command.instrument, command.side, command.ord_type, command.time_in_force, command.flags, command.price,

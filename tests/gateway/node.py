@@ -31,8 +31,8 @@ CASH_MICROS = 1_000_000_000_000
 class Node:
     """Commands wait in `queue`; `run` makes them durable, so to speak. With `auto` that happens on the event loop."""
 
-    def __init__(self, path: Path, config: GatewayConfig | None = None, *, auto: bool = False) -> None:
-        self.engine: Engine = make_engine()
+    def __init__(self, path: Path, config: GatewayConfig | None = None, *, auto: bool = False, **limits: int) -> None:
+        self.engine: Engine = make_engine(**limits)
         self.now_ns = START_NS
         self.wall_ns = START_NS
         self.keys = KeyStore(path / "keys.json")
@@ -66,7 +66,7 @@ class Node:
     def run(self, frame: int | None = None) -> None:
         """Apply what waits, in one batch, or in batches of `frame` commands."""
         while self.queue:
-            commands = np.concatenate([part.view(COMMAND) for part in self.queue])
+            commands = np.frombuffer(bytearray(b"".join(part.tobytes() for part in self.queue)), COMMAND)
             self.queue.clear()
             size = frame or len(commands)
             for start in range(0, len(commands), size):
@@ -214,9 +214,9 @@ class Bot:
         return self.pushes
 
 
-def market(path: Path, config: GatewayConfig | None = None) -> tuple[Node, Bot, Bot]:
+def market(path: Path, config: GatewayConfig | None = None, **limits: int) -> tuple[Node, Bot, Bot]:
     """A node with one book and two funded bots: `maker` may sell short, `taker` has only cash."""
-    node = Node(path, config)
+    node = Node(path, config, **limits)
     node.list()
     bots = []
     for number, name in enumerate(("maker", "taker"), 1):

@@ -33,6 +33,11 @@ from wellhead.feed import Feed
 from wellhead.types import WellheadError
 from wellhead.wire import Codec, price_micros
 
+try:
+    import uvloop
+except ImportError:  # on Windows
+    uvloop = None  # type: ignore[assignment]
+
 FORMATS = pytest.mark.parametrize("wire", ["json", "msgpack"])
 D = Decimal
 
@@ -306,6 +311,12 @@ async def test_a_key_file_is_enough(tmp_path: Path) -> None:
         node.keys.create("filed", "maker", private_path=path)
         async with Client.from_key_file(server.url, path) as maker:
             assert maker.account == "maker"
+
+
+@pytest.mark.skipif(uvloop is None, reason="there is no uvloop here")
+def test_the_same_under_uvloop(tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_lost_connection_loses_nothing(tmp_path, "msgpack"))
 
 
 async def test_logout(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.types import Kind
+from gateway.auth import sign
 from gateway.config import GatewayConfig
 from gateway.messages import Code, Format
 from tests.gateway.node import NS, OTHER, SYMBOL, Bot, Node, market
@@ -88,13 +89,24 @@ def test_a_market_that_is_not_open_says_where_it_stands(trio: Trio) -> None:
     assert (error["code"], error["status"]) == (Code.MARKET_NOT_OPEN, "closed")
 
 
-def test_the_position_limit_and_too_many_orders_are_passed_on(trio: Trio) -> None:
-    node, maker, _ = trio
-    for _ in range(1_000):  # the limit of the test's engine
-        maker.send("order.place", **order())
+def test_limits_of_the_engine_are_passed_on(tmp_path: Path) -> None:
+    node, maker, _ = market(tmp_path, max_open_orders_per_account=1_001)
+    for _ in range(1_000):
+        maker.send("order.place", **order(qty=1_000_000, px="0"))
     node.run()
     maker.take()
-    assert maker.bad("order.place", **order())["code"] == Code.TOO_MANY_OPEN_ORDERS
+    assert maker.bad("order.place", **order(px="0"))["code"] == Code.POSITION_LIMIT
+    maker.place("sell", 1, "2.5")
+    assert maker.bad("order.place", **order(px="0"))["code"] == Code.TOO_MANY_OPEN_ORDERS
+
+
+def test_no_room_for_another_account(tmp_path: Path) -> None:
+    node, _, _ = market(tmp_path, max_accounts=2)
+    node.create_key("third", "third")
+    bot = Bot(node)
+    ts = node.wall_ns // 1000
+    signature = sign(node.private_keys["third"], bot.hello["challenge"], "third", ts)
+    assert bot.bad("session.logon", key="third", ts=ts, sig=signature)["code"] == Code.OVERLOADED
 
 
 # --- Client ids -------------------------------------------------------------------------------------------------------
