@@ -167,7 +167,7 @@ def state_at(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
-def clear(typingctx: Any, rows: Any, index: Any) -> Any:
+def _clear_compiled(typingctx: Any, rows: Any, index: Any) -> Any:
     """Set all bytes of a row to zero: a few vector stores, where a store for each field would be one each."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -178,7 +178,8 @@ def clear(typingctx: Any, rows: Any, index: Any) -> Any:
     return types.void(rows, types.intp), generate
 
 
-if not JIT:
+def _clear_interpreted(rows: Any, index: int) -> None:
+    rows.clear(index)
 
-    def clear(rows: Any, index: int) -> None:
-        rows.clear(index)
+
+clear: Any = _clear_compiled if JIT else _clear_interpreted

@@ -58,6 +58,14 @@ class Waiting:
     parts: list[NDArray[np.void]] = field(default_factory=list)
 
 
+def joined(parts: list[NDArray[np.void]], dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    """The records of several arrays in one that may be written to.
+
+    Not np.concatenate: it compares the arrays' field lists anew for each part, which takes 50 us a part.
+    """
+    return np.frombuffer(bytearray(b"".join(part.tobytes() for part in parts)), dtype)
+
+
 class Node:
     """An exchange that runs. Make it, `await start()`, and `await stop()`; `await failed()` to learn of a failure."""
 
@@ -174,7 +182,7 @@ class Node:
             count += len(part)
         if not self._pending and not self._draining.is_set():
             self._arrived.clear()
-        commands = np.concatenate(taken) if taken else np.zeros(0, COMMAND)
+        commands = joined(taken, COMMAND)
         commands["ts_ns"] = self.now_ns()
         return commands
 
@@ -204,7 +212,7 @@ class Node:
             if waiting.remaining == 0:
                 del self._waiting[ref]
                 if not waiting.done.done():
-                    waiting.done.set_result(np.concatenate(waiting.parts))
+                    waiting.done.set_result(joined(waiting.parts, EVENT))
 
     def _give_paper(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         # Only to those that a log-on opened (a gateway's refs are above zero), so that the operator's own stay his affair.
@@ -232,8 +240,8 @@ class Node:
             await loop.run_in_executor(self._books_thread, self._post, jobs)
 
     def _post(self, jobs: list[BookJob]) -> None:
-        commands = np.concatenate([job.commands for job in jobs])
-        self.exchange.settlement.on_batch(commands, np.concatenate([job.events for job in jobs]))
+        commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
+        self.exchange.settlement.on_batch(commands, events)
         if jobs[-1].snapshot:
             # Behind its batch: the books are then as far as the snapshot.
             self.exchange.write_snapshot(*jobs[-1].snapshot)
