@@ -11,6 +11,11 @@ from typing import Any, Self
 
 BUSY_TIMEOUT_S = 10.0
 
+
+class FormatError(RuntimeError):
+    """The file was made by another version."""
+
+
 Values = Sequence[Any] | Mapping[str, Any]
 
 
@@ -26,6 +31,17 @@ class Database:
         if not read_only:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+
+    def check_format(self, number: int) -> None:
+        """Note the format of the tables in a new file. Raises FormatError where they have another one."""
+        found = self.one("PRAGMA user_version")
+        if found == (0,) and not self.rows("SELECT name FROM sqlite_master LIMIT 1"):
+            self._connection.execute(f"PRAGMA user_version = {number:d}")
+        elif found != (number,):
+            raise FormatError(
+                f"the books have format {found and found[0]}, this version reads {number}:"
+                " remove ledger.sqlite, and they are made again from the log"
+            )
 
     def create(self, schema: str) -> None:
         """Make the tables that are missing; `schema` says IF NOT EXISTS, so this may run at every start."""

@@ -1,32 +1,44 @@
 """Deliveries: from the list the engine makes at the gate to DELIVER and DELIST commands after the hour.
 
-At the gate the receivers are assigned to the providers, once, and the plan is stored. When the hour has ended each
-delivery is offered as a command, once in the life of the process; it counts as made when its event comes back through
-the log. Since the plan and what became of it live in the database, a restart offers exactly what the log does not
-have.
+At the gate the receivers are assigned to the providers, once, and the plan is stored; each provider's lots are
+numbered, and each receiver has a run of them. When the hour has ended a provider's deliveries are offered as commands,
+once in the life of the process; they count as made when their events come back through the log. Since the plan and
+what became of it live in the database, a restart offers exactly what the log does not have.
 
-For now every provider performs fully: there is no meter yet.
+What a delivery pays: a provider without a meter performed fully. One with a meter is paid by its reports
+(`metering.py`), as soon as all its chains have reached the end of the hour, at the latest when the deadline has passed;
+a minute that was not reported counts as down. The sums are those of `performance.py` at the hour's index. Nothing
+credited at all is a default: the escrow goes back whole, and the charge is the cost of cover at the index above the
+price, and 15 % of the notional. The engine takes damages from pay, then from the bond of the provider in this
+contract; what neither has is the `shortfall_micros` of the delivery, stored and shown.
 """
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.catalogue import NS, Catalogue
 from engine.types import COMMAND, MONEY, TRANSFER, EventKind, Kind
 from settlement.database import Database
-from settlement.performance import PPM, assign, performance, shares
+from settlement.indices import Indices
+from settlement.meter import Meter, MeterError, Refusal, read_report, symbol_of
+from settlement.metering import Metering, MeteringError
+from settlement.performance import PPM, assign, default_charge, performance, shares
 from settlement.registry import Listing, Registry, Terms
+from settlement.tickets import Ticket
+
+log = logging.getLogger(__name__)
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS closed_listings (
     asset INTEGER PRIMARY KEY,
-    instrument INTEGER NOT NULL,
-    end_ns INTEGER NOT NULL,
     unplanned_seq INTEGER,
     delisted_seq INTEGER
 ) STRICT;
@@ -35,9 +47,12 @@ CREATE TABLE IF NOT EXISTS deliveries (
     place INTEGER NOT NULL,
     provider INTEGER NOT NULL,
     receiver INTEGER NOT NULL,
+    first_lot INTEGER NOT NULL,
     lots INTEGER NOT NULL CHECK (lots > 0),
-    refund_micros INTEGER NOT NULL,
-    damages_micros INTEGER NOT NULL,
+    share_micros INTEGER NOT NULL,
+    refund_micros INTEGER,
+    damages_micros INTEGER,
+    shortfall_micros INTEGER,
     done_seq INTEGER,
     reason INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (asset, provider, receiver)
@@ -48,34 +63,51 @@ CREATE INDEX IF NOT EXISTS deliveries_open ON deliveries (asset, place) WHERE do
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One provider's lots to one receiver, and what is not paid for them."""
+    """One provider's lots to one receiver, and the part of the escrow that was paid for them."""
 
     provider: int
     receiver: int
+    first_lot: int
     lots: int
-    refund_micros: int
-    damages_micros: int
+    share_micros: int
+
+
+Pair = tuple[int, int]
+"""Provider and receiver: one delivery of a listing."""
 
 
 @dataclass(slots=True)
 class _Closed:
     """A listing past its gate."""
 
-    asset: int
-    instrument: int
-    end_ns: int
-    offered: bool = False  # its deliveries were handed out
+    listing: Listing
+    index_price: int
+    offered: set[int] = field(default_factory=set)  # providers whose deliveries were handed out
     delist_offered: bool = False
     stuck: bool = False  # the plan cannot be carried out: the engine refused a part, or somebody delivered otherwise
-    pending: dict[tuple[int, int], Delivery] = field(default_factory=dict)
+    planned: dict[Pair, Delivery] = field(default_factory=dict)
+    made: set[Pair] = field(default_factory=set)
+    meters: dict[int, Meter] = field(default_factory=dict)  # those looked at so far
+
+    def of(self, provider: int) -> list[Delivery]:
+        return [item for item in self.planned.values() if item.provider == provider]
+
+    def pending(self) -> list[Delivery]:
+        """What is not made yet, in the order of the plan."""
+        return [item for pair, item in self.planned.items() if pair not in self.made]
 
 
 class Deliveries:
-    """The plan of every closed listing. `on_batch` and `due` may be called from two threads."""
+    """The plan of every closed listing. `on_batch` on one thread; `due`, `report` and `tickets` may be on another."""
 
-    def __init__(self, database: Database, registry: Registry) -> None:
+    def __init__(
+        self, database: Database, registry: Registry, indices: Indices, metering: Metering, catalogue: Catalogue
+    ) -> None:
         self._database = database
         self._registry = registry
+        self._indices = indices
+        self._metering = metering
+        self._catalogue = catalogue
         self._lock = Lock()
         self._closed: dict[int, _Closed] = {}  # by asset
 
@@ -85,20 +117,24 @@ class Deliveries:
 
     def load(self) -> None:
         """Read the open plans from the database; what was offered and never came back will be offered again."""
-        query = "SELECT asset, instrument, end_ns, unplanned_seq FROM closed_listings WHERE delisted_seq IS NULL"
+        query = "SELECT asset, unplanned_seq FROM closed_listings WHERE delisted_seq IS NULL"
         closed = {
-            asset: _Closed(asset, instrument, end_ns, stuck=unplanned_seq is not None)
-            for asset, instrument, end_ns, unplanned_seq in self._database.rows(query)
+            asset: _Closed(
+                self._registry.listing_of(asset), self._indices.price_of(asset), stuck=unplanned_seq is not None
+            )
+            for asset, unplanned_seq in self._database.rows(query)
         }
         query = (
-            "SELECT asset, reason, provider, receiver, lots, refund_micros, damages_micros"
-            " FROM deliveries WHERE done_seq IS NULL ORDER BY asset, place"
+            "SELECT asset, reason, done_seq, provider, receiver, first_lot, lots, share_micros"
+            " FROM deliveries JOIN closed_listings USING (asset) WHERE delisted_seq IS NULL ORDER BY asset, place"
         )
-        for asset, reason, *row in self._database.rows(query):
-            if asset in closed:
-                delivery = Delivery(*row)
-                closed[asset].pending[delivery.provider, delivery.receiver] = delivery
-                closed[asset].stuck |= reason != 0
+        for asset, reason, done_seq, *row in self._database.rows(query):
+            delivery = Delivery(*row)
+            pair = (delivery.provider, delivery.receiver)
+            closed[asset].planned[pair] = delivery
+            if done_seq is not None:
+                closed[asset].made.add(pair)
+            closed[asset].stuck |= reason != 0
         with self._lock:
             self._closed = closed
 
@@ -122,28 +158,91 @@ class Deliveries:
                 else:
                     self._rejected(commands, events[at], int(terms.asset[at]))
 
+    def report(self, data: bytes, now_ns: int, account: int | None = None) -> int:
+        """Take a meter's report, durable when this returns; how many records it had.
+
+        With `account` only a report of that provider is taken. All or nothing; raises MeterError.
+        """
+        records = read_report(data)
+        provider, symbol = int(records["account"][0]), symbol_of(records)
+        if account is not None and account != provider:
+            raise MeterError(Refusal.NOT_DUE, f"a report of account {provider} from account {account}")
+        with self._lock:
+            closed = self._due_from(provider, symbol)
+            meter = self._meter(closed, provider)
+            if meter is None:
+                raise MeterError(Refusal.NOT_METERED, f"account {provider} has no meter key")
+            links = meter.check(data, now_ns)
+            if now_ns > self._deadline_ns(closed):
+                raise MeterError(Refusal.LATE, f"{symbol} had to be reported within {self._metering.deadline_s} s")
+            self._metering.store(closed.listing.asset, provider, data)
+            meter.take(data, links)
+        return len(records)
+
+    def _due_from(self, provider: int, symbol: str) -> _Closed:
+        for closed in self._closed.values():
+            settled = closed.offered | {made[0] for made in closed.made}
+            if closed.listing.symbol == symbol and closed.of(provider) and provider not in settled:
+                return closed
+        raise MeterError(Refusal.NOT_DUE, f"account {provider} has nothing to deliver in {symbol}")
+
     def due(self, now_ns: int) -> NDArray[Any]:
         """The commands (COMMAND) whose time has come: deliveries of ended hours, then DELIST of what is delivered."""
         with self._lock:
-            ready = [closed for closed in self._closed.values() if closed.end_ns <= now_ns and not closed.stuck]
-            commands = [self._offer(closed) for closed in ready]
+            ready = [closed for closed in self._closed.values() if closed.listing.end_ns <= now_ns and not closed.stuck]
+            commands = [part for closed in ready for part in self._offer(closed, now_ns)]
         return np.concatenate([np.zeros(0, COMMAND), *commands])
 
     def open(self) -> list[tuple[int, Delivery]]:
         """(listing's asset, delivery) of everything planned and not yet made."""
         with self._lock:
-            return [(closed.asset, item) for closed in self._closed.values() for item in closed.pending.values()]
+            return [(asset, item) for asset, closed in self._closed.items() for item in closed.pending()]
 
-    def _offer(self, closed: _Closed) -> NDArray[Any]:
-        if closed.pending and not closed.offered:
-            closed.offered = True
-            return _deliver_commands(closed)
-        if not closed.pending and not closed.delist_offered:
+    def tickets(self, account: int, venue: str) -> list[Ticket]:
+        """What an account delivers or receives in listings that are not gone yet, made or not."""
+        with self._lock:
+            return [
+                _ticket(closed.listing, item, venue)
+                for closed in self._closed.values()
+                for item in closed.planned.values()
+                if account in (item.provider, item.receiver)
+            ]
+
+    def _offer(self, closed: _Closed, now_ns: int) -> Iterator[NDArray[Any]]:
+        pending = closed.pending()
+        for provider, items in groupby(pending, key=attrgetter("provider")):
+            if provider in closed.offered:
+                continue
+            try:
+                meter = self._meter(closed, provider)
+            except MeteringError as error:
+                # Damaged evidence is for the operator to look at; the market goes on.
+                log.error("deliveries of listing %d are held: %s", closed.listing.asset, error)
+                closed.stuck = True
+                return
+            if meter is None or meter.is_complete or now_ns > self._deadline_ns(closed):
+                closed.offered.add(provider)
+                yield _deliver_commands(closed, list(items), meter)
+        if not pending and not closed.delist_offered:
             closed.delist_offered = True
             command = np.zeros(1, COMMAND)
-            command["kind"], command["instrument"] = Kind.DELIST, closed.instrument
-            return command
-        return np.zeros(0, COMMAND)
+            command["kind"], command["instrument"] = Kind.DELIST, closed.listing.instrument
+            yield command
+
+    def _deadline_ns(self, closed: _Closed) -> int:
+        return closed.listing.end_ns + self._metering.deadline_s * NS
+
+    def _meter(self, closed: _Closed, provider: int) -> Meter | None:
+        """The meter of a provider, from its stored reports when it is met first; None when it is not metered."""
+        if not self._metering.keys_of(provider):
+            return None
+        if provider not in closed.meters:
+            lots = sum(item.lots for item in closed.of(provider))
+            closed.meters[provider] = self._metering.open(closed.listing, provider, lots, self._watts(closed))
+        return closed.meters[provider]
+
+    def _watts(self, closed: _Closed) -> int:
+        return self._catalogue.class_by_id[closed.listing.class_id].watts_per_lot
 
     def _close(self, money: NDArray[Any], at: int, asset: int) -> None:
         """Plan a listing: the engine's list follows the CLOSED event, under the same command."""
@@ -151,31 +250,33 @@ class Deliveries:
         last = int(np.searchsorted(money["command_seq"], money["command_seq"][at], "right"))
         due = money[at:last]
         due = due[due["kind"] == EventKind.DELIVERY_DUE]
-        closed = _Closed(asset, listing.instrument, listing.end_ns)
-        for delivery in plan(due, listing):
-            closed.pending[delivery.provider, delivery.receiver] = delivery
+        closed = _Closed(listing, self._indices.price_of(asset))
+        for delivery in plan(due):
+            closed.planned[delivery.provider, delivery.receiver] = delivery
         self._closed[asset] = closed
-        self._database.execute(
-            "INSERT INTO closed_listings VALUES (?, ?, ?, NULL, NULL)", (asset, closed.instrument, closed.end_ns)
-        )
+        self._database.execute("INSERT INTO closed_listings VALUES (?, NULL, NULL)", (asset,))
         rows = [
-            (asset, place, item.provider, item.receiver, item.lots, item.refund_micros, item.damages_micros)
-            for place, item in enumerate(closed.pending.values())
+            (asset, place, item.provider, item.receiver, item.first_lot, item.lots, item.share_micros)
+            for place, item in enumerate(closed.planned.values())
         ]
-        self._database.execute_many("INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, NULL, 0)", rows)
+        self._database.execute_many(
+            "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL, 0)", rows
+        )
 
     def _delivered(self, event: Any, asset: int) -> None:
         provider, receiver, seq = int(event["account"]), int(event["contra_account"]), int(event["command_seq"])
-        closed = self._closed[asset]
-        planned = closed.pending.get((provider, receiver))
-        if planned is None or planned.lots != event["lots"]:
+        closed, pair = self._closed[asset], (provider, receiver)
+        planned = closed.planned.get(pair)
+        if planned is None or pair in closed.made or planned.lots != event["lots"]:
             closed.stuck = True
             self._database.execute("UPDATE closed_listings SET unplanned_seq = ? WHERE asset = ?", (seq, asset))
             return
-        del closed.pending[provider, receiver]
+        closed.made.add(pair)
+        sums = [int(event[name]) for name in ("refund_micros", "damages_micros", "shortfall_micros")]
         self._database.execute(
-            "UPDATE deliveries SET done_seq = ? WHERE asset = ? AND provider = ? AND receiver = ?",
-            (seq, asset, provider, receiver),
+            "UPDATE deliveries SET refund_micros = ?, damages_micros = ?, shortfall_micros = ?, done_seq = ?"
+            " WHERE asset = ? AND provider = ? AND receiver = ?",
+            (*sums, seq, asset, provider, receiver),
         )
 
     def _delisted(self, asset: int, seq: int) -> None:
@@ -187,51 +288,75 @@ class Deliveries:
         at = int(event["command_seq"]) - int(commands["seq"][0])
         command = commands[at : at + 1].view(TRANSFER)[0]
         closed = self._closed.get(asset)
-        asked = Delivery(*(int(command[name]) for name in _DELIVERY_FIELDS))
-        if closed is None or closed.pending.get((asked.provider, asked.receiver)) != asked:
+        pair = (int(command["account"]), int(command["contra_account"]))
+        planned = closed.planned.get(pair) if closed else None
+        if closed is None or planned is None or pair in closed.made or planned.lots != command["lots"]:
             return
         closed.stuck = True
         self._database.execute(
             "UPDATE deliveries SET reason = ? WHERE asset = ? AND provider = ? AND receiver = ?",
-            (int(event["reason"]), asset, asked.provider, asked.receiver),
+            (int(event["reason"]), asset, *pair),
         )
 
 
 _WATCHED = [EventKind.CLOSED, EventKind.DELIVERED, EventKind.DELISTED]
-_DELIVERY_FIELDS = ("account", "contra_account", "lots", "refund_micros", "damages_micros")
 
 
-def plan(due: NDArray[Any], listing: Listing) -> list[Delivery]:
+def plan(due: NDArray[Any]) -> list[Delivery]:
     """The deliveries of one listing from its DELIVERY_DUE events (MONEY). Lowest account numbers first."""
     due = due[np.argsort(due["account"], kind="stable")]
     short, long = due[due["lots"] < 0], due[due["lots"] > 0]
-    lots_short = (-short["lots"]).tolist()
-    pairs = assign(lots_short, long["lots"].tolist())
+    pairs = assign((-short["lots"]).tolist(), long["lots"].tolist())
     deliveries = []
-    for provider, group in groupby(pairs, key=itemgetter(0)):
+    for at, group in groupby(pairs, key=itemgetter(0)):
         mine = list(group)
-        escrow = int(short["escrow_micros"][provider])
+        provider, escrow = int(short["account"][at]), int(short["escrow_micros"][at])
+        first_lot = 0
         for (_, receiver, lots), share in zip(mine, shares(escrow, [pair[2] for pair in mine]), strict=True):
-            outcome = performance(share, lots, listing.minutes, lots * listing.minutes * PPM, share)
-            deliveries.append(
-                Delivery(
-                    int(short["account"][provider]),
-                    int(long["account"][receiver]),
-                    lots,
-                    outcome.refund_micros,
-                    outcome.damages_micros + outcome.penalty_micros,
-                )
-            )
+            deliveries.append(Delivery(provider, int(long["account"][receiver]), first_lot, lots, share))
+            first_lot += lots
     return deliveries
 
 
-def _deliver_commands(closed: _Closed) -> NDArray[Any]:
-    commands = np.zeros(len(closed.pending), TRANSFER)
-    commands["kind"], commands["instrument"] = Kind.DELIVER, closed.instrument
-    for at, delivery in enumerate(closed.pending.values()):
+def sums_due(delivery: Delivery, listing: Listing, index_price: int, credited_ppm: int) -> tuple[int, int]:
+    """(refund, damages with penalty) of a delivery that was credited so many millionths of a lot-minute."""
+    at_index = index_price * listing.lot_tick_micros * delivery.lots
+    if credited_ppm == 0:
+        return delivery.share_micros, sum(default_charge(delivery.share_micros, at_index))
+    outcome = performance(delivery.share_micros, delivery.lots, listing.minutes, credited_ppm, at_index)
+    return outcome.refund_micros, outcome.damages_micros + outcome.penalty_micros
+
+
+def credited_ppm(delivery: Delivery, listing: Listing, meter: Meter | None) -> int:
+    """Millionths of lot-minutes that count: all of them where there is no meter."""
+    if meter is None:
+        return delivery.lots * listing.minutes * PPM
+    return meter.credited_ppm(delivery.first_lot, delivery.lots)
+
+
+def _deliver_commands(closed: _Closed, deliveries: list[Delivery], meter: Meter | None) -> NDArray[Any]:
+    commands = np.zeros(len(deliveries), TRANSFER)
+    commands["kind"], commands["instrument"] = Kind.DELIVER, closed.listing.instrument
+    for at, delivery in enumerate(deliveries):
+        credited = credited_ppm(delivery, closed.listing, meter)
+        refund, damages = sums_due(delivery, closed.listing, closed.index_price, credited)
         commands["account"][at] = delivery.provider
         commands["contra_account"][at] = delivery.receiver
         commands["lots"][at] = delivery.lots
-        commands["refund_micros"][at] = delivery.refund_micros
-        commands["damages_micros"][at] = delivery.damages_micros
+        commands["refund_micros"][at] = refund
+        commands["damages_micros"][at] = damages
     return commands.view(COMMAND)
+
+
+def _ticket(listing: Listing, item: Delivery, venue: str) -> Ticket:
+    return Ticket(
+        venue=venue,
+        listing=listing.asset,
+        symbol=listing.symbol,
+        start_s=listing.start_s,
+        end_s=listing.end_ns // NS,
+        provider=item.provider,
+        receiver=item.receiver,
+        first_lot=item.first_lot,
+        lots=item.lots,
+    )

@@ -5,13 +5,13 @@ is its asset number in the ledger. `resolve` says, for each event, which listing
 moment.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import HOUR_S, NS, unpack_id
+from engine.catalogue import NS, unpack_id
 from engine.types import LISTING, TRANSFER, EventKind
 from settlement.database import Database
 
@@ -27,7 +27,11 @@ CREATE TABLE IF NOT EXISTS listings (
     symbol TEXT NOT NULL,
     lot_tick_micros INTEGER NOT NULL,
     minutes INTEGER NOT NULL,
-    end_ns INTEGER NOT NULL,
+    class_id INTEGER NOT NULL,
+    region_id INTEGER NOT NULL,
+    start_s INTEGER NOT NULL,
+    gate_ns INTEGER NOT NULL,
+    reference_price INTEGER NOT NULL,
     delisted_seq INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS listed ON listings (instrument) WHERE delisted_seq IS NULL
@@ -43,7 +47,16 @@ class Listing:
     symbol: str
     lot_tick_micros: int
     minutes: int  # of delivery
-    end_ns: int  # of delivery
+    class_id: int
+    region_id: int
+    start_s: int  # of delivery
+    gate_ns: int
+    reference_price: int
+
+    @property
+    def end_ns(self) -> int:
+        """The end of delivery."""
+        return (self.start_s + self.minutes * 60) * NS
 
 
 class Terms(NamedTuple):
@@ -96,17 +109,7 @@ class Registry:
     def _list(self, listing: Listing) -> None:
         self._listed[listing.instrument] = listing
         self._set(listing.instrument, listing.asset, listing.lot_tick_micros)
-        self._database.execute(
-            "INSERT INTO listings VALUES (?, ?, ?, ?, ?, ?, NULL)",
-            (
-                listing.asset,
-                listing.instrument,
-                listing.symbol,
-                listing.lot_tick_micros,
-                listing.minutes,
-                listing.end_ns,
-            ),
-        )
+        self._database.execute("INSERT INTO listings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", astuple(listing))
 
     def _delist(self, events: NDArray[Any], assets: NDArray[np.int64]) -> None:
         for event, asset in zip(events, assets.tolist(), strict=True):
@@ -176,5 +179,9 @@ def _read_listing(command: NDArray[Any]) -> Listing:
         symbol=unpack_id(row["symbol"]),
         lot_tick_micros=int(row["lot_tick_micros"]),
         minutes=hours * 60,
-        end_ns=(int(row["start_s"]) + hours * HOUR_S) * NS,
+        class_id=int(row["class_id"]),
+        region_id=int(row["region_id"]),
+        start_s=int(row["start_s"]),
+        gate_ns=int(row["gate_ns"]),
+        reference_price=int(row["reference_price"]),
     )

@@ -19,14 +19,20 @@ from engine.types import MONEY, EventKind
 from settlement.batches import Batch, Batches
 from settlement.database import Database
 from settlement.delivery import Deliveries
+from settlement.inbox import INBOX_NAME, Inbox
+from settlement.indices import Indices
 from settlement.ledger import LedgerGapError, SqliteLedger
+from settlement.metering import Metering
 from settlement.netting import CycleSums
 from settlement.posting import post
 from settlement.registry import Registry
 from settlement.statements import Statements
+from settlement.tickets import KEY_NAME, SignedTicket, Signer
 
 DATABASE_NAME = "ledger.sqlite"
 STATEMENTS_NAME = "statements"
+FORMAT = 2
+"""Of the tables. Books of another one are made again from the log."""
 
 
 class Books:
@@ -38,21 +44,32 @@ class Books:
         self.database = Database(directory / DATABASE_NAME, read_only)
         self.ledger = SqliteLedger(self.database)
         self.registry = Registry(self.database)
-        self.deliveries = Deliveries(self.database, self.registry)
+        self.catalogue = catalogue
+        self.metering = Metering(directory)
+        self.indices = Indices(self.database, self.registry)
+        self.deliveries = Deliveries(self.database, self.registry, self.indices, self.metering, catalogue)
         self.sums = CycleSums(self.database)
         self.batches = Batches(self.database)
         self.statements = Statements(
             directory / STATEMENTS_NAME, self.ledger, self.registry, self.batches, catalogue.stablecoin
         )
-        if not read_only:
-            with self.database.transaction():
-                for part in (self.ledger, self.registry, self.deliveries, self.sums, self.batches):
-                    part.create()
-        self.load()
+        try:
+            self.database.check_format(FORMAT)
+            if not read_only:
+                with self.database.transaction():
+                    for part in (
+                        self.ledger, self.registry, self.indices, self.deliveries, self.sums, self.batches,
+                    ):  # fmt: skip
+                        part.create()
+            self.load()
+        except BaseException:
+            self.close()
+            raise
 
     def load(self) -> None:
         """Read what is kept in memory from the database again."""
         self.registry.load()
+        self.indices.load()
         self.deliveries.load()
 
     def close(self) -> None:
@@ -68,7 +85,7 @@ class Books:
 
 
 class Settlement:
-    """The books, written by one thread. `due` may be called from another one; everything else belongs to the writer."""
+    """The books, written by one thread. `due`, `report` and `tickets` may be called from another one."""
 
     def __init__(self, directory: Path, catalogue: Catalogue) -> None:
         """Open or make the books in a directory and finish what an earlier run left unfinished.
@@ -77,6 +94,9 @@ class Settlement:
         """
         self.books = Books(directory, catalogue)
         self._applied_seq = self.books.ledger.head().applied_seq
+        self._signer = Signer(directory / KEY_NAME)
+        (directory / INBOX_NAME).mkdir(exist_ok=True)
+        self._inbox = Inbox(directory / INBOX_NAME, self.report)
         try:
             self._finish_batches()
         except BaseException:
@@ -114,6 +134,7 @@ class Settlement:
                 terms = books.registry.on_batch(commands, events)
                 books.ledger.apply(post(commands, events, terms), self._applied_seq)
                 books.sums.add(events, terms)
+                books.indices.on_batch(events, terms)
                 books.deliveries.on_batch(commands, events, terms)
                 closed = events[events["kind"] == EventKind.CYCLE_CLOSED]
                 if len(closed):
@@ -137,8 +158,27 @@ class Settlement:
         """Commands (COMMAND) for the node to log: deliveries whose hour has ended, and DELIST of what is delivered.
 
         Each is handed out once, so the caller must log what it gets. Ask only after the log was replayed to its end.
+        Meter reports in the inbox are taken in first.
         """
+        self._inbox.take(now_ns)
         return self.books.deliveries.due(now_ns)
+
+    def report(self, data: bytes, now_ns: int, account: int | None = None) -> int:
+        """Take a meter's report (`settlement/meter.py`) of a provider; with `account`, of that one only.
+
+        Returns the number of its records, durable. Raises MeterError, whose `code` is a Refusal; then nothing changed.
+        """
+        return self.books.deliveries.report(data, now_ns, account)
+
+    def tickets(self, account: int) -> list[SignedTicket]:
+        """The signed delivery tickets of an account, as provider or receiver, from the gate to DELIST."""
+        tickets = self.books.deliveries.tickets(account, self.books.catalogue.venue)
+        return [self._signer.sign(ticket) for ticket in tickets]
+
+    @property
+    def public_key(self) -> bytes:
+        """With which tickets are checked."""
+        return self._signer.public_key
 
     def last_batch(self) -> Batch | None:
         """The batch of the last cycle that ended."""

@@ -11,7 +11,10 @@ from typing import Any
 
 from settlement.accounts import CUSTODY, FEES, STABLECOIN, Role, place_text, user_account
 from settlement.batches import Batch, BatchState
+from settlement.delivery import Delivery, credited_ppm, sums_due
 from settlement.ledger import Balances, Difference, changes_of
+from settlement.meter import Meter
+from settlement.metering import MeteringError
 from settlement.netting import Sums
 from settlement.proofs import NO_BATCH, ProofError, batch_hash
 from settlement.service import Books
@@ -31,6 +34,7 @@ def verify(books: Books, engine_dump: Dump | None = None) -> list[Difference]:
         if engine_dump is not None:
             found += against_engine(books, engine_dump)
         found += _stuck_deliveries(books)
+        found += check_meters(books)
         found += check_batches(books)
         found += check_statements(books)
     return found
@@ -134,6 +138,44 @@ def _stuck_deliveries(books: Books) -> list[Difference]:
     for asset, seq in books.database.rows(query):
         found.append(Difference("delivery", f"listing {asset}", "as planned", "another one", seq))
     return found
+
+
+def check_meters(books: Books) -> list[Difference]:
+    """What metered deliveries paid, beside what the stored reports add up to."""
+    found: list[Difference] = []
+    query = (
+        "SELECT asset, refund_micros, damages_micros + shortfall_micros, provider, receiver, first_lot, lots, share_micros,"
+        " done_seq FROM deliveries WHERE done_seq IS NOT NULL ORDER BY asset, place"
+    )
+    meters: dict[tuple[int, int], Meter] = {}
+    for asset, refund, damages, *row, seq in books.database.rows(query):
+        delivery = Delivery(*row)
+        if not books.metering.reports_path(asset, delivery.provider).exists():
+            continue
+        place = f"listing {asset} from {delivery.provider} to {delivery.receiver}"
+        try:
+            meter = meters.get((asset, delivery.provider)) or _meter_of(books, asset, delivery.provider)
+        except (MeteringError, LookupError) as error:
+            found.append(Difference("meter reports", place, "whole", str(error), seq))
+            continue
+        meters[asset, delivery.provider] = meter
+        listing = books.registry.listing_of(asset)
+        expected = sums_due(
+            delivery, listing, books.indices.price_of(asset), credited_ppm(delivery, listing, meter)
+        )  # fmt: skip
+        # The shortfall also holds unpaid fees, so it is an upper bound of the damages that were not found.
+        if refund != expected[0] or damages < expected[1]:
+            found.append(Difference("delivery against the meter", place, expected, (refund, damages), seq))
+    return found
+
+
+def _meter_of(books: Books, asset: int, provider: int) -> Meter:
+    listing = books.registry.listing_of(asset)
+    lots = books.database.one(
+        "SELECT SUM(lots) FROM deliveries WHERE asset = ? AND provider = ?", (asset, provider)
+    )  # fmt: skip
+    assert lots is not None
+    return books.metering.open(listing, provider, lots[0], books.catalogue.class_by_id[listing.class_id].watts_per_lot)
 
 
 def check_batches(books: Books) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""The command line: wellhead serve | demo | keys | settle | replay | verify."""
+"""The command line: wellhead serve | demo | keys | settle | meter | replay | verify."""
 
 import asyncio
 import logging
@@ -228,6 +228,72 @@ def show_batches(data: Path, cycle: int | None) -> None:
             for account, sums in sorted(books.batches.nets(cycle).items()):
                 table.add_row(str(account), names.get(account, "house"), f"{sums.net_micros / MICROS:,.6f}")
         console.print(table)
+
+
+@main.group()
+def meter() -> None:
+    """Metered delivery: keys of meters, and the agent that reports."""
+
+
+@meter.command("key")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def meter_key(out: Path) -> None:
+    """Make a meter key in the file OUT and print its public half, for `wellhead meter register`."""
+    from wellhead.meter import make_key  # noqa: PLC0415 - only here
+
+    try:
+        console.print(make_key(out).hex(), highlight=False, soft_wrap=True)
+    except OSError as error:
+        _fail(f"{out}: {error.strerror}")
+
+
+@meter.command("register")
+@data_option
+@click.argument("account", type=click.IntRange(1))
+@click.argument("public_key")
+def meter_register(data: Path, account: int, public_key: str) -> None:
+    """From now on pay ACCOUNT (its number) by what the meter with PUBLIC_KEY reports. Safe beside a running node."""
+    from settlement.metering import Metering, MeteringError  # noqa: PLC0415 - only here
+
+    try:
+        Metering(Config(data).settlement_dir).register(account, bytes.fromhex(public_key))
+    except (ValueError, MeteringError) as error:
+        _fail(str(error), 2)
+    console.print(f"account {account} is metered")
+
+
+@meter.command("run")
+@data_option
+@click.option("--key", "key_path", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
+@click.option("--account", type=click.IntRange(1), required=True, help="The provider's account number.")
+@click.option("--symbol", required=True, help="The contract that is delivered.")
+@click.option("--lots", type=click.IntRange(1), required=True)
+@click.option("--trace", type=click.Path(path_type=Path, dir_okay=False), help="Play this recorded trace: no GPU here.")
+@click.option("--record", type=click.Path(path_type=Path, dir_okay=False), help="Write a trace of what is measured.")
+@click.option("--reference-gflops", type=click.IntRange(1), default=600_000, help="Of one GPU, in the challenge.")
+@click.option("--state", type=click.Path(path_type=Path, file_okay=False), help="The agent's own copies of reports.")
+def meter_run(
+    data: Path, key_path: Path, account: int, symbol: str, lots: int, trace: Path | None, record: Path | None,
+    reference_gflops: int, state: Path | None,
+) -> None:  # fmt: skip
+    """Measure the lots of one contract minute by minute, and report them to the exchange's inbox."""
+    from engine.catalogue import CatalogueError  # noqa: PLC0415 - only here
+    from settlement.inbox import INBOX_NAME  # noqa: PLC0415 - only here
+    from wellhead.meter import Agent, AgentError, Gpus, Sampler, Trace, read_key  # noqa: PLC0415 - only here
+
+    try:
+        contract = Catalogue.load().contract(symbol)
+        sampler: Sampler = Trace(trace) if trace else Gpus(contract, lots, reference_gflops)
+        key = read_key(key_path)
+    except (AgentError, CatalogueError) as error:
+        hint = "" if trace else " (play a recorded hour with --trace)"
+        _fail(f"{error}{hint}", 2)
+    source = f"the recorded trace {trace}, not a GPU" if trace else "NVML"
+    console.print(f"measures with {source}", soft_wrap=True)
+    place = state or Path(f"meter-{account}-{symbol}")
+    agent = Agent(key, account, contract, lots, sampler, place, Config(data).settlement_dir / INBOX_NAME, record)
+    for minute, seen in agent.run():
+        console.print(f"minute {minute}: {seen} of {lots} lots reported", highlight=False)
 
 
 @main.command()

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from engine.catalogue import NS
 from engine.types import COMMAND, MONEY, TRANSFER, EventKind, Kind, Side
 from settlement.delivery import Delivery, plan
-from settlement.registry import Listing
 from settlement.service import Settlement
 from settlement.verify import verify
 from tests.settlement.flow import CATALOGUE, START_NS, Venue, command, listing, open_account, order, transfer
@@ -48,10 +47,14 @@ DELIST = (Kind.DELIST, 1, 0, 0, 0)
 
 
 def test_a_plan_is_in_order_of_account_whatever_the_order_of_the_list() -> None:
-    terms = Listing(7, 1, "X", 8000, 60, 0)
     events = due_events((4, 4, 0), (2, -5, 500), (3, 4, 0), (1, -3, 300))
-    expected = [Delivery(1, 3, 2, 0, 0), Delivery(1, 4, 1, 0, 0), Delivery(2, 3, 2, 0, 0), Delivery(2, 4, 3, 0, 0)]
-    assert plan(events, terms) == plan(events[::-1].copy(), terms) == expected
+    expected = [
+        Delivery(1, 3, 0, 2, 200),
+        Delivery(1, 4, 2, 1, 100),
+        Delivery(2, 3, 0, 2, 200),
+        Delivery(2, 4, 2, 3, 300),
+    ]
+    assert plan(events) == plan(events[::-1].copy()) == expected
 
 
 def test_nothing_is_due_before_the_hour_has_ended(closed: Venue) -> None:
