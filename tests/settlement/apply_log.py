@@ -16,7 +16,7 @@ commands, events = np.load(f"{sys.argv[1]}.commands.npy"), np.load(f"{sys.argv[1
 pick = random.Random(int(sys.argv[3]))
 settlement = Settlement(Path(sys.argv[2]), Catalogue.load())
 print("start", settlement.applied_seq, flush=True)
-first = 1
+first = max(1, settlement.applied_seq - 20)  # some of it again
 while first <= len(commands):
     last = min(len(commands), first + pick.randint(0, 12))
     mine = (events["command_seq"] >= first) & (events["command_seq"] <= last)
