@@ -166,7 +166,7 @@ class PostgresLedger:
                 (from_seq, to_seq),
             )
             while rows := cursor.fetchmany(CHUNK_ROWS):
-                yield np.array(rows, MOVE)
+                yield np.array(rows, "<i8").view(MOVE).reshape(-1)
 
     def moments(self, from_seq: int, to_seq: int) -> NDArray[Any]:
         rows = self._connection.execute(
