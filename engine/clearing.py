@@ -6,7 +6,7 @@ the two legs matters when one account is on both sides.
 No product here can wrap: the bounds of engine/types.py were chosen for that, and are checked at the door.
 """
 
-from engine.kernel import inlined, kernel
+from engine.kernel import inlined, kernel, quotient
 from engine.state import NIL
 from engine.types import Side
 
@@ -21,13 +21,16 @@ _MIX_INSTRUMENT = 0xC2B2AE3D27D4EB4F >> 1
 @inlined
 def ceil_ppm(amount, ppm):
     """amount * ppm / 10^6, rounded up. Needs amount * ppm < 2^63 - 10^6."""
-    return (amount * ppm + (MILLION - 1)) // MILLION
+    return quotient(amount * ppm + (MILLION - 1), MILLION)
 
 
 @inlined
 def share_of(total, part, whole):
     """floor(total * part / whole) for 0 <= part <= whole, exact where total * part would not fit."""
-    return total // whole * part + total % whole * part // whole
+    if part == whole:
+        return total
+    each = quotient(total, whole)
+    return each * part + quotient((total - each * whole) * part, whole)
 
 
 @inlined
@@ -64,16 +67,19 @@ def trade(s, event, book, order, maker, price, qty, taker_buys):
     else:
         _buyer_leg(s, event, book, maker, notional, 0, qty)
         _seller_leg(s, event, book, order, price, notional, fee, book.taker_fee_ppm, qty)
-    s.accounts[maker.account].rebate_micros += notional * book.maker_rebate_ppm // MILLION
+    s.accounts[maker.account].rebate_micros += quotient(notional * book.maker_rebate_ppm, MILLION)
 
 
 @inlined
 def _buyer_leg(s, event, book, order, notional, fee, qty):
     account = s.accounts[order.account]
     position = s.positions[order.position]
-    freed = -reserve(s, order, account, hold_micros(book, order.price, order.leaves_qty))
+    held = hold_micros(book, order.price, order.leaves_qty)
+    freed = order.held_micros - held
+    order.held_micros = held
     event.held_micros = freed
-    account.cash_micros -= notional + fee
+    account.held_micros -= freed
+    account.cash_micros += freed - notional - fee
     s.header[0].house_fees_micros += fee
     if position.net_lots < 0:
         _cover(s, event, account, position, qty)

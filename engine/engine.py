@@ -145,13 +145,18 @@ def apply_batch(s, start, count, grown):
     b = s.batch[0]
     h = s.header[0]
     b.first_event_seq = h.event_seq
+    b.grown = grown
+    b.stop = END
+    done = count
+    now_ns = h.now_ns
     for i in range(start, count):
         c = s.commands[i]
         short = _short_of(s, h, c, grown)
         if short != END:
-            b.done = i
             b.stop = short
-            return -1
+            done = i
+            break
+        now_ns = max(now_ns, c.ts_ns)
         if c.kind == NEW_ORDER:
             reason = matching.new_order(s, c)
         elif c.kind == CANCEL:
@@ -162,9 +167,11 @@ def apply_batch(s, start, count, grown):
             reason = _apply_other(s, c, i)
         if reason != NONE:
             _reject(s, c, reason)
-        h.applied_seq = c.seq
-        h.now_ns = max(h.now_ns, c.ts_ns)
-    return h.event_seq - b.first_event_seq
+    b.done = done
+    h.now_ns = now_ns
+    if done > start:
+        h.applied_seq = s.commands[done - 1].seq
+    return h.event_seq - b.first_event_seq if done == count else -1
 
 
 @door

@@ -102,7 +102,11 @@ if JIT:
         # In two steps: a shift by 64 is undefined.
         return (np.uint64(word) >> np.uint64(n) >> np.uint64(1)) << np.uint64(1) << np.uint64(n)
 
-    bit, bits_above = inlined(bit), inlined(bits_above)
+    def quotient(a: Any, b: Any) -> Any:
+        """a // b for a >= 0 and b > 0: unsigned, which spares what Python's rounding of negative numbers costs."""
+        return np.int64(np.uint64(a) // np.uint64(b))
+
+    bit, bits_above, quotient = inlined(bit), inlined(bits_above), inlined(quotient)
 else:
 
     def lowest_bit(word: int) -> int:
@@ -116,6 +120,9 @@ else:
 
     def bits_above(word: Any, n: Any) -> Any:
         return word >> (n + 1) << (n + 1)
+
+    def quotient(a: Any, b: Any) -> Any:
+        return a // b
 
 
 class Record:

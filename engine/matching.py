@@ -26,7 +26,7 @@ from engine.types import (
 
 BUY = int(Side.BUY)
 POST_ONLY, REQUEUE = int(Flag.POST_ONLY), int(Flag.REQUEUE)
-MARKET = int(OrdType.MARKET)
+LIMIT, MARKET = int(OrdType.LIMIT), int(OrdType.MARKET)
 GTC, IOC, FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
 CONTINUOUS = int(Status.CONTINUOUS)
 NONE = int(Reason.NONE)
@@ -94,58 +94,64 @@ def limit_key(side_index, price):
 @inlined
 def new_order(s, c):
     """NEW_ORDER. Returns the reason of a refusal, or NONE."""
-    reason = _check_terms(s, c)
+    # What is needed again is read once: after each store LLVM must take every field of a record for changed.
+    number, instrument, side, qty = c.account, c.instrument, c.side, c.qty
+    time_in_force, flags = c.time_in_force, c.flags
+    if not known_account(s, number):
+        return UNKNOWN_ACCOUNT
+    if not is_listed(s, instrument):
+        return UNKNOWN_SYMBOL
+    account, book = s.accounts[number], s.books[instrument]
+    reason = _check_terms(s, c, account, book, side, qty, time_in_force, flags)
     if reason != NONE:
         return reason
     price = c.price
-    side_index = 2 * c.instrument + c.side
-    if c.ord_type == MARKET:
-        price = _worst_price(s, side_index ^ 1, c.qty)
-    book = s.books[c.instrument]
-    other = s.sides[side_index ^ 1]
-    if c.flags & POST_ONLY != 0 and other.best_key <= limit_key(side_index, price):
+    is_market = c.ord_type == MARKET
+    side_index = 2 * instrument + side
+    if is_market:
+        price = _worst_price(s, side_index ^ 1, qty)
+    limit = limit_key(side_index, price)
+    takes = s.sides[side_index ^ 1].best_key <= limit
+    if flags & POST_ONLY != 0 and takes:
         return POST_ONLY_WOULD_TAKE
-    if c.time_in_force == FOK and not _fillable(s, side_index ^ 1, limit_key(side_index, price), c.qty):
+    if time_in_force == FOK and not _fillable(s, side_index ^ 1, limit, qty):
         return FOK_NOT_FILLABLE
-    place = find_position(s, c.account, c.instrument)
+    place = find_position(s, number, instrument)
     held = 0
-    if c.side == BUY:
-        held = hold_micros(book, price, c.qty)
-        reason = _check_buy(s, place, s.accounts[c.account], c.qty, held)
+    if side == BUY:
+        held = hold_micros(book, price, qty)
+        reason = _check_buy(s, place, account, qty, held)
     else:
-        reason = _check_sell(s, place, c.qty)
+        reason = _check_sell(s, place, qty)
     if reason != NONE:
         return reason
     if place == NIL:
-        place = make_position(s, c.account, c.instrument)
-    slot = _accept(s, c, side_index, place, price, held)
-    if other.best_key <= limit_key(side_index, price):
+        place = make_position(s, number, instrument)
+    slot = _accept(s, c, account, side_index, place, price, qty, held, flags)
+    if takes:
         _match(s, c, slot)
-    _settle_rest(s, c, slot, c.ord_type == MARKET or c.time_in_force >= IOC)
+    if is_market or time_in_force >= IOC or takes:
+        _settle_rest(s, c, slot, is_market or time_in_force >= IOC)
+    else:
+        join(s, slot)
     return NONE
 
 
 @inlined
-def _check_terms(s, c):
-    if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
-    if not is_listed(s, c.instrument):
-        return UNKNOWN_SYMBOL
-    book = s.books[c.instrument]
+def _check_terms(s, c, account, book, side, qty, time_in_force, flags):
     if not is_open(book, c.ts_ns):
         return MARKET_NOT_OPEN
-    if c.side > 1 or c.ord_type > MARKET or c.flags & ~POST_ONLY != 0:
-        return BAD_FIELD
-    immediate = c.time_in_force >= IOC
-    if c.time_in_force > FOK or (c.ord_type == MARKET and not immediate):
-        return BAD_TIF
-    if c.flags != 0 and (c.ord_type == MARKET or immediate):
-        return BAD_TIF
-    if not 1 <= c.qty <= MAX_QTY:
+    ord_type, price = c.ord_type, c.price
+    # Most orders are plain limit orders, and need none of the tests between the lines.
+    if ord_type != LIMIT or flags != 0 or time_in_force > GTC or side > 1:
+        reason = _check_kind(side, ord_type, time_in_force, flags)
+        if reason != NONE:
+            return reason
+    if not 1 <= qty <= MAX_QTY:
         return BAD_QTY
-    if not 0 <= c.price <= book.max_price or (c.ord_type == MARKET and c.price != 0):
+    if not 0 <= price <= book.max_price or (ord_type == MARKET and price != 0):
         return BAD_PRICE
-    if s.accounts[c.account].open_orders >= s.header[0].max_open_orders:
+    if account.open_orders >= s.header[0].max_open_orders:
         return TOO_MANY_OPEN_ORDERS
     if not has_room(s):
         return OVERLOADED
@@ -153,10 +159,23 @@ def _check_terms(s, c):
 
 
 @inlined
+def _check_kind(side, ord_type, time_in_force, flags):
+    if side > 1 or ord_type > MARKET or flags & ~POST_ONLY != 0:
+        return BAD_FIELD
+    immediate = time_in_force >= IOC
+    if time_in_force > FOK or (ord_type == MARKET and not immediate):
+        return BAD_TIF
+    if flags != 0 and (ord_type == MARKET or immediate):
+        return BAD_TIF
+    return NONE
+
+
+@inlined
 def has_room(s):
     """Whether one more order fits: a slot, a position, and a new path in the price trie."""
     h = s.header[0]
-    return (
+    # The door stops in front of a pool that is full; only one that may not grow is for the order to find.
+    return s.batch[0].grown == 0 or (
         (h.orders_used < len(s.orders) or h.orders_free != NIL)
         and (h.positions_used < len(s.positions) or h.positions_free != NIL)
         and has_leaf(s)
@@ -214,35 +233,37 @@ def _fillable(s, side_index, limit, qty):
 
 
 @inlined
-def _accept(s, c, side_index, place, price, held):
+def _accept(s, c, account, side_index, place, price, qty, held, flags):
     slot = take_slot(s)
     order = s.orders[slot]
+    order.held_micros = held
     order.account = c.account
     order.position = place
     order.side_index = side_index
     order.price = price
-    order.leaves_qty = c.qty
+    order.leaves_qty = qty
     order.cum_qty = 0
     order.session = c.session
-    order.flags = c.flags
-    order.held_micros = 0
-    account = s.accounts[c.account]
-    position = s.positions[place]
-    reserve(s, order, account, held)
-    if c.side == BUY:
-        position.open_buy_lots += c.qty
-    else:
-        position.open_sell_lots += c.qty
+    order.flags = flags
+    account.held_micros += held
+    account.cash_micros -= held
     account.open_orders += 1
+    position = s.positions[place]
+    if side_index & 1 == BUY:
+        position.open_buy_lots += qty
+    else:
+        position.open_sell_lots += qty
     s.header[0].open_orders += 1
-    e = s.events[next_event(s, c, EV_NEW)]
-    e.side = c.side
-    e.instrument = c.instrument
+    order_id = order.order_id
+    number = next_event(s, c, EV_NEW)
+    e = s.events[number]
+    e.side = side_index & 1
+    e.instrument = side_index >> 1
     e.account = c.account
-    e.order_id = order.order_id
+    e.order_id = order_id
     e.price = price
-    e.qty = c.qty
-    e.leaves_qty = c.qty
+    e.qty = qty
+    e.leaves_qty = qty
     e.held_micros = held
     return slot
 
@@ -251,43 +272,51 @@ def _accept(s, c, side_index, place, price, held):
 def _match(s, c, slot):
     """Trade with the best orders of the other side, oldest first, until the price or the quantity ends it."""
     order = s.orders[slot]
-    side_index = order.side_index
+    side_index, leaves, cum = order.side_index, order.leaves_qty, order.cum_qty
+    account, order_id = order.account, order.order_id
     book = s.books[side_index >> 1]
     other = s.sides[side_index ^ 1]
     limit = limit_key(side_index, order.price)
-    while order.leaves_qty > 0 and other.best_key <= limit:
+    best = other.best_key
+    while leaves > 0 and best <= limit:
         level = s.levels[other.best_level]
-        price = key_of((side_index & 1) ^ 1, other.best_key)
+        price = key_of((side_index & 1) ^ 1, best)
         maker_slot = level.head
         maker = s.orders[maker_slot]
-        qty = min(order.leaves_qty, maker.leaves_qty)
-        filled = qty == maker.leaves_qty
+        maker_leaves = maker.leaves_qty
+        qty = min(leaves, maker_leaves)
         # Leave the queue while leaves_qty is what the level still counts.
-        if filled:
+        if qty == maker_leaves:
             leave(s, maker_slot)
         else:
             level.qty -= qty
-        order.leaves_qty -= qty
-        order.cum_qty += qty
-        maker.leaves_qty -= qty
-        maker.cum_qty += qty
+        leaves -= qty
+        cum += qty
+        maker_leaves -= qty
+        maker_cum = maker.cum_qty + qty
+        order.leaves_qty = leaves
+        order.cum_qty = cum
+        maker.leaves_qty = maker_leaves
+        maker.cum_qty = maker_cum
+        maker_account, maker_id = maker.account, maker.order_id
         e = s.events[next_event(s, c, EV_TRADE)]
         e.side = side_index & 1
         e.instrument = side_index >> 1
-        e.account = order.account
-        e.contra_account = maker.account
-        e.order_id = order.order_id
-        e.contra_order_id = maker.order_id
+        e.account = account
+        e.contra_account = maker_account
+        e.order_id = order_id
+        e.contra_order_id = maker_id
         e.price = price
         e.qty = qty
-        e.leaves_qty = order.leaves_qty
-        e.cum_qty = order.cum_qty
-        e.contra_leaves_qty = maker.leaves_qty
-        e.contra_cum_qty = maker.cum_qty
+        e.leaves_qty = leaves
+        e.cum_qty = cum
+        e.contra_leaves_qty = maker_leaves
+        e.contra_cum_qty = maker_cum
         trade(s, e, book, order, maker, price, qty, side_index & 1 == BUY)
         book.last_price = price
-        if filled:
+        if maker_leaves == 0:
             _finish(s, maker_slot)
+        best = other.best_key
 
 
 @inlined
@@ -313,23 +342,28 @@ def _settle_rest(s, c, slot, immediate):
 def _cancel_rest(s, c, slot, reason):
     # Of an order that is in no queue.
     order = s.orders[slot]
-    e = s.events[next_event(s, c, EV_CANCELED)]
-    e.side = order.side_index & 1
-    e.reason = reason
-    e.instrument = order.side_index >> 1
-    e.account = order.account
-    e.order_id = order.order_id
-    e.price = order.price
-    e.qty = order.cum_qty + order.leaves_qty
-    e.leaves_qty = order.leaves_qty
-    e.cum_qty = order.cum_qty
-    position = s.positions[order.position]
-    if order.side_index & 1 == BUY:
-        position.open_buy_lots -= order.leaves_qty
+    side_index, leaves, cum, held = order.side_index, order.leaves_qty, order.cum_qty, order.held_micros
+    number, price, order_id = order.account, order.price, order.order_id
+    position, account = s.positions[order.position], s.accounts[number]
+    if side_index & 1 == BUY:
+        position.open_buy_lots -= leaves
+        order.held_micros = 0
+        account.held_micros -= held
+        account.cash_micros += held
     else:
-        position.open_sell_lots -= order.leaves_qty
-    e.held_micros = reserve(s, order, s.accounts[order.account], 0)
+        position.open_sell_lots -= leaves
     _finish(s, slot)
+    e = s.events[next_event(s, c, EV_CANCELED)]
+    e.side = side_index & 1
+    e.reason = reason
+    e.instrument = side_index >> 1
+    e.account = number
+    e.order_id = order_id
+    e.price = price
+    e.qty = cum + leaves
+    e.leaves_qty = leaves
+    e.cum_qty = cum
+    e.held_micros = -held
 
 
 @inlined

@@ -107,7 +107,7 @@ ORDER = np.dtype(
     ]
 )
 
-BATCH = np.dtype([("count", "<i8"), ("done", "<i8"), ("first_event_seq", "<i8"), ("stop", "<i8")])
+BATCH = np.dtype([("count", "<i8"), ("done", "<i8"), ("first_event_seq", "<i8"), ("stop", "<i8"), ("grown", "<i8")])
 """How far the batch at hand has come; see engine.Stop. Not part of what the engine remembers."""
 
 LEVEL = np.dtype([("head", "<i4"), ("tail", "<i4"), ("qty", "<i8")])
