@@ -1,6 +1,7 @@
 """The command line: wellhead serve | demo | keys | settle | meter | replay | verify."""
 
 import asyncio
+import json
 import logging
 import secrets
 import signal
@@ -198,7 +199,7 @@ def revoke_key(data: Path, key_id: str) -> None:
 
 @main.group()
 def settle() -> None:
-    """Settlement batches."""
+    """Settlement batches: run, show, export, prove, check. For cron: 0 done, 1 failed, 2 used wrongly, 75 busy."""
 
 
 @settle.command("show")
@@ -228,6 +229,70 @@ def show_batches(data: Path, cycle: int | None) -> None:
             for account, sums in sorted(books.batches.nets(cycle).items()):
                 table.add_row(str(account), names.get(account, "house"), f"{sums.net_micros / MICROS:,.6f}")
         console.print(table)
+
+
+cycle_argument = click.argument("cycle", type=click.IntRange(1), required=False)
+
+
+@settle.command("run")
+@data_option
+def settle_run(data: Path) -> None:
+    """End the cycle now and settle it, when no node has the directory open. Exits with 75 when one has: try later."""
+    _compile_kernels()
+    from wellhead.settle import SettleError, run  # noqa: PLC0415 - after the engine
+
+    try:
+        report = run(data, _report_replay)
+    except SettleError as error:
+        _fail(str(error), error.exit_code)
+    if report.batch is None or not report.is_new:
+        console.print("nothing to settle")
+    else:
+        console.print(f"cycle {report.batch.cycle} is {report.batch.state.name}, root {report.batch.root.hex()}")
+
+
+@settle.command("export")
+@data_option
+@cycle_argument
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+def settle_export(data: Path, cycle: int | None, out: Path) -> None:
+    """Write the statements of a CYCLE (the newest, if not given) into a directory of their own under OUT."""
+    from wellhead.settle import SettleError, export  # noqa: PLC0415 - only here
+
+    try:
+        console.print(str(export(data, cycle, out)), highlight=False, soft_wrap=True)
+    except (SettleError, OSError) as error:
+        _fail(str(error), getattr(error, "exit_code", 1))
+
+
+@settle.command("prove")
+@data_option
+@click.argument("account", type=click.IntRange(0))
+@cycle_argument
+def settle_prove(data: Path, account: int, cycle: int | None) -> None:
+    """Print the proof of ACCOUNT's net in a CYCLE, and that what it is owed is counted in the exchange's liabilities."""
+    from wellhead.settle import SettleError, open_books, proof_of  # noqa: PLC0415 - only here
+
+    try:
+        with open_books(data) as books:
+            click.echo(json.dumps(proof_of(books, cycle, account), indent=1))
+    except SettleError as error:
+        _fail(str(error), error.exit_code)
+
+
+@settle.command("check")
+@click.argument("proof", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--root", help="The batch's published root; without it, the file's own.")
+@click.option("--liability-root", help="The published root of the liabilities; without it, the file's own.")
+def settle_check(proof: Path, root: str | None, liability_root: str | None) -> None:
+    """Check a PROOF that `prove` wrote. Needs no data directory."""
+    from wellhead.settle import SettleError, check  # noqa: PLC0415 - only here
+
+    try:
+        for line in check(proof.read_bytes(), root, liability_root):
+            console.print(line, highlight=False, soft_wrap=True)
+    except SettleError as error:
+        _fail(str(error), error.exit_code)
 
 
 @main.group()
