@@ -257,7 +257,13 @@ def cycle(trades: int, accounts: int, root: Path) -> dict[str, float]:
     batch = batches.get(1)
     tree = batches.tree(batch)
     timed("prove: a proof for everybody", lambda: [tree.proof(at) for at in range(tree.count)])
-    timed("export: statements of everybody", lambda: settlement.books.statements.write(batch))
+    try:
+        from settlement.parquet import write_parquet
+
+        timed("export: one Parquet file", lambda: write_parquet(settlement.books, batch, root / "1.parquet"))
+    except ImportError as error:
+        print(error, file=sys.stderr)
+    timed("export: CSV and JSON of everybody", lambda: settlement.books.statements.write(batch))
     found["transfers"] = settlement.books.ledger.head().transfers
     files = list((root / "cycle" / "statements" / "1").iterdir())
     found["files"], found["megabytes"] = len(files), round(sum(path.stat().st_size for path in files) / 1e6)

@@ -31,8 +31,8 @@ from settlement.registry import Registry
 
 COLUMNS = ("seq", "leg", "time", "balance", "unit", "symbol", "listing", "code", "amount", "running_balance")
 
-_POCKETS = ("cash", "escrow", "bond", "withdrawing", "lots")
-_LOTS = _POCKETS.index("lots")
+POCKETS = ("cash", "escrow", "bond", "withdrawing", "lots")
+LOTS = POCKETS.index("lots")
 _CODE_TEXT = {int(code): code.name.lower() for code in Code}
 _POCKET_OF_ROLE = np.zeros(FIRST_USER, np.int64)
 _POCKET_OF_ROLE[[Role.ESCROW, Role.BOND, Role.WITHDRAWING]] = 1, 2, 3
@@ -98,10 +98,10 @@ class Statements:
         """The statements of everybody who had a balance or an entry, by account number."""
         statements: dict[int, _Statement] = {}
         for cycle, name in ((batch.cycle - 1, "opening"), (batch.cycle, "closing")):
-            for owner, key, amount in _balances(self._batches.closing(cycle)):
+            for owner, key, amount in statement_balances(self._batches.closing(cycle)):
                 balances = getattr(statements.setdefault(owner, _Statement(owner)), name)
                 balances[key] = balances.get(key, 0) + amount
-        parts = [_entries_of(rows) for rows in self._ledger.transfers(batch.from_seq, batch.to_seq)]
+        parts = [entries_of(rows) for rows in self._ledger.transfers(batch.from_seq, batch.to_seq)]
         entries = np.concatenate([np.zeros(0, _ENTRY), *parts])
         entries = entries[np.argsort(entries["owner"], kind="stable")]
         owners, starts = np.unique(entries["owner"], return_index=True)
@@ -113,7 +113,7 @@ class Statements:
 _ENTRY = np.dtype([("owner", "<i8"), ("pocket", "<i8"), ("amount", "<i8"), ("move", MOVE)])
 
 
-def _entries_of(rows: NDArray[Any]) -> NDArray[Any]:
+def entries_of(rows: NDArray[Any]) -> NDArray[Any]:
     """Two entries of each transfer, taken out and put in, without those that stay within one balance or lie outside."""
     entries = np.zeros((len(rows), 2), _ENTRY)
     for at, side in enumerate(("debit_account", "credit_account")):
@@ -121,7 +121,7 @@ def _entries_of(rows: NDArray[Any]) -> NDArray[Any]:
         outside = (account >= FIRST_OUTSIDE) & (account < FIRST_USER)
         pocket = np.where(account >= FIRST_USER, _POCKET_OF_ROLE[account & (FIRST_USER - 1)], 0)
         entries["owner"][:, at] = np.where(outside, -1, account >> ROLE_BITS)
-        entries["pocket"][:, at] = np.where(rows["asset"] == STABLECOIN, pocket, _LOTS)
+        entries["pocket"][:, at] = np.where(rows["asset"] == STABLECOIN, pocket, LOTS)
         entries["amount"][:, at] = rows["amount_micros"] * (1 if at else -1)
         entries["move"][:, at] = rows
     owner, pocket = entries["owner"], entries["pocket"]
@@ -131,12 +131,12 @@ def _entries_of(rows: NDArray[Any]) -> NDArray[Any]:
     return inside
 
 
-def _balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
+def statement_balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
     """(owner, key, amount) of every balance that is not the world's."""
     for (asset, account), amount in balances.items():
         owner, pocket = account >> ROLE_BITS, int(_POCKET_OF_ROLE[account & (FIRST_USER - 1)])
         if asset != STABLECOIN:
-            yield owner, (_LOTS, asset), amount
+            yield owner, (LOTS, asset), amount
         elif owner:
             yield owner, (pocket, 0), amount
         elif account < FIRST_OUTSIDE:
@@ -167,23 +167,23 @@ class _Page:
         columns = (moves[name].tolist() for name in ("seq", "leg", "listing", "code"))
         lines: list[tuple[Any, ...]] = []
         for seq, leg, listing, code, time, pocket, amount in zip(*columns, times, pockets, amounts, strict=True):
-            key = (pocket, listing if pocket == _LOTS else 0)
+            key = (pocket, listing if pocket == LOTS else 0)
             running[key] = running.get(key, 0) + amount
             texts = (self.amount(pocket, amount), self.amount(pocket, running[key]))
             about = (self.symbols.get(listing, ""), listing or "", _CODE_TEXT[code])
-            lines.append((seq, leg, time, _POCKETS[pocket], self.unit(pocket), *about, *texts))
+            lines.append((seq, leg, time, POCKETS[pocket], self.unit(pocket), *about, *texts))
         return lines
 
     def unit(self, pocket: int) -> str:
-        return "lots" if pocket == _LOTS else self.stablecoin
+        return "lots" if pocket == LOTS else self.stablecoin
 
     def amount(self, pocket: int, amount: int) -> str:
-        return str(amount) if pocket == _LOTS else money_text(amount)
+        return str(amount) if pocket == LOTS else money_text(amount)
 
     def balances(self, balances: dict[Key, int]) -> list[dict[str, str]]:
         return [
             {
-                "balance": _POCKETS[pocket],
+                "balance": POCKETS[pocket],
                 "unit": self.unit(pocket),
                 "symbol": self.symbols.get(listing, ""),
                 "listing": str(listing or ""),

@@ -255,12 +255,14 @@ def settle_run(data: Path) -> None:
 @data_option
 @cycle_argument
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
-def settle_export(data: Path, cycle: int | None, out: Path) -> None:
-    """Write the statements of a CYCLE (the newest, if not given) into a directory of their own under OUT."""
-    from wellhead.settle import SettleError, export  # noqa: PLC0415 - only here
+@click.option("--parquet", is_flag=True, help="One Parquet file for all accounts, instead of CSV and JSON for each.")
+def settle_export(data: Path, cycle: int | None, out: Path, parquet: bool) -> None:
+    """Write the statements of a CYCLE (the newest, if not given) under OUT."""
+    from wellhead.settle import SettleError, export, export_parquet  # noqa: PLC0415 - only here
 
     try:
-        console.print(str(export(data, cycle, out)), highlight=False, soft_wrap=True)
+        place = (export_parquet if parquet else export)(data, cycle, out)
+        console.print(str(place), highlight=False, soft_wrap=True)
     except (SettleError, OSError) as error:
         _fail(str(error), getattr(error, "exit_code", 1))
 

@@ -106,6 +106,20 @@ def export(data_dir: Path, cycle: int | None, out: Path) -> Path:
         return statements.write(batch)
 
 
+def export_parquet(data_dir: Path, cycle: int | None, out: Path) -> Path:
+    """All statements of a cycle as one file, `out`/<cycle>.parquet. Raises SettleError, also without pyarrow."""
+    try:
+        from settlement.parquet import write_parquet  # noqa: PLC0415 - needs an optional package
+    except ImportError as error:
+        raise SettleError(f"{error}: install wellhead[data]", 2) from error
+    with open_books(data_dir) as books, books.database.reading():
+        batch = frozen_batch(books, cycle)
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / f"{batch.cycle}.parquet"
+        write_parquet(books, batch, path)
+        return path
+
+
 def proof_of(books: Books, cycle: int | None, account: int) -> dict[str, Any]:
     """What a third party needs to check an account's net, and that what it is owed is counted. Raises SettleError."""
     batch = frozen_batch(books, cycle)
