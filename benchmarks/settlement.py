@@ -1,6 +1,6 @@
 """How fast the books are: ledgers, netting, trees, a rebuild, and the end of a large cycle.
 
-    python -m benchmarks.settlement [--transfers N] [--trades N] [--accounts N] [--directory DIR] [--json]
+    python -m benchmarks.settlement [--transfers N] [--trades N] [--accounts N] [--directory DIR] [--no-text] [--json]
 
 Every ledger figure is durable (SQLite: WAL with synchronous=FULL; PostgreSQL: a server from PyPI with its defaults,
 fsync and synchronous_commit on; one client on a unix socket) and includes balances and `applied_seq`. Beside them, on
@@ -239,7 +239,7 @@ def _events(commands: NDArray[Any], trades: int, accounts: int) -> NDArray[Any]:
     return events
 
 
-def cycle(trades: int, accounts: int, root: Path) -> dict[str, float]:
+def cycle(trades: int, accounts: int, root: Path, with_text: bool = True) -> dict[str, float]:
     """Seconds of each part of a cycle's life, through the same door as the node's batches."""
     commands, events = life(trades, accounts)
     settlement, found = Settlement(root / "cycle", Catalogue.load()), {}
@@ -263,10 +263,11 @@ def cycle(trades: int, accounts: int, root: Path) -> dict[str, float]:
         timed("export: one Parquet file", lambda: write_parquet(settlement.books, batch, root / "1.parquet"))
     except ImportError as error:
         print(error, file=sys.stderr)
-    timed("export: CSV and JSON of everybody", lambda: settlement.books.statements.write(batch))
     found["transfers"] = settlement.books.ledger.head().transfers
-    files = list((root / "cycle" / "statements" / "1").iterdir())
-    found["files"], found["megabytes"] = len(files), round(sum(path.stat().st_size for path in files) / 1e6)
+    if with_text:
+        timed("export: CSV and JSON of everybody", lambda: settlement.books.statements.write(batch))
+        files = list((root / "cycle" / "statements" / "1").iterdir())
+        found["files"], found["megabytes"] = len(files), round(sum(path.stat().st_size for path in files) / 1e6)
     settlement.close()
     return found
 
@@ -311,6 +312,9 @@ def main() -> None:
     parser.add_argument("--trades", type=int, default=1_000_000)
     parser.add_argument("--accounts", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, default=None, help="on the disk to be measured")
+    parser.add_argument(
+        "--no-text", action="store_true", help="leave out the CSV and JSON statements, the longest part"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(dir=arguments.directory))
@@ -321,7 +325,7 @@ def main() -> None:
                 transfers(arguments.transfers, arguments.accounts), root
             ),
             "sums and trees, seconds": sums_and_trees(arguments.trades, arguments.accounts),
-            "a cycle, seconds": cycle(arguments.trades, arguments.accounts, root),
+            "a cycle, seconds": cycle(arguments.trades, arguments.accounts, root, not arguments.no_text),
         }
     finally:
         shutil.rmtree(root, ignore_errors=True)

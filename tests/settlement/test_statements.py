@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -128,10 +129,22 @@ def test_nets_are_those_of_the_trades(venue: Venue) -> None:
         )
 
 
-def inclusion(path: Path, root: str) -> int:
+def inclusion(path: Path, root: str, check: Path = CHECK) -> int:
     return subprocess.run(
-        [sys.executable, "-I", str(CHECK), str(path), root], capture_output=True, check=False
+        [sys.executable, "-I", str(check), str(path), root], capture_output=True, check=False
     ).returncode
+
+
+def test_the_lines_in_the_documentation_do_what_they_say(venue: Venue, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "settlement.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    check = tmp_path / "check.py"
+    check.write_text(lines)
+    assert len(lines.splitlines()) <= 20
+    directory = cycles(venue)[1]
+    root = json.loads((directory / "batch.json").read_bytes())["root"]
+    assert inclusion(directory / "3.json", root, check) == 0
+    assert inclusion(directory / "3.json", root[::-1], check) != 0
 
 
 def test_a_stranger_can_check_a_statement_against_the_root(venue: Venue, tmp_path: Path) -> None:
