@@ -55,7 +55,7 @@ def transfers(count: int, accounts: int) -> NDArray[Any]:
     rows["debit_account"], rows["credit_account"] = (1 + payer) << 4, (1 + (payer + step) % funded) << 4
     rows["debit_account"][:funded], rows["credit_account"][:funded] = CUSTODY, (1 + np.arange(funded)) << 4
     rows["amount_micros"] = pick.integers(1, 10**6, count)
-    rows["amount_micros"][:funded] = 10**15
+    rows["amount_micros"][:funded] = 10**11
     rows["code"] = Code.TRADE
     return rows
 
