@@ -154,7 +154,7 @@ def check_meters(books: Books) -> list[Difference]:
             continue
         place = f"listing {asset} from {delivery.provider} to {delivery.receiver}"
         try:
-            meter = meters.get((asset, delivery.provider)) or _meter_of(books, asset, delivery.provider)
+            meter = meters.get((asset, delivery.provider)) or meter_of(books, asset, delivery.provider)
         except (MeteringError, LookupError) as error:
             found.append(Difference("meter reports", place, "whole", str(error), seq))
             continue
@@ -169,7 +169,8 @@ def check_meters(books: Books) -> list[Difference]:
     return found
 
 
-def _meter_of(books: Books, asset: int, provider: int) -> Meter:
+def meter_of(books: Books, asset: int, provider: int) -> Meter:
+    """A provider's meter as its stored reports lead, whoever asks. Raises MeteringError."""
     listing = books.registry.listing_of(asset)
     lots = books.database.one(
         "SELECT SUM(lots) FROM deliveries WHERE asset = ? AND provider = ?", (asset, provider)

@@ -267,6 +267,21 @@ def settle_export(data: Path, cycle: int | None, out: Path, parquet: bool) -> No
         _fail(str(error), getattr(error, "exit_code", 1))
 
 
+@settle.command("income")
+@data_option
+@click.argument("account", type=click.IntRange(1))
+@cycle_argument
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def settle_income(data: Path, account: int, cycle: int | None, out: Path) -> None:
+    """Write the income statement of the provider ACCOUNT in a CYCLE, one HTML page, to OUT."""
+    from wellhead.settle import SettleError, export_income  # noqa: PLC0415 - only here
+
+    try:
+        console.print(str(export_income(data, cycle, account, out)), highlight=False, soft_wrap=True)
+    except (SettleError, OSError) as error:
+        _fail(str(error), getattr(error, "exit_code", 1))
+
+
 @settle.command("prove")
 @data_option
 @click.argument("account", type=click.IntRange(0))

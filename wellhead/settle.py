@@ -15,6 +15,7 @@ from engine.catalogue import Catalogue
 from engine.log import LogError, LogLocked
 from engine.types import COMMAND, Kind
 from settlement.batches import Batch, BatchError, BatchState
+from settlement.income import render
 from settlement.liabilities import Node, SumTree, assets_micros, is_counted, leaf, owed_to_members
 from settlement.netting import Sums
 from settlement.proofs import ProofError, entry, is_included
@@ -118,6 +119,16 @@ def export_parquet(data_dir: Path, cycle: int | None, out: Path) -> Path:
         path = out / f"{batch.cycle}.parquet"
         write_parquet(books, batch, path)
         return path
+
+
+def export_income(data_dir: Path, cycle: int | None, account: int, out: Path) -> Path:
+    """A provider's income statement as one HTML file. Raises SettleError."""
+    with open_books(data_dir) as books, books.database.reading():
+        batch = frozen_batch(books, cycle)
+        if account not in books.registry.names(batch.to_seq):
+            raise SettleError(f"there was no account {account} in cycle {batch.cycle}", 2)
+        out.write_text(render(books, batch, account), encoding="utf-8")
+        return out
 
 
 def proof_of(books: Books, cycle: int | None, account: int) -> dict[str, Any]:

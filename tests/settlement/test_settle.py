@@ -103,3 +103,10 @@ def test_wrong_use_is_told_apart(data: Path, tmp_path: Path) -> None:
     assert cli("prove", "--data", data, 1, 5).exit_code == 2
     house = cli("prove", "--data", data, 0)
     assert "liability" not in json.loads(house.output)
+
+
+def test_an_income_statement_is_a_page(data: Path, tmp_path: Path) -> None:
+    cli("run", "--data", data)
+    assert cli("income", "--data", data, 1, "--out", tmp_path / "1.html").exit_code == 0
+    assert (tmp_path / "1.html").read_text().startswith("<!doctype html>")
+    assert cli("income", "--data", data, 9, "--out", tmp_path / "9.html").exit_code == 2
