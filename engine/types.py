@@ -23,7 +23,8 @@ ID_WORDS = 5
 _COMMAND_HEAD = [
     ("seq", "<i8"),  # place in the log, from 1, without gaps; the log assigns it
     ("ts_ns", "<i8"),  # when the node took the command in; never falls
-    ("ref", "<i8"),  # the sender's own number for the request, 0 for none; the engine does not read it
+    ("session", "<i4"),
+    ("group", "<i4"),
     ("kind", "u1"),
     ("side", "u1"),
     ("ord_type", "u1"),
@@ -32,6 +33,9 @@ _COMMAND_HEAD = [
     ("account", "<i4"),
     ("instrument", "<i4"),
 ]
+# A body's first 24 bytes end the first cache line: all that a plain limit order or a cancel needs. Then, in every body:
+_REF = ("ref", "<i8")
+"""The sender's own number for the request, 0 for none; the engine does not read it."""
 
 COMMAND = np.dtype(
     [
@@ -39,15 +43,13 @@ COMMAND = np.dtype(
         ("order_id", "<i8"),
         ("price", "<i8"),
         ("qty", "<i8"),
-        # One cache line up to here: all that a plain limit order or a cancel needs.
+        _REF,
         ("stop_price", "<i8"),
         ("show_qty", "<i8"),
         ("min_qty", "<i8"),
         ("expire_ns", "<i8"),
         ("deadline_ns", "<i8"),
         ("tag", "<i8"),
-        ("session", "<i4"),
-        ("group", "<i4"),
         ("cl_ord_id", "<u8", (ID_WORDS,)),
         ("reserved", "<u8", (4,)),
     ]
@@ -61,10 +63,11 @@ TRANSFER = np.dtype(
         ("asset", "<i4"),
         ("lots", "<i8"),
         ("amount_micros", "<i8"),
+        _REF,
         ("refund_micros", "<i8"),
         ("damages_micros", "<i8"),
         ("external_id", "<u8", (ID_WORDS,)),
-        ("reserved", "<u8", (9,)),
+        ("reserved", "<u8", (8,)),
     ]
 )
 """Accounts, deposits, withdrawals, nominations and deliveries."""
@@ -77,6 +80,7 @@ LISTING = np.dtype(
         ("gpus_per_lot", "<i4"),
         ("hours", "<i4"),
         ("start_s", "<i8"),  # first second of delivery, UTC
+        _REF,
         ("tick_micros", "<i8"),  # a tick, per GPU-hour
         ("lot_tick_micros", "<i8"),  # a tick, per lot: tick_micros * gpus_per_lot * hours
         ("max_price", "<i8"),
@@ -88,7 +92,7 @@ LISTING = np.dtype(
         ("bond_ppm", "<i4"),
         ("pad", "<i4"),
         ("symbol", "<u8", (ID_WORDS,)),
-        ("reserved", "<u8", (3,)),
+        ("reserved", "<u8", (2,)),
     ]
 )
 """A contract as it was listed; the terms hold for the life of the book."""
@@ -154,6 +158,7 @@ MONEY = np.dtype(
 )
 """Movements of cash, capacity, escrow and bonds outside a trade. Changes are signed and sum to the external flow."""
 
+assert COMMAND.fields["ref"][1] == TRANSFER.fields["ref"][1] == LISTING.fields["ref"][1] == 64  # type: ignore[index]
 assert COMMAND.itemsize == TRANSFER.itemsize == LISTING.itemsize == 192
 assert EVENT.itemsize == MONEY.itemsize == 128
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.types import COMMAND
 
-_RECORD = Struct("<qqqBBBBIiiqqq48xii40s32x")
+_RECORD = Struct("<qqiiBBBBIiiqqqq48x40s32x")
 assert _RECORD.size == COMMAND.itemsize
 
 
@@ -35,8 +35,8 @@ class Command(NamedTuple):
     def pack(self, ref: int) -> bytes:
         """The record's bytes."""
         return _RECORD.pack(
-            0, 0, ref, self.kind, self.side, self.ord_type, self.time_in_force, self.flags, self.account,
-            self.instrument, self.order_id, self.price, self.qty, self.session, 0, self.cl_ord_id.encode("ascii"),
+            0, 0, self.session, 0, self.kind, self.side, self.ord_type, self.time_in_force, self.flags, self.account,
+            self.instrument, self.order_id, self.price, self.qty, ref, self.cl_ord_id.encode("ascii"),
         )  # fmt: skip
 
 
