@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 
 import msgspec
@@ -12,9 +13,9 @@ from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
 from websockets.typing import Subprotocol
 
+from gateway.connection import Connection
 from gateway.gateway import Gateway
 from gateway.messages import Close, Format
 
@@ -28,18 +29,14 @@ PATHS = ("/", "/v1")
 class WebsocketTransport:
     """A session's way to its websocket. Writes are handed to the event loop's transport at once, and never wait."""
 
-    def __init__(self, connection: ServerConnection, wire: Format) -> None:
+    def __init__(self, connection: Connection, wire: Format) -> None:
         self._connection = connection
-        self._frame = connection.protocol.send_text if wire is Format.JSON else connection.protocol.send_binary
+        self._text = wire is Format.JSON
         self._closing: asyncio.Task[None] | None = None
 
     def send(self, payloads: list[bytes]) -> None:
         """Write messages, in order, joined into one write."""
-        if self._connection.protocol.state is not OPEN:
-            return
-        for payload in payloads:
-            self._frame(payload)
-        self._connection.transport.write(b"".join(self._connection.protocol.data_to_send()))
+        self._connection.send_messages(payloads, text=self._text)
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
@@ -74,6 +71,7 @@ class Server:
             self._serve,
             self._host,
             self.port,
+            create_connection=Connection,
             compression=None,
             max_size=config.max_message_bytes,
             ping_interval=None,  # ours, because a lost heartbeat has a close code of its own
@@ -108,6 +106,7 @@ class Server:
 
     async def _serve(self, connection: ServerConnection) -> None:
         """One connection, from the handshake to its end."""
+        assert isinstance(connection, Connection)
         wire = Format(connection.subprotocol or Format.JSON)
         own_socket = connection.transport.get_extra_info("socket")
         if own_socket is not None:
@@ -118,11 +117,8 @@ class Server:
         session = self._gateway.connect(WebsocketTransport(connection, wire), wire, ip)
         pinger = asyncio.create_task(self._ping(connection))
         try:
-            while True:
-                data = await connection.recv(decode=False)
-                self._gateway.receive(session, data)
-        except ConnectionClosed:
-            pass
+            connection.attach(partial(self._gateway.receive_many, session))
+            await connection.wait_closed()
         finally:
             pinger.cancel()
             self._gateway.disconnect(session)
