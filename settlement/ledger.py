@@ -177,6 +177,8 @@ _ROW = f"({', '.join('?' * COLUMNS)})"
 _INSERT = f"INSERT INTO transfers VALUES {_ROW}"  # noqa: S608 - of question marks
 _INSERT_MANY = f"INSERT INTO transfers VALUES {', '.join([_ROW] * ROWS_PER_STATEMENT)}"  # noqa: S608
 
+_MOVE_BALANCE = "UPDATE balances SET amount = amount + ? WHERE asset = ? AND account = ?"
+
 
 class SqliteLedger:
     """The embedded backend."""
@@ -242,14 +244,24 @@ class SqliteLedger:
         """Two statements, because the checks of an upsert look at the change as if it were the balance."""
         assets, accounts, changes = changes_of(rows)
         keys = list(zip(assets.tolist(), accounts.tolist(), strict=True))
+        moved = [(change, *key) for change, key in zip(changes.tolist(), keys, strict=True) if change]
         self._database.execute_many("INSERT OR IGNORE INTO balances VALUES (?, ?, 0)", keys)
-        for change, key in zip(changes.tolist(), keys, strict=True):
+        self._database.execute("SAVEPOINT moving")
+        try:
+            self._database.execute_many(_MOVE_BALANCE, moved)
+        except sqlite3.IntegrityError as error:
+            self._database.execute("ROLLBACK TO moving")
+            raise LedgerError(self._refusal_of(moved)) from error
+        self._database.execute("RELEASE moving")
+
+    def _refusal_of(self, moved: list[tuple[int, int, int]]) -> str:
+        """Which change was refused: one after the other, up to it."""
+        for change, asset, account in moved:
             try:
-                self._database.execute(
-                    "UPDATE balances SET amount = amount + ? WHERE asset = ? AND account = ?", (change, *key)
-                )
-            except sqlite3.IntegrityError as error:
-                raise LedgerError(f"{place_text(*key)} would fall below zero by a change of {change}") from error
+                self._database.execute(_MOVE_BALANCE, (change, asset, account))
+            except sqlite3.IntegrityError:
+                return f"{place_text(asset, account)} would fall below zero by a change of {change}"
+        return "a balance was refused"
 
     def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
         if at_seq is None or at_seq >= self.head().applied_seq:

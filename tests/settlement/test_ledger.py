@@ -156,6 +156,17 @@ def test_a_bad_transfer_is_refused_with_all_of_its_batch(
     assert ledger.balances([B]) == {}
 
 
+def test_the_refusal_names_the_account_that_falls_below(ledger: AnyLedger) -> None:
+    """Also when others of the batch have moved already, and nearly to zero."""
+    members = [user_account(number) for number in range(1, 60)]
+    ledger.apply(posting(1, *((1, CUSTODY, member, 0, 100) for member in members)), 0)
+    digest = ledger.digest()
+    rows = [(2, member, CUSTODY, 0, 101 if member == members[40] else 90) for member in members]
+    with pytest.raises(LedgerError, match=r"account 41\.available asset 0 would fall below zero"):
+        ledger.apply(posting(2, *rows), 1)
+    assert ledger.digest() == digest
+
+
 def test_money_may_not_be_negative_even_for_a_moment_inside_a_batch(ledger: AnyLedger) -> None:
     """The balance at the end of the batch is fine, so only the audit sees it."""
     ledger.apply(posting(4, (1, CUSTODY, A, 0, 10), (2, B, A, 0, 7), (4, A, B, 0, 9)), 0)
