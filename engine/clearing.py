@@ -121,7 +121,8 @@ def _seller_leg(s, event, book, order, price, notional, fee, fee_ppm, qty):
 
 
 @inlined
-def _home(s, account, instrument):
+def home_of(s, account, instrument):
+    """Where the index begins to look for a position; within the index for any two numbers."""
     mixed = account * _MIX_ACCOUNT + instrument * _MIX_INSTRUMENT & 0x7FFFFFFFFFFFFFFF
     return (mixed >> 31) & (len(s.index) - 1)
 
@@ -129,7 +130,7 @@ def _home(s, account, instrument):
 @inlined
 def find_position(s, account, instrument):
     """The account's position in the instrument, or NIL. Linear probing; the index is at most half full."""
-    place = _home(s, account, instrument)
+    place = home_of(s, account, instrument)
     slot = s.index[place]
     while slot != NIL:
         position = s.positions[slot]
@@ -144,7 +145,7 @@ def find_position(s, account, instrument):
 def index_position(s, slot):
     """Enter a position that is not in the index."""
     position = s.positions[slot]
-    place = _home(s, position.account, position.instrument)
+    place = home_of(s, position.account, position.instrument)
     while s.index[place] != NIL:
         place = (place + 1) & (len(s.index) - 1)
     s.index[place] = slot
@@ -199,14 +200,14 @@ def drop_position(s, slot):
 def _unindex(s, slot):
     mask = len(s.index) - 1
     position = s.positions[slot]
-    hole = _home(s, position.account, position.instrument)
+    hole = home_of(s, position.account, position.instrument)
     while s.index[hole] != slot:
         hole = (hole + 1) & mask
     # Close the gap: move back each later entry of the run whose home is not behind the hole.
     place = (hole + 1) & mask
     while s.index[place] != NIL:
         other = s.positions[s.index[place]]
-        home = _home(s, other.account, other.instrument)
+        home = home_of(s, other.account, other.instrument)
         if (place - home) & mask >= (place - hole) & mask:
             s.index[hole] = s.index[place]
             hole = place

@@ -167,6 +167,23 @@ def state_at(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def _prefetch_compiled(typingctx: Any, rows: Any, index: Any) -> Any:
+    """Ask the processor to bring the first cache line of a row near, to be written soon. Any index is harmless."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pair = cgutils.create_struct_proxy(rows)(context, builder, value=args[0])
+        row_bytes = context.get_abi_sizeof(context.get_data_type(rows.item)) * rows.per_row
+        place = builder.inttoptr(builder.add(pair.address, builder.mul(args[1], WORD(row_bytes))), cgutils.voidptr_t)
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [place, flag(1), flag(3), flag(1)])  # for writing, into every cache level, as data
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp), generate
+
+
+@intrinsic
 def _clear_compiled(typingctx: Any, rows: Any, index: Any) -> Any:
     """Set all bytes of a row to zero: a few vector stores, where a store for each field would be one each."""
 
@@ -182,4 +199,9 @@ def _clear_interpreted(rows: Any, index: int) -> None:
     rows.clear(index)
 
 
+def _prefetch_interpreted(rows: Any, index: int) -> None:
+    pass
+
+
 clear: Any = _clear_compiled if JIT else _clear_interpreted
+prefetch: Any = _prefetch_compiled if JIT else _prefetch_interpreted
