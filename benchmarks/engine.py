@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bare_book import BareBook
 from engine.engine import Engine
+from engine.state import Limits
 from engine.types import COMMAND, LISTING, TRANSFER, EventKind, Kind
 from wellhead.flow import Resolved, market_engine, read_flow, resolve, run, summary
 
@@ -123,7 +124,7 @@ class Churn:
     """Books with resting bids, in which orders are added and random ones cancelled; no trades."""
 
     def __init__(self, books: int, seed: int = 1) -> None:
-        self.engine = Engine()
+        self.engine = Engine(Limits(max_open_orders_per_account=1_000_000))
         self.rng = np.random.default_rng(seed)
         self.books = books
         self.live = np.zeros((0, 2), np.int64)  # order_id, account

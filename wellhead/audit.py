@@ -8,6 +8,7 @@ from engine.engine import Engine
 from engine.invariants import InvariantError, check
 from engine.log import FileLog, LogDamaged, LogError
 from engine.snapshot import Snapshot
+from settlement.database import FormatError
 from settlement.service import DATABASE_NAME, Books
 from settlement.verify import verify
 from wellhead.config import Config
@@ -44,7 +45,11 @@ def audit(data_dir: Path) -> AuditReport:
         report.lines.append(f"engine      invariants hold, state {engine.state_hash()[:16]}")
     except InvariantError as error:
         report.differences.append(f"engine: {error}")
-    with Books(config.settlement_dir, catalogue, read_only=True) as books:
+    try:
+        books = Books(config.settlement_dir, catalogue, read_only=True)
+    except FormatError as error:
+        raise AuditError(str(error)) from error
+    with books:
         report.differences += [str(difference) for difference in verify(books, engine.dump())]
         batches = books.batches.all()
         report.lines.append(f"books       {books.ledger.head().applied_seq:,} commands, {len(batches)} batches")

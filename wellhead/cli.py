@@ -154,6 +154,7 @@ def keys() -> None:
 @keys.command("create")
 @data_option
 @click.argument("account")
+@click.option("--id", "key_id", default="", help="The name of the key; made up if not given.")
 @click.option(
     "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("read", "trade"), show_default=True
 )

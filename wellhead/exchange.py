@@ -15,6 +15,7 @@ from engine.catalogue import Catalogue
 from engine.engine import Engine
 from engine.log import FileLog
 from engine.snapshot import Snapshot
+from settlement.database import FormatError
 from settlement.service import Settlement
 from wellhead.config import Config
 
@@ -52,7 +53,10 @@ class Exchange:
     def open(cls, config: Config, catalogue: Catalogue) -> Self:
         """Open or make a data directory; `recover` must follow. Raises LogError, LogDamaged, RecoveryError."""
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        settlement = Settlement(config.settlement_dir, catalogue)
+        try:
+            settlement = Settlement(config.settlement_dir, catalogue)
+        except FormatError as error:
+            raise RecoveryError(str(error)) from error
         try:
             # A snapshot ahead of the books would leave them without the events between.
             latest = Snapshot.latest(config.snapshot_dir, max_seq=settlement.applied_seq)
