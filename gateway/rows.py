@@ -131,10 +131,15 @@ def command_rows(commands: NDArray[np.void]) -> list[CommandRow]:
     return [CommandRow._make(fields) for fields in commands[_COMMAND_FIELDS].tolist()]
 
 
+# A table to look up: np.isin costs seven times as much on the few events of a batch.
+_IS_MONEY = np.zeros(256, np.bool_)
+_IS_MONEY[list(MONEY_KINDS)] = True
+
+
 def event_rows(events: NDArray[np.void]) -> list[EventRow | MoneyRow]:
     """The events as named tuples, each of the body its kind has."""
     rows: list[EventRow | MoneyRow] = [EventRow._make(fields) for fields in events.tolist()]
-    money = np.flatnonzero(np.isin(events["kind"], list(MONEY_KINDS)))
+    money = np.flatnonzero(_IS_MONEY[events["kind"]])
     if len(money):
         for index, fields in zip(money.tolist(), events[money].view(MONEY).tolist(), strict=True):
             rows[index] = MoneyRow._make(fields)

@@ -1,6 +1,7 @@
 """The command line: wellhead serve | demo | keys | settle | meter | replay | verify."""
 
 import asyncio
+import gc
 import json
 import logging
 import secrets
@@ -131,6 +132,9 @@ async def _serve(config: Config, catalogue: Catalogue) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    # What lives as long as the node need not be looked at again by every collection.
+    gc.collect()
+    gc.freeze()
     for warning in node.exchange.warnings:
         errors.print(warning, style="yellow")
     stopping, failed = asyncio.create_task(stop.wait()), asyncio.create_task(node.failed())

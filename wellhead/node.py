@@ -204,6 +204,8 @@ class Node:
         await self._book_jobs.put(BookJob(commands, events, self._snapshot_parts() if snapshot_is_due else None))
 
     def _answer(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        if not self._waiting:
+            return
         for ref in np.unique(commands["ref"][commands["ref"] < 0]).tolist():
             waiting = self._waiting[ref]
             seqs = commands["seq"][commands["ref"] == ref]
