@@ -1,0 +1,51 @@
+"""The examples and the README's bot run against the real server."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.auth import write_private_key
+from tests.wellhead.process import ROOT, ServerProcess
+from tests.wellhead.test_kill import make_keys
+
+README_BOT = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+async def run_script(*arguments: str, cwd: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )  # fmt: skip
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode()
+    return printed.decode()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("first_order.py", (), ["is new", "('0.5', 2)", "is canceled"]),
+        ("ladder.py", ("L4-EUC", "1.5"), ["4 bids for L4-EUC", "4 bids taken back"]),
+    ],
+)
+async def test_an_example_runs(tmp_path: Path, script: str, arguments: tuple[str, ...], expected: list[str]) -> None:
+    keys = make_keys(tmp_path, "alice")
+    write_private_key(tmp_path / "alice.key", "alice", "alice", keys["alice"])
+    async with ServerProcess(tmp_path, "--market", "L4-EUC", "--hours", "2", "--paper", "1000") as server:
+        printed = await run_script(str(ROOT / "examples" / script), server.url, "alice.key", *arguments, cwd=tmp_path)
+    for text in expected:
+        assert text in printed, printed
+
+
+async def test_the_bot_of_the_readme_runs(tmp_path: Path) -> None:
+    assert README_BOT is not None
+    keys = make_keys(tmp_path, "alice")
+    write_private_key(tmp_path / "alice.key", "alice", "alice", keys["alice"])
+    async with ServerProcess(tmp_path, "--market", "H100S-USE", "--hours", "2", "--paper", "1000000") as server:
+        bot = README_BOT[1].replace("ws://127.0.0.1:8765", server.url)
+        assert server.url in bot
+        printed = await run_script("-c", bot, cwd=tmp_path)
+    assert "status='new'" in printed
