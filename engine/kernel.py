@@ -30,20 +30,23 @@ FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 """For every kernel. error_model: no branch for a division by zero; the code divides by what it has checked."""
 
 
-def source_hash() -> str:
-    """A hash of what the machine code depends on: the engine's sources, numba and its switches."""
+def source_hash(*others: Path) -> str:
+    """A hash of what the machine code depends on: the engine's sources, those in other directories, numba, its switches."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in [
+        *sorted(Path(__file__).parent.glob("*.py")),
+        *(p for other in others for p in sorted(other.glob("*.py"))),
+    ]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     switches = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     digest.update(repr((sys.version_info[:2], numba.__version__, switches)).encode())
     return digest.hexdigest()[:16]
 
 
-def cache_directory() -> Path:
+def cache_directory(*others: Path) -> Path:
     """Where the machine code is kept: WELLHEAD_CACHE, or the user's cache directory, by `source_hash`."""
     root = os.environ.get("WELLHEAD_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "wellhead" / "kernels" / source_hash()
+    return Path(root) / "wellhead" / "kernels" / source_hash(*others)
 
 
 @contextmanager
@@ -69,7 +72,10 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def door(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, with its machine code kept on disk."""
-    with _cached_in(cache_directory()):
+    # What stands outside the engine depends on its own directory too; the engine's own doors only on the engine.
+    home = Path(function.__code__.co_filename).parent
+    others = () if home == Path(__file__).parent else (home,)
+    with _cached_in(cache_directory(*others)):
         return numba.njit(**FLAGS, cache=True)(function)
 
 

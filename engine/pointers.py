@@ -4,6 +4,9 @@ Passing a NamedTuple of arrays instead would pass seven words for each array at 
 cost 200 ns a call with the twenty arrays of the state. Here `s` is the address of a table with a pair (address, count of
 rows) for each field of `State`, and an attribute loads what it needs of its pair.
 
+Other parts may have a state of their own: `StateType` takes the names and shapes of any table's rows, and `at_address` makes
+what turns an address into it.
+
 An index is used as it is: no wrapping of negative ones, which costs numba's arrays four instructions and a load at each access.
 With NUMBA_BOUNDSCHECK=1 every index is checked, and one that is out of bounds raises IndexError.
 """
@@ -27,26 +30,23 @@ PER_CALL = {"commands", "transfers", "listings"}
 """Fields whose pair the door itself writes; all others are fixed for the whole call, and LLVM may keep them in registers."""
 
 
-class StateType(types.Type):
-    """The type of `s`: a pointer to the table."""
-
-    def __init__(self) -> None:
-        super().__init__(name="State")
-
-
 class RowsType(types.Type):
     """The type of `s.field`: where its rows lie, and how many there are."""
 
-    def __init__(self, field: str) -> None:
-        self.field = field
-        dtype, tail = SHAPES[field]
+    def __init__(self, name: str, dtype: Any, tail: tuple[int, ...]) -> None:
         self.item = from_dtype(dtype)
         self.per_row = tail[0] if tail else 1
-        super().__init__(name=f"State.{field}")
+        super().__init__(name=name)
 
 
-STATE = StateType()
-ROWS = {field: RowsType(field) for field in State._fields}
+class StateType(types.Type):
+    """The type of `s`: a pointer to the table. `shapes`: the item type and what follows the first dimension, by field."""
+
+    def __init__(self, name: str, shapes: dict[str, tuple[Any, tuple[int, ...]]], per_call: set[str]) -> None:
+        self.fields = list(shapes)
+        self.per_call = per_call
+        self.rows = {field: RowsType(f"{name}.{field}", *shape) for field, shape in shapes.items()}
+        super().__init__(name=name)
 
 
 @register_default(StateType)
@@ -66,18 +66,18 @@ class RowsModel(models.StructModel):
 class StateAttributes(AttributeTemplate):
     key = StateType
 
-    def generic_resolve(self, _: Any, field: str) -> Any:
-        return ROWS.get(field)
+    def generic_resolve(self, state: Any, field: str) -> Any:
+        return state.rows.get(field)
 
 
 @lower_getattr_generic(StateType)
-def lower_field(context: Any, builder: Any, _: Any, table: Any, field: str) -> Any:
-    row = State._fields.index(field)
+def lower_field(context: Any, builder: Any, state: Any, table: Any, field: str) -> Any:
+    row = state.fields.index(field)
     words = builder.bitcast(table, WORD.as_pointer())
-    pair = cgutils.create_struct_proxy(ROWS[field])(context, builder)
+    pair = cgutils.create_struct_proxy(state.rows[field])(context, builder)
     for column, name in enumerate(("address", "rows")):
         word = builder.load(builder.gep(words, [WORD(2 * row + column)]))
-        if field not in PER_CALL:
+        if field not in state.per_call:
             word.set_metadata("invariant.load", builder.module.add_metadata([]))
         setattr(pair, name, word)
     return pair._getvalue()
@@ -156,14 +156,20 @@ def lower_len(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).rows
 
 
-@intrinsic
-def state_at(typingctx: Any, address: Any) -> Any:
-    """The state whose table lies at an address."""
+def at_address(state: StateType) -> Any:
+    """A function for kernels: the state whose table lies at an address."""
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
+    @intrinsic
+    def state_at(typingctx: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], cgutils.voidptr_t)
 
-    return STATE(types.intp), generate
+        return state(types.intp), generate
+
+    return state_at
+
+
+state_at = at_address(StateType("State", {field: SHAPES[field] for field in State._fields}, PER_CALL))
 
 
 @intrinsic
