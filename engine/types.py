@@ -51,10 +51,15 @@ COMMAND = np.dtype(
         ("deadline_ns", "<i8"),
         ("tag", "<i8"),
         ("cl_ord_id", "<u8", (ID_WORDS,)),
-        ("reserved", "<u8", (4,)),
+        ("stp_group", "<i4"),
+        ("pad", "<i4"),
+        ("reserved", "<u8", (3,)),
     ]
 )
-"""Orders, cancels and amends; also the head of every other command."""
+"""Orders, cancels and amends; also the head of every other command.
+
+Of a NEW_ORDER and an AMEND the fields behind `qty` are read only with Flag.EXTENDED; without it they count as zero.
+"""
 
 TRANSFER = np.dtype(
     [
@@ -90,12 +95,14 @@ LISTING = np.dtype(
         ("taker_fee_ppm", "<i4"),
         ("maker_rebate_ppm", "<i4"),
         ("bond_ppm", "<i4"),
-        ("pad", "<i4"),
+        ("band_ppm", "<i4"),  # how far from reference_price an order's price may be; 0: anywhere up to max_price
         ("symbol", "<u8", (ID_WORDS,)),
-        ("reserved", "<u8", (2,)),
+        ("collar_ppm", "<i4"),  # how far from the best price a market order may trade; 0: anywhere in the band
+        ("dynamic_ppm", "<i4"),  # how far from the last trade it may trade without an auction; 0: anywhere
+        ("reserved", "<u8", (1,)),
     ]
 )
-"""A contract as it was listed; the terms hold for the life of the book."""
+"""A contract as it was listed; the terms hold for the life of the book, but for those that SET_BAND changes."""
 
 _EVENT_HEAD = [
     ("seq", "<i8"),  # the engine's, from 1, without gaps
@@ -137,7 +144,8 @@ The money of a trade with notional N = price * lot_tick_micros * qty, all amount
 - `escrow_micros`: the part of N put in the seller's escrow; the rest went to its cash.
 - `released_micros`: escrow given back to a buyer that narrowed a short; `due_paid_micros` of it went to the house.
 
-For the other kinds `held_micros` is the signed change of what the account's orders reserve.
+For the other kinds `held_micros` is the signed change of what the account's orders reserve, and some `contra_` fields
+have a meaning of their own (docs/engine.md, "Events"): in NEW and REPLACED `contra_leaves_qty` is what an iceberg shows.
 """
 
 MONEY = np.dtype(
@@ -169,17 +177,31 @@ class Kind(IntEnum):
     NEW_ORDER = 1  # [COMMAND]
     CANCEL = 2  # [COMMAND] order_id
     AMEND = 3  # [COMMAND] order_id, price, qty: the new total, fills included; UNCHANGED leaves either as it is
-    MASS_CANCEL = 4  # [COMMAND] account; instrument (0: any), side (ANY_SIDE: both) and session (0: any) narrow it
+    MASS_CANCEL = 4  # [COMMAND] account; instrument, session, tag, group (0: any) and side (ANY_SIDE: both) narrow it
+    EXPIRE = 5  # [COMMAND] account, order_id: its expire_ns has come
+    QUOTE = 6  # [COMMAND] a level of a ladder: account, instrument, side, group, tag (its number), price, qty (0: none)
+    CANCEL_AFTER = 7  # [COMMAND] account, tag (0: all): cancel its orders at expire_ns (0: never)
+    DEAD_MAN = 8  # [COMMAND] account, tag: that time has come
+    SET_MMP = 9  # [COMMAND] account, group, expire_ns: the window's length, qty: lots, show_qty: fills; both 0: none
+    RESET_MMP = 10  # [COMMAND] account, group: quotes are taken again
     OPEN_ACCOUNT = 16  # [TRANSFER] account: the next free number; external_id: its name
     DEPOSIT = 17  # [TRANSFER] amount_micros, external_id
     WITHDRAW = 18  # [TRANSFER] amount_micros, external_id
     NOMINATE = 19  # [TRANSFER] lots: certified capacity added, bond taken
+    LOCK = 20  # [COMMAND] account: all its orders are cancelled, new ones refused
+    UNLOCK = 21  # [COMMAND] account
+    SET_LIMITS = 22  # [COMMAND] account; most qty: of an order, price: lots net, tag: open orders; 0: as for all
     LIST = 32  # [LISTING] instrument: a free number
     CLOSE = 33  # [COMMAND] gate closure of one instrument
     DELIVER = 34  # [TRANSFER] account: provider, contra_account: receiver, lots, refund and damages
     DELIST = 35  # [COMMAND] a closed instrument in which nobody has a position
     CLOSE_CYCLE = 36  # [COMMAND] the settlement cycle ends with this command
     TICK = 37  # [COMMAND] the clock moved on
+    SET_STATUS = 38  # [COMMAND] instrument, qty: the Status
+    SET_BAND = 39  # [LISTING] instrument, reference_price, band_ppm, collar_ppm, dynamic_ppm
+    INDICATE = 40  # [COMMAND] instrument: say at what price an auction would trade now
+    HALT_ALL = 41  # [COMMAND] nothing but cancels until RESUME_ALL
+    RESUME_ALL = 42  # [COMMAND]
 
 
 class EventKind(IntEnum):
@@ -190,10 +212,22 @@ class EventKind(IntEnum):
     TRADE = 3  # [EVENT] side: the taker's
     CANCELED = 4  # [EVENT] reason: why; leaves_qty: what was cancelled, qty: the order's total; held_micros <= 0
     REPLACED = 5  # [EVENT] price, qty: the new total, leaves_qty before any fill; reason: KEPT or LOST priority
+    TRIGGERED = 6  # [EVENT] a stop became an order, before any fill
+    PREVENTED = 7  # [EVENT] a self-trade that did not happen: qty; reason: what is done instead
+    REFRESHED = 8  # [EVENT] an iceberg shows qty anew, at the end of its level
+    QUOTE_KEPT = 9  # [EVENT] a QUOTE that changed nothing
+    DUPLICATE = 10  # [EVENT] a NEW_ORDER that was sent before; order_id: what came of it
+    MMP_TRIGGERED = 11  # [EVENT] account, contra_account: the group; qty: lots, cum_qty: fills in the window
+    MMP_SET = 12  # [EVENT] account, contra_account: the group; contra_order_id: window_ns, qty: lots, cum_qty: fills
+    MMP_RESET = 13  # [EVENT] account, contra_account: the group
+    DEAD_MAN_SET = 14  # [EVENT] account, order_id: the tag, contra_order_id: expire_ns, 0: none (any more)
     ACCOUNT_OPENED = 16  # [MONEY]
     DEPOSITED = 17  # [MONEY]
     WITHDRAWN = 18  # [MONEY]
     NOMINATED = 19  # [MONEY] lots: capacity added
+    ACCOUNT_LOCKED = 20  # [EVENT] before its orders are cancelled
+    ACCOUNT_UNLOCKED = 21  # [EVENT]
+    LIMITS_SET = 22  # [EVENT] most qty: of an order, price: lots net, leaves_qty: open orders; 0: as for all
     LISTED = 32  # [EVENT]
     CLOSED = 33  # [EVENT]
     DELIVERY_DUE = 34  # [MONEY] lots: signed net position at the gate; escrow and fees_due: what stands, not a change
@@ -202,6 +236,11 @@ class EventKind(IntEnum):
     DELISTED = 37  # [EVENT]
     REBATE_PAID = 38  # [MONEY]
     CYCLE_CLOSED = 39  # [MONEY] lots: the number of the cycle, from 1; amount_micros: 0
+    STATUS_CHANGED = 40  # [EVENT] qty: the new Status, cum_qty: the old; reason: BY_REQUEST or COLLAR
+    BAND_SET = 41  # [EVENT] price: reference; qty, leaves_qty: lowest, highest; cum_qty: collar, contra_leaves_qty: dynamic
+    AUCTION_PRICE = 42  # [EVENT] price, qty: volume, leaves_qty: bids less offers; reason: AUCTION or INDICATIVE
+    EXCHANGE_HALTED = 43  # [EVENT]
+    EXCHANGE_RESUMED = 44  # [EVENT]
 
 
 class Side(IntEnum):
@@ -216,6 +255,8 @@ UNCHANGED = -1
 class OrdType(IntEnum):
     LIMIT = 0
     MARKET = 1
+    STOP = 2  # waits for the last trade to reach stop_price, then trades what it can at once
+    STOP_LIMIT = 3  # waits for the last trade to reach stop_price, then is a limit order
 
 
 class TimeInForce(IntEnum):
@@ -223,6 +264,7 @@ class TimeInForce(IntEnum):
     GTC = 1  # the gate closes these too: an hour that has passed cannot be traded
     IOC = 2
     FOK = 3
+    GTD = 4  # good till expire_ns
 
 
 class Flag(IntEnum):
@@ -230,6 +272,17 @@ class Flag(IntEnum):
 
     POST_ONLY = 1  # NEW_ORDER: refuse it rather than trade at once
     REQUEUE = 2  # AMEND: go to the end of the queue in any case
+    SLIDE = 4  # NEW_ORDER: move the price one tick behind the other side rather than trade at once
+    REDUCE_ONLY = 8  # NEW_ORDER: bring the net position nearer to zero, never beyond
+    # What to do rather than trade with oneself (one of four, or none): bits 4 to 6, STP_MASK
+    STP_EXPIRE_TAKER = 0x10
+    STP_EXPIRE_MAKER = 0x20
+    STP_EXPIRE_BOTH = 0x30
+    STP_DECREMENT = 0x40
+    EXTENDED = 0x100  # NEW_ORDER, AMEND: the fields behind qty are read too
+
+
+STP_MASK = 0x70
 
 
 class Status(IntEnum):
@@ -238,6 +291,10 @@ class Status(IntEnum):
     NONE = 0  # the number is free
     CONTINUOUS = 1
     CLOSED = 2  # past its gate, being delivered
+    PRE_OPEN = 3  # orders are gathered, before open_ns too; then an auction
+    AUCTION = 4  # orders are gathered; then an auction
+    HALTED = 5  # an interruption: cancels only, an auction when it ends
+    CANCEL_ONLY = 6  # the same by another name
 
 
 class Reason(IntEnum):
@@ -249,9 +306,26 @@ class Reason(IntEnum):
     UNFILLED = 2  # the rest of an IOC or market order
     GATE_CLOSED = 3
     MASS_CANCELED = 4
+    EXPIRED = 5
+    LOCKED_OUT = 6
+    MMP = 7
+    DEAD_MAN = 8
+    NOTHING_TO_REDUCE = 9
     # Of REPLACED
     KEPT = 16
     LOST = 17
+    # Of NEW: a stop that waits, in no book
+    WAITING = 18
+    # Of TRADE and AUCTION_PRICE
+    AUCTION = 19
+    INDICATIVE = 20
+    # Of STATUS_CHANGED
+    COLLAR = 21
+    # Of PREVENTED
+    EXPIRE_TAKER = 24
+    EXPIRE_MAKER = 25
+    EXPIRE_BOTH = 26
+    DECREMENT = 27
 
     UNKNOWN_KIND = 1002
     BAD_FIELD = 1003
@@ -260,6 +334,8 @@ class Reason(IntEnum):
     POST_ONLY_WOULD_TAKE = 2103
     BAD_PRICE = 2104
     BAD_QTY = 2105
+    CID_REUSED_DIFFERENT = 2106
+    LOCKED = 2107
     POSITION_LIMIT = 2108
     BAD_TIF = 2109
     TOO_MANY_OPEN_ORDERS = 2110
@@ -268,6 +344,9 @@ class Reason(IntEnum):
     FOK_NOT_FILLABLE = 2113
     RISK_LIMIT = 2114
     INSUFFICIENT_FUNDS = 2115
+    MMP_FROZEN = 2116
+    SELF_TRADE_PREVENTED = 2118
+    DEADLINE_PASSED = 2119
     INSUFFICIENT_CAPACITY = 2120
     UNKNOWN_ACCOUNT = 2201
     ACCOUNT_EXISTS = 2202
@@ -290,6 +369,13 @@ MAX_FEE_PPM = 10_000
 """MAX_QTY * MAX_LOT_VALUE_MICROS * MAX_FEE_PPM = 8e18 fits in int64."""
 MAX_MONEY_MICROS = 1_000_000_000_000_000_000
 """Everything ever deposited, at the most: no sum of balances can wrap."""
+MAX_BAND_PPM = 10_000_000
+"""Of `band_ppm`, `collar_ppm` and `dynamic_ppm`: ten times the price."""
+MAX_MMP_FILLS = 64
+MAX_MMP_WINDOW_NS = 3_600_000_000_000
+MAX_QUOTE_LEVEL = 65_535
+CLIENT_ID_LIFE_NS = 86_400_000_000_000
+"""How long a client order id is remembered at least, within the table's bound."""
 MAX_PRICE_TICKS = 64**3 - 1
 """What the price trie of three 64-way levels can hold."""
 SLOT_BITS = 24
