@@ -237,7 +237,7 @@ class EventKind(IntEnum):
     REBATE_PAID = 38  # [MONEY]
     CYCLE_CLOSED = 39  # [MONEY] lots: the number of the cycle, from 1; amount_micros: 0
     STATUS_CHANGED = 40  # [EVENT] qty: the new Status, cum_qty: the old; reason: BY_REQUEST or COLLAR
-    BAND_SET = 41  # [EVENT] price: reference; qty, leaves_qty: lowest, highest; cum_qty: collar, contra_leaves_qty: dynamic
+    BAND_SET = 41  # [EVENT] price: reference, qty: lowest, leaves_qty: highest, cum_qty and contra_leaves_qty: collars
     AUCTION_PRICE = 42  # [EVENT] price, qty: volume, leaves_qty: bids less offers; reason: AUCTION or INDICATIVE
     EXCHANGE_HALTED = 43  # [EVENT]
     EXCHANGE_RESUMED = 44  # [EVENT]
