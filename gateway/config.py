@@ -35,6 +35,7 @@ class GatewayConfig:
     max_remembered_orders: int = 1_000_000  # at the most; the oldest are forgotten first
     private_ring_events: int = 4_096  # for each account, to resume from
     recent_trades: int = 50  # in the snapshot of `trades`
+    recent_candles: int = 120  # of each length, in the snapshot
 
     # Slow readers, by the transport's write buffer
     send_buffer_bytes: int = 262_144  # SO_SNDBUF, so that the kernel does not hide the queue

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from engine.catalogue import Catalogue
 from gateway import private
 from gateway.auth import KeyStore
+from gateway.channels import Channels, ChannelsState
 from gateway.config import GatewayConfig
 from gateway.logon import Logons
 from gateway.market_data import MarketData, MarketState, Topic
@@ -76,6 +77,7 @@ class GatewayState(Struct):
     projection: ProjectionState
     streams: list[StreamState]
     market: MarketState
+    channels: ChannelsState | None = None
 
 
 class Gateway:
@@ -101,6 +103,7 @@ class Gateway:
         self.projection = Projection(config.remember_ns, config.max_remembered_orders)
         self.streams = PrivateStreams(self.projection, config.private_ring_events)
         self.market = MarketData(self.projection, catalogue, config.recent_trades, config.max_subscriptions)
+        self.channels = Channels(self.market, self.projection, config)
         # The first ref is the time, so that a command of an earlier run can hardly have the same.
         self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
@@ -394,6 +397,7 @@ class Gateway:
             self.seq = int(events["seq"][-1])
         if len(commands):
             self._market_ns = int(commands["ts_ns"][-1])
+        self.channels.on_batch(commands, events, self.seq)
         self.market.publish()
         self.orders.flush()
         self._flush()
@@ -428,6 +432,8 @@ class Gateway:
         """What time brings: cancels on disconnect, log-on timeouts, heartbeats. Call it several times a second."""
         now_us = self.wall_us()
         self.logons.cancel_due(now_us)
+        if self.channels.candles.wants_tick(self._now_ns()):
+            self.orders.tick()
         if now_us >= self._next_heartbeat_us:
             self._next_heartbeat_us = now_us + self.config.heartbeat_ms * 1000
             self.logons.close_revoked()
@@ -495,7 +501,8 @@ class Gateway:
     def snapshot(self) -> bytes:
         """The projections, to start from instead of the log's beginning. Sessions are not in it."""
         state = GatewayState(
-            self.seq, self._market_ns, self.projection.dump(), self.streams.dump(), self.market.dump()
+            self.seq, self._market_ns, self.projection.dump(), self.streams.dump(), self.market.dump(),
+            self.channels.dump(),
         )  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -506,6 +513,8 @@ class Gateway:
         self.projection.load(state.projection)
         self.streams.load(state.streams)
         self.market.load(state.market)
+        if state.channels is not None:
+            self.channels.load(state.channels)
 
 
 class ClosingAsk(Ask):

@@ -270,6 +270,12 @@ class MarketData:
         self._topics: dict[int, dict[TopicKey, Topic]] = {}
         self._traded: set[int] = set()
         self._selections: dict[Subscriber, set[Selection]] = {}
+        self.makers: dict[str, Callable[[Book], Topic]] = {  # of channels without a depth; others may add theirs
+            "l1": L1Topic,
+            "trades": TradesTopic,
+            "ticker": TickerTopic,
+            "status": StatusTopic,
+        }
 
     # --- Following the log --------------------------------------------------------------------------------------------
 
@@ -455,13 +461,11 @@ class MarketData:
     def _topic(self, book: Book, channel: str, depth: DepthName | None) -> Topic:
         if channel == "l2":
             return L2Topic(book, depth or DEFAULT_DEPTH)
-        makers: dict[str, Callable[[Book], Topic]] = {
-            "l1": L1Topic,
-            "trades": TradesTopic,
-            "ticker": TickerTopic,
-            "status": StatusTopic,
-        }
-        return makers[channel](book)
+        return self.makers[channel](book)
+
+    def topic(self, number: int, channel: str) -> Topic | None:
+        """The topic of an instrument and a channel without a depth, None while nobody holds it."""
+        return self._topics.get(number, {}).get((channel, None))
 
     def _leave(self, subscriber: Subscriber, instrument: Instrument, channel: str) -> None:
         topics = self._topics.get(instrument.number, {})

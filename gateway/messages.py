@@ -77,6 +77,8 @@ class _Money:
 
 Money = Annotated[int | str, _Money]
 Level = tuple[Money, int]
+QueuedOrder = tuple[int, Money, int]
+"""An order's id, its price and its open lots."""
 MAX_ID: Final = 2**53
 RequestId = Annotated[int, Meta(ge=0, le=MAX_ID)]
 Cid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,36}\Z")]
@@ -87,6 +89,7 @@ TifName = Literal["gtg", "gtc", "ioc", "fok"]
 OrderStatus = Literal["new", "partial", "filled", "canceled"]
 InstrumentStatus = Literal["continuous", "closed", "delisted"]
 DepthName = Literal[10, 100, "all"]
+IndexSource = Literal["prints", "previous_hour", "reference"]
 
 
 # --- Requests ---------------------------------------------------------------------------------------------------------
@@ -429,6 +432,21 @@ class L2(Struct, tag_field="ch", tag="l2"):
     crc: int  # of the ten best levels of each side, after this message
 
 
+class L3(Struct, tag_field="ch", tag="l3"):
+    """Orders: in a snapshot all of them, best level first, each level in the order of its queue. In a delta quantity 0
+    removes an order, one that is known keeps its place, and one that is not goes to the end of the queue at its price.
+    """
+
+    sym: str
+    ev: Literal["snapshot", "delta"]
+    seq: int
+    prev: int
+    ts: int
+    b: list[QueuedOrder]
+    a: list[QueuedOrder]
+    crc: int  # of the queues of the ten best levels of each side, after this message
+
+
 class TradeItem(Struct, gc=False):
     tid: int  # the trade's number: the engine's sequence of it
     px: Money
@@ -460,6 +478,57 @@ class Ticker(Struct, tag_field="ch", tag="ticker"):
     bid: Money | None
     ask: Money | None
     vol: int
+
+
+class CandleItem(Struct, gc=False):
+    """`closed`: it is over and will not change. Prices are null when nothing was traded so far."""
+
+    start: int
+    o: Money | None
+    h: Money | None
+    l: Money | None  # noqa: E741 - what candles call it everywhere
+    c: Money | None
+    vol: int  # lots
+    n: int  # trades
+    closed: bool
+
+
+class CandlesPush(Struct):
+    """Candles, oldest first: in a snapshot the last ones and the open one, then each that has changed or is over."""
+
+    sym: str
+    ev: Literal["snapshot", "update"]
+    seq: int
+    prev: int
+    ts: int
+    list: list[CandleItem]
+
+
+class Candles1m(CandlesPush, tag_field="ch", tag="candles.1m"):
+    """Of a minute."""
+
+
+class Candles5m(CandlesPush, tag_field="ch", tag="candles.5m"):
+    """Of five minutes."""
+
+
+class Candles1h(CandlesPush, tag_field="ch", tag="candles.1h"):
+    """Of an hour."""
+
+
+class IndexPush(Struct, tag_field="ch", tag="index", omit_defaults=True):
+    """The index of an hour, made at its gate; without `px` there is none yet. `source` says where it came from."""
+
+    sym: str
+    ev: Literal["snapshot", "update"]
+    seq: int
+    prev: int
+    ts: int  # the gate
+    px: Money | None = None
+    source: IndexSource | None = None
+    prints: int = 0  # trades that counted
+    owners: int = 0  # of those trades
+    lots: int = 0
 
 
 class Status(Struct, tag_field="ch", tag="status"):
@@ -574,8 +643,13 @@ class DeliveryEvent(Private, kw_only=True, tag="delivery"):
 
 PrivateEvent = OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | DeliveryEvent
 PRIVATE_EVENTS: Final = (PrivateSnapshot, OrderEvent, Fill, PositionEvent, BalanceEvent, MoneyEvent, DeliveryEvent)
-PUSHES: Final = (Hello, Heartbeat, Shutdown, Slow, L1, L2, Trades, Ticker, Status, InstrumentsPush)
-SYMBOL_CHANNELS: Final = ("l1", "l2", "trades", "ticker", "status")
+PUSHES: Final = (
+    Hello, Heartbeat, Shutdown, Slow, L1, L2, L3, Trades, Ticker, Candles1m, Candles5m, Candles1h, IndexPush, Status,
+    InstrumentsPush,
+)  # fmt: skip
+SYMBOL_CHANNELS: Final = (
+    "l1", "l2", "l3", "trades", "ticker", "candles.1m", "candles.5m", "candles.1h", "index", "status",
+)  # fmt: skip
 CHANNELS: Final = (*SYMBOL_CHANNELS, "instruments", "private", "hb")
 
 
@@ -597,6 +671,8 @@ def _texter(annotation: Any) -> Callable[[Any], Any] | None:
         return lambda values: [each(value) for value in values]
     if annotation == Level:
         return lambda level: (price_text(level[0]), level[1])
+    if annotation == QueuedOrder:
+        return lambda order: (order[0], price_text(order[1]), order[2])
     (only,) = [function for function in inner if function]  # a union: the rest is None or UNSET
     return lambda value: value if value is None or value is UNSET else only(value)
 

@@ -181,6 +181,10 @@ class OrderEntry:
         record["ref"] = self._register(Pending(kind, [], account, on_done=on_done))
         self._unsent.append(record.tobytes())
 
+    def tick(self) -> None:
+        """Put the time into the log."""
+        self._unsent.append(Command(Kind.TICK, 0).pack(0))
+
     # --- On the way ---------------------------------------------------------------------------------------------------
 
     def _send(self, command: Command, pending: Pending, session: Session | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from engine.types import LISTING, TRANSFER, EventKind, Flag, Side
+from engine.types import LISTING, TRANSFER, EventKind, Flag, Reason, Side
 from gateway.commands import Command
 from gateway.depth import Depth
 from gateway.messages import Code, OrderStatus, RequestError
@@ -71,6 +71,7 @@ class Order(Struct, gc=False):
     finished_ns: int = 0
     body: tuple[int, ...] = ()  # what was asked, to tell a repeated cid from a reused one
     ack: tuple[OrderStatus, int, int, int] | None = None  # status, leaves, cum and aseq when its command was done
+    queued_seq: int = 0  # the event with which it went to the end of its queue
 
     @property
     def status(self) -> OrderStatus:
@@ -194,7 +195,7 @@ class Projection:
             tick_micros=instrument.tick_micros, side=event.side, ord_type=command.ord_type,
             time_in_force=command.time_in_force, flags=command.flags, session=command.session,
             cid=text_at(step.commands, step.at, "cl_ord_id"), ts_ns=event.ts_ns, price=event.price, qty=event.qty,
-            leaves=event.leaves_qty, body=order_body(command),
+            leaves=event.leaves_qty, body=order_body(command), queued_seq=event.seq,
         )  # fmt: skip
         self.orders[order.id] = account.orders[order.id] = order
         if order.cid:
@@ -261,6 +262,8 @@ class Projection:
         self._depth_add(event, order.side, order.price, -order.leaves)
         self._depth_add(event, order.side, event.price, event.leaves_qty)
         order.price, order.qty, order.leaves = event.price, event.qty, event.leaves_qty
+        if event.reason != Reason.KEPT:
+            order.queued_seq = event.seq
 
     def _account_opened(self, step: Step, event: MoneyRow) -> None:
         account = Account(event.account, text_at(step.commands.view(TRANSFER), step.at, "external_id"))

@@ -154,12 +154,12 @@ class Indices:
             raise KeyError(asset)
         return int(row[0])
 
-    def published(self, after_seq: int = 0) -> list[Published]:
-        """The indices of the gates that closed after a command, in their order."""
+    def published(self, after_seq: int = 0, only_listed: bool = False) -> list[Published]:
+        """The indices of the gates that closed after a command, in their order; `only_listed`: of what is not gone."""
         rows = self._database.rows(
             "SELECT asset, symbol, indices.start_s, price, source, prints, owners, lots FROM indices JOIN listings"
-            " USING (asset) WHERE closed_seq > ? ORDER BY closed_seq",
-            (after_seq,),
+            " USING (asset) WHERE closed_seq > ? AND (NOT ? OR delisted_seq IS NULL) ORDER BY closed_seq",
+            (after_seq, only_listed),
         )
         return [
             Published(asset, symbol, start_s, price, Source(source), prints, owners, lots)

@@ -22,11 +22,13 @@ from engine.catalogue import Catalogue, pack_id
 from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
+from gateway.indices import IndexValue
 from gateway.server import Server
 from wellhead.calendar import Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
+from wellhead.index_feed import IndexFeed
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +93,8 @@ class Node:
         self.calendar = Calendar(
             self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price
         )
+        self._index_feed = IndexFeed(self.exchange.settlement)
+        self.gateway.channels.indices.publish(self._index_feed.standing())
         self.server = Server(self.gateway, config.host, config.port)
         self.observers: list[Observer] = []
         self._pending: list[NDArray[np.void]] = []
@@ -239,14 +243,17 @@ class Node:
                     open_ended = False
                     break
                 jobs.append(following)
-            await loop.run_in_executor(self._books_thread, self._post, jobs)
+            indices = await loop.run_in_executor(self._books_thread, self._post, jobs)
+            self.gateway.channels.indices.publish(indices)
 
-    def _post(self, jobs: list[BookJob]) -> None:
+    def _post(self, jobs: list[BookJob]) -> list[IndexValue]:
+        """Take batches into the books; the indices that they made."""
         commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
         self.exchange.settlement.on_batch(commands, events)
         if jobs[-1].snapshot:
             # Behind its batch: the books are then as far as the snapshot.
             self.exchange.write_snapshot(*jobs[-1].snapshot)
+        return self._index_feed.of(commands, events)
 
     async def _keep_time(self) -> None:
         while not self._closing.is_set():

@@ -239,7 +239,7 @@ def test_a_selection_takes_in_what_is_listed_later(trio: Trio) -> None:
     ("channel", "code", "field"),
     [
         ({"name": "l4", "symbols": "*"}, Code.BAD_CHANNEL, None),
-        ({"name": "l3", "symbols": "*"}, Code.BAD_CHANNEL, None),
+        ({"name": "candles.2m", "symbols": "*"}, Code.BAD_CHANNEL, None),
         ({"name": "l2"}, Code.BAD_FIELD, "symbols"),
         ({"name": "l2", "symbols": ["nothing"]}, Code.UNKNOWN_SYMBOL, None),
         ({"name": "l2", "symbols": [SYMBOL], "class": "H100S"}, Code.BAD_FIELD, "symbols"),

@@ -2,8 +2,10 @@
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -105,6 +107,18 @@ def test_every_error_code_is_on_the_page_and_no_other() -> None:
 @pytest.mark.parametrize("code", Close)
 def test_every_close_code_is_on_the_page(code: Close) -> None:
     assert re.search(rf"^\| {int(code)} \| {code.name}\b", PAGE, re.M)
+
+
+def test_the_examples_of_l3_have_true_checksums() -> None:
+    book: dict[str, dict[int, tuple[int, int]]] = {"b": {}, "a": {}}
+    shown = [json.loads(line) for line in RECEIVED if '"ch":"l3"' in line]
+    for message in shown:
+        for name, side in book.items():
+            for order, px, lots in message[name]:
+                side[order] = int(Decimal(px) * 10**6), lots
+        text = "".join(f"{o}:{px}:{lots};" for side in book.values() for o, (px, lots) in side.items() if lots)
+        assert crc32(text.encode()) == message["crc"]
+    assert len(shown) == 2
 
 
 def test_the_vectors_and_limits_are_true() -> None:
