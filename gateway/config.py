@@ -36,6 +36,7 @@ class GatewayConfig:
     private_ring_events: int = 4_096  # for each account, to resume from
     recent_trades: int = 50  # in the snapshot of `trades`
     recent_candles: int = 120  # of each length, in the snapshot
+    recent_settled: int = 500  # batches, and deliveries, in the snapshots of their channels
 
     # Slow readers, by the transport's write buffer
     send_buffer_bytes: int = 262_144  # SO_SNDBUF, so that the kernel does not hide the queue

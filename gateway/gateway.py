@@ -25,15 +25,18 @@ from gateway.logon import Logons
 from gateway.market_data import MarketData, MarketState, Topic
 from gateway.messages import (
     PROTO,
+    SETTLED_CHANNELS,
     SYMBOL_CHANNELS,
     Amend,
     Balances,
     BalancesResult,
     Batch,
+    BatchState,
     Cancel,
     Channel,
     Close,
     Code,
+    DeliveryState,
     Format,
     Heartbeat,
     Hello,
@@ -50,9 +53,12 @@ from gateway.messages import (
     Positions,
     PositionsResult,
     PrivateEvent,
+    Proof,
     Reply,
     RequestError,
     Shutdown,
+    Statement,
+    Statements,
     Subscribe,
     SubscribeResult,
     Unsubscribe,
@@ -65,6 +71,7 @@ from gateway.private import PrivateStreams, StreamState
 from gateway.projection import Projection, ProjectionState
 from gateway.rows import Step, steps
 from gateway.session import Ask, BatchAsk, Bucket, Identity, Session, Transport
+from gateway.settled import NoPapers, Papers, Question, Settled
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +105,10 @@ class Gateway:
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         challenge: Callable[[], str] = secrets.token_hex,
+        papers: Papers | None = None,
     ) -> None:
         self.config = config
+        self.settled = Settled(config.recent_settled)
         self.projection = Projection(config.remember_ns, config.max_remembered_orders)
         self.streams = PrivateStreams(self.projection, config.private_ring_events)
         self.market = MarketData(self.projection, catalogue, config.recent_trades, config.max_subscriptions)
@@ -112,6 +121,7 @@ class Gateway:
         self._now_ns = now_ns
         self._wall_ns = wall_ns
         self._challenge = challenge
+        self._papers = papers or NoPapers()
         self._dirty: set[Session] = set()
         self._holders: dict[int, set[Session]] = {}  # account -> sessions with `private`
         self._buckets: dict[int, Bucket] = {}
@@ -130,6 +140,9 @@ class Gateway:
             Positions: self._positions,
             Balances: self._balances,
             Instruments: self._instruments,
+            Statements: self._paper,
+            Statement: self._paper,
+            Proof: self._paper,
             Subscribe: self._subscribe,
             Unsubscribe: self._unsubscribe,
         }
@@ -170,6 +183,7 @@ class Gateway:
         """A connection is gone."""
         self.sessions.discard(session)
         self.market.drop(session)
+        self.settled.drop(session)
         if session.identity is not None:
             self._holders.get(session.identity.account, set()).discard(session)
         if not self._stopping:
@@ -235,7 +249,7 @@ class Gateway:
                 account, cost = session.require("trade"), 0
             case Batch():
                 account, cost = session.require("trade"), self._batch_cost(request)
-            case OpenOrders() | Positions() | Balances():
+            case OpenOrders() | Positions() | Balances() | Statements() | Statement() | Proof():
                 account = session.require("read")
             case Logon() | Logout():
                 cost = 0
@@ -315,6 +329,16 @@ class Gateway:
     def _instruments(self, ask: Ask, request: Instruments) -> None:
         ask.ok(InstrumentsResult(self.market.instruments(request.cls, request.region)))
 
+    def _paper(self, ask: Ask, request: Question) -> None:
+        def answer(found: Any | RequestError) -> None:
+            if isinstance(found, RequestError):
+                ask.fail(found.error)
+            else:
+                ask.ok(found)
+            self._flush()
+
+        self._papers.ask(ask.account, request, answer)
+
     def _subscribe(self, ask: Ask, request: Subscribe) -> None:
         session = ask.session
         self._check_channels(session, request.channels)
@@ -331,6 +355,9 @@ class Gateway:
                 case "instruments":
                     self.market.instrument_watchers.add(session)
                     others.append(encode(self.market.instruments_snapshot(self.market_us()), session.wire))
+                case "batches" | "deliveries":
+                    self.settled.watchers[channel.name].add(session)
+                    others.append(encode(self.settled.snapshot(channel.name, self.market_us()), session.wire))
                 case "hb":
                     session.heartbeat = True
                 case _:
@@ -355,6 +382,8 @@ class Gateway:
                     self._holders.get(session.require("read"), set()).discard(session)
                 case "instruments":
                     self.market.instrument_watchers.discard(session)
+                case "batches" | "deliveries":
+                    self.settled.watchers[channel.name].discard(session)
                 case "hb":
                     session.heartbeat = False
                 case _:
@@ -366,7 +395,7 @@ class Gateway:
         for channel in channels:
             if channel.name in SYMBOL_CHANNELS:
                 continue
-            if channel.name not in ("private", "instruments", "hb"):
+            if channel.name not in ("private", "instruments", "hb", *SETTLED_CHANNELS):
                 raise RequestError(Code.BAD_CHANNEL, f"there is no channel {channel.name!r}")
             if channel.symbols is not None or channel.cls is not None or channel.region is not None:
                 raise bad_field("symbols", f"{channel.name} is not by symbol")
@@ -446,7 +475,10 @@ class Gateway:
         for session in list(self.sessions):
             if session.closed:
                 continue
-            idle = session.identity is None and not session.topics and session not in self.market.instrument_watchers
+            listens = (
+                bool(session.topics) or session in self.market.instrument_watchers or self.settled.watches(session)
+            )
+            idle = session.identity is None and not listens
             if idle and not session.logging_on and now_us - session.born_us > timeout_us:
                 session.close(Close.LOGON_TIMEOUT, "no log-on and no subscription in time")
             elif session.heartbeat:
@@ -461,6 +493,11 @@ class Gateway:
         if session.private and session.identity is not None:
             heartbeat.aseq = self.streams.stream(session.identity.account).aseq
         session.push(encode(heartbeat, session.wire))
+
+    def tell_settled(self, seq: int, batches: list[BatchState], deliveries: list[DeliveryState]) -> None:
+        """What is new in the books, as of the log's command `seq`."""
+        self.settled.tell(seq, self.market_us(), batches, deliveries)
+        self._flush()
 
     def _flush(self) -> None:
         while self._dirty:

@@ -184,6 +184,24 @@ class Instruments(Request, kw_only=True, tag="instruments"):
     region: str | None = None
 
 
+class Statements(Request, kw_only=True, tag="statements"):
+    """The settled cycles, newest first, and what each came to for the account."""
+
+
+class Statement(Request, kw_only=True, tag="statement"):
+    """The account's statement of a cycle, the very file, from byte `offset` on; `format` as in the downloads."""
+
+    cycle: Annotated[int, Meta(ge=1)]
+    format: Literal["csv", "json"] = "csv"
+    offset: Annotated[int, Meta(ge=0)] = 0
+
+
+class Proof(Request, kw_only=True, tag="proof"):
+    """That the account's net is under a cycle's root, the newest cycle's if none is named, and what it owns counted."""
+
+    cycle: Annotated[int, Meta(ge=1)] | None = None
+
+
 class Channel(Struct, forbid_unknown_fields=True, kw_only=True):
     """One channel and the symbols it is wanted for: a list, a class, a region, both, or "*"."""
 
@@ -209,11 +227,11 @@ class Unsubscribe(Request, kw_only=True, tag="unsubscribe"):
 
 REQUESTS: Final[tuple[type[Request], ...]] = (
     Logon, Logout, Place, Amend, Cancel, Batch, MassCancel,
-    OpenOrders, Positions, Balances, Instruments, Subscribe, Unsubscribe,
+    OpenOrders, Positions, Balances, Instruments, Statements, Statement, Proof, Subscribe, Unsubscribe,
 )  # fmt: skip
 AnyRequest = (
     Logon | Logout | Place | Amend | Cancel | Batch | MassCancel
-    | OpenOrders | Positions | Balances | Instruments | Subscribe | Unsubscribe
+    | OpenOrders | Positions | Balances | Instruments | Statements | Statement | Proof | Subscribe | Unsubscribe
 )  # fmt: skip
 
 
@@ -364,6 +382,61 @@ class InstrumentState(Struct):
 
 class InstrumentsResult(Struct):
     instruments: list[InstrumentState]
+
+
+class StatementState(Struct):
+    """A settled cycle, for an account. `net` is what all trades, fees and deliveries came to."""
+
+    cycle: int
+    ts: int  # when it ended, by the market's clock
+    from_seq: int
+    to_seq: int
+    net: Money
+    external: Money  # deposits less withdrawals
+    root: str
+
+
+class StatementsResult(Struct):
+    statements: list[StatementState]
+
+
+class StatementPart(Struct):
+    """A piece of a statement's file. The next one begins at `offset` plus the bytes of `data`; `size` is the whole."""
+
+    cycle: int
+    format: Literal["csv", "json"]
+    offset: int
+    size: int
+    data: str
+
+
+class LiabilityProof(Struct):
+    """That what an account owns is counted in the total of all. Money is in 10^-6 in every format."""
+
+    cycle: int
+    account: int
+    owed_micros: int
+    total_micros: int
+    assets_micros: int  # what the exchange says it holds against it
+    root: str
+    index: int
+    leaves: int
+    partners: list[tuple[int, str]]  # sum and hash
+
+
+class ProofResult(Struct, omit_defaults=True):
+    """The file that `wellhead settle prove` prints; hashes in hex, money in 10^-6 in every format."""
+
+    cycle: int
+    account: int
+    net_micros: int
+    external_micros: int
+    batch_id: str
+    root: str
+    index: int
+    leaves: int
+    partners: list[str]
+    liability: LiabilityProof | None = None
 
 
 class SubscribeResult(Struct):
@@ -550,6 +623,62 @@ class InstrumentsPush(Struct, tag_field="ch", tag="instruments"):
     list: list[InstrumentState]
 
 
+class BatchState(Struct):
+    """A settlement batch with a final root. Hashes are hex; `id` is the hash of its content and of `prev_id`."""
+
+    cycle: int
+    ts: int  # when the cycle ended, by the market's clock
+    from_seq: int  # of the commands it settles
+    to_seq: int
+    state: str  # frozen; submitted, confirmed, final, failed where a chain follows
+    gross: Money
+    net: Money  # what the payers pay in all
+    leaves: int
+    root: str
+    prev_id: str
+    id: str
+    owed: Money  # to all members, at the cycle's end
+    assets: Money  # held against it
+    owed_root: str  # of the liabilities
+
+
+class BatchesPush(Struct, tag_field="ch", tag="batches"):
+    """The newest batches, then each that is frozen or moves on. `seq` is the log's: the last command in the books."""
+
+    ev: Literal["snapshot", "frozen"]
+    seq: int
+    prev: int
+    ts: int
+    list: list[BatchState]
+
+
+class DeliveryState(Struct):
+    """What becomes of the lots of a contract whose gate has closed, all providers and receivers together."""
+
+    sym: str
+    start: int  # of delivery
+    lots: int  # to be delivered
+    done: int  # settled so far
+    providers: int
+    receivers: int
+    paid: Money  # by the receivers, at the match
+    refund: Money  # of it back to them, for what was not delivered
+    damages: Money  # damages and penalties, to the receivers
+    shortfall: Money  # of damages, that nobody had
+    index: Money  # of the hour
+    index_from: IndexSource
+
+
+class DeliveriesPush(Struct, tag_field="ch", tag="deliveries"):
+    """The newest deliveries, then those that begin or move on. `seq` as in `batches`."""
+
+    ev: Literal["snapshot", "update"]
+    seq: int
+    prev: int
+    ts: int
+    list: list[DeliveryState]
+
+
 # --- Private ----------------------------------------------------------------------------------------------------------
 
 
@@ -645,12 +774,13 @@ PrivateEvent = OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | D
 PRIVATE_EVENTS: Final = (PrivateSnapshot, OrderEvent, Fill, PositionEvent, BalanceEvent, MoneyEvent, DeliveryEvent)
 PUSHES: Final = (
     Hello, Heartbeat, Shutdown, Slow, L1, L2, L3, Trades, Ticker, Candles1m, Candles5m, Candles1h, IndexPush, Status,
-    InstrumentsPush,
+    InstrumentsPush, BatchesPush, DeliveriesPush,
 )  # fmt: skip
 SYMBOL_CHANNELS: Final = (
     "l1", "l2", "l3", "trades", "ticker", "candles.1m", "candles.5m", "candles.1h", "index", "status",
 )  # fmt: skip
-CHANNELS: Final = (*SYMBOL_CHANNELS, "instruments", "private", "hb")
+SETTLED_CHANNELS: Final = ("batches", "deliveries")
+CHANNELS: Final = (*SYMBOL_CHANNELS, *SETTLED_CHANNELS, "instruments", "private", "hb")
 
 
 # --- Encoding ---------------------------------------------------------------------------------------------------------

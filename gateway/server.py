@@ -1,4 +1,4 @@
-"""The one file with a server socket: websockets under asyncio (uvloop where the program runs it), and `/health`."""
+"""The one file with a server socket: websockets under asyncio (uvloop where the program runs it), `/health`, the page."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 from gateway.connection import Connection
 from gateway.gateway import Gateway
 from gateway.messages import Close, Format
+from gateway.static import StaticFiles, is_handshake
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,17 @@ class Server:
         self.port = port
         self._server: WebsocketServer | None = None
         self._poller: asyncio.Task[None] | None = None
+        self._page = StaticFiles()
 
     @property
     def url(self) -> str:
         """Where clients connect to."""
         return f"ws://{self._host}:{self.port}"
+
+    @property
+    def page_url(self) -> str:
+        """Where people look at the market."""
+        return f"http://{self._host}:{self.port}/"
 
     async def start(self) -> None:
         """Open the port. The log must have been replayed. Raises OSError when the port is taken."""
@@ -147,6 +154,8 @@ class Server:
             response.headers["Content-Length"] = str(len(body))
             response.headers["Content-Type"] = "application/json"
             return response
+        if not is_handshake(request):
+            return self._page.respond(request)
         if path not in PATHS:
             return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")
         if len(self._gateway.sessions) >= self._gateway.config.max_sessions:

@@ -29,6 +29,7 @@ from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
 from wellhead.index_feed import IndexFeed
+from wellhead.papers import News, PaperRoom
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ Observer = Callable[[NDArray[np.void], NDArray[np.void]], None]
 
 
 MAX_JOINED_BATCHES = 64
+SETTLED_KINDS = (EventKind.CLOSED, EventKind.DELIVERED, EventKind.CYCLE_CLOSED)
 
 SnapshotParts = tuple[dict[str, bytes], int, bytes]
 """What `Exchange.write_snapshot` takes: sections, applied_seq, chain."""
@@ -84,7 +86,10 @@ class Node:
         self.catalogue = catalogue or Catalogue.load()
         self._clock = clock
         self.exchange = Exchange.open(config, self.catalogue)
-        self.gateway = Gateway(config.gateway, self.catalogue, KeyStore(config.keys_path), self.submit, self.now_ns)
+        self.papers = PaperRoom(config.settlement_dir, self.catalogue)
+        self.gateway = Gateway(
+            config.gateway, self.catalogue, KeyStore(config.keys_path), self.submit, self.now_ns, papers=self.papers
+        )
         try:
             self.replayed = self.exchange.recover(self.gateway, progress)
         except BaseException:
@@ -103,6 +108,7 @@ class Node:
         self._snapshot_seq = self.exchange.engine.applied_seq
         self._sync_thread = ThreadPoolExecutor(1, "log-sync")
         self._books_thread = ThreadPoolExecutor(1, "books")
+        self._news = News(self.exchange.settlement.books, self.catalogue)
 
     def now_ns(self) -> int:
         """The market's time: the clock, but never before what the log already says."""
@@ -137,6 +143,7 @@ class Node:
         finally:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
+            self.papers.close()
             self.exchange.close()
 
     async def failed(self) -> None:
@@ -234,6 +241,7 @@ class Node:
     async def _keep_books(self) -> None:
         loop = asyncio.get_running_loop()
         open_ended = True
+        await self._tell_news()
         while open_ended and (job := await self._book_jobs.get()):
             # One transaction for all batches that wait: the further behind the books, the cheaper each batch.
             jobs = [job]
@@ -245,6 +253,13 @@ class Node:
                 jobs.append(following)
             indices = await loop.run_in_executor(self._books_thread, self._post, jobs)
             self.gateway.channels.indices.publish(indices)
+            if any(np.isin(job.events["kind"], SETTLED_KINDS).any() for job in jobs):
+                await self._tell_news()
+
+    async def _tell_news(self) -> None:
+        """What is new in the books goes to the channels `batches` and `deliveries`."""
+        batches, deliveries = await asyncio.get_running_loop().run_in_executor(self._books_thread, self._news.read)
+        self.gateway.tell_settled(self.exchange.settlement.applied_seq, batches, deliveries)
 
     def _post(self, jobs: list[BookJob]) -> list[IndexValue]:
         """Take batches into the books; the indices that they made."""

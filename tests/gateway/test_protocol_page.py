@@ -28,7 +28,10 @@ from gateway.messages import (
     OpenOrdersResult,
     OrderResult,
     PositionsResult,
+    ProofResult,
     Reply,
+    StatementPart,
+    StatementsResult,
     SubscribeResult,
     decode,
 )
@@ -50,6 +53,9 @@ RESULTS: dict[str, Any] = {
     "positions": PositionsResult,
     "balances": BalancesResult,
     "instruments": InstrumentsResult,
+    "statements": StatementsResult,
+    "statement": StatementPart,
+    "proof": ProofResult,
     "subscribe": SubscribeResult,
     "unsubscribe": SubscribeResult,
 }
