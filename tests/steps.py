@@ -22,6 +22,7 @@ from engine.types import (
     MAX_POSITION_LOTS,
     MAX_PRICE_TICKS,
     MAX_QTY,
+    STP_MASK,
     TRANSFER,
     UNCHANGED,
     Flag,
@@ -31,7 +32,7 @@ from engine.types import (
     Status,
     TimeInForce,
 )
-from tests.oracle import TRANSFERS, Exchange
+from tests.oracle import LISTINGS, TRANSFERS, Exchange
 from tests.tables import command
 
 Command = NDArray[np.void]
@@ -155,6 +156,7 @@ def command_for(step: Step, twin: Exchange, now_ns: int) -> Command:
     row["ts_ns"] = now_ns
     if step.wreck:
         wreck(row, *step.wreck)
+        as_built(row)
     row["seq"] = twin.applied_seq + 1
     return row.view(COMMAND)
 
@@ -166,9 +168,20 @@ def wreck(row: Command, place: int, edge: int) -> None:
     row[name] = np.array(edge, np.int64).astype(row.dtype[name].base)
 
 
+def as_built(row: Command) -> None:
+    """Take back what a wreck asks of the compiled engine that it cannot do yet."""
+    if "order_id" in (row.dtype.names or ()):
+        row["flags"] &= ~np.uint32(Flag.SLIDE | Flag.REDUCE_ONLY | STP_MASK | Flag.EXTENDED)
+        row["group"] = row["tag"] = 0
+        for field, known in (("ord_type", OrdType.MARKET), ("time_in_force", TimeInForce.FOK)):
+            row[field] = min(int(row[field][0]), int(known) if int(row[field][0]) < 10 else 255)
+    elif "band_ppm" in (row.dtype.names or ()):
+        row["band_ppm"] = row["collar_ppm"] = row["dynamic_ppm"] = 0
+
+
 def open_book(step: Step, twin: Exchange, now_ns: int) -> int:
     """The book of the step; when it is not open another that is, nearly always."""
-    open_books = [number for number, book in twin.books.items() if book.is_open(now_ns)]
+    open_books = [number for number, book in twin.books.items() if twin.takes_orders(book, now_ns)]
     if step.book in open_books or not open_books or step.pick == 11:
         return step.book
     return open_books[step.pick % len(open_books)]
@@ -293,7 +306,7 @@ MAKERS = {
 def describe(row: Command) -> str:
     """A command in words: its kind and what is not zero."""
     kind = int(row["kind"][0])
-    body = row.view(TRANSFER if kind in TRANSFERS else LISTING if kind == Kind.LIST else COMMAND)
+    body = row.view(TRANSFER if kind in TRANSFERS else LISTING if kind in LISTINGS else COMMAND)
     name = Kind(kind).name if kind in list(Kind) else str(kind)
     values = dict(zip(body.dtype.names or (), body[0].item(), strict=True))
     return name + "".join(f" {k}={v}" for k, v in values.items() if k != "kind" and np.any(v))
