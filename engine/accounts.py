@@ -22,6 +22,7 @@ MILLION = 1_000_000
 ACCOUNT_EXISTS, BAD_AMOUNT, BAD_QTY = int(Reason.ACCOUNT_EXISTS), int(Reason.BAD_AMOUNT), int(Reason.BAD_QTY)
 EV_ACCOUNT_OPENED, EV_DEPOSITED = int(EventKind.ACCOUNT_OPENED), int(EventKind.DEPOSITED)
 EV_WITHDRAWN, EV_NOMINATED = int(EventKind.WITHDRAWN), int(EventKind.NOMINATED)
+EV_PAID_OUT = int(EventKind.PAID_OUT)
 
 
 @inlined
@@ -80,6 +81,17 @@ def withdraw(s, c, t):
     s.header[0].withdrawals_micros += t.amount_micros
     e = s.money[money_event(s, c, EV_WITHDRAWN, c.account, 0)]
     e.amount_micros = -t.amount_micros
+    return NONE
+
+
+@kernel
+def payout(s, c, t):
+    """PAYOUT: the cash left the account with its WITHDRAW; this only says so in the log."""
+    if not known_account(s, c.account):
+        return UNKNOWN_ACCOUNT
+    if t.amount_micros < 1:
+        return BAD_AMOUNT
+    money_event(s, c, EV_PAID_OUT, c.account, 0)
     return NONE
 
 

@@ -54,8 +54,8 @@ SHORT_OF_INSTRUMENTS, SHORT_OF_POSITIONS = int(Stop.INSTRUMENTS), int(Stop.POSIT
 SHORT_OF_ORDERS, SHORT_OF_LEAVES, SHORT_OF_NODES = int(Stop.ORDERS), int(Stop.LEAVES), int(Stop.NODES)
 NEW_ORDER, CANCEL, AMEND, MASS_CANCEL = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND), int(Kind.MASS_CANCEL)
 OPEN_ACCOUNT, DEPOSIT, WITHDRAW = int(Kind.OPEN_ACCOUNT), int(Kind.DEPOSIT), int(Kind.WITHDRAW)
-NOMINATE, LIST, CLOSE, DELIVER = int(Kind.NOMINATE), int(Kind.LIST), int(Kind.CLOSE), int(Kind.DELIVER)
-DELIST, CLOSE_CYCLE, TICK = int(Kind.DELIST), int(Kind.CLOSE_CYCLE), int(Kind.TICK)
+NOMINATE, PAYOUT, LIST, CLOSE = int(Kind.NOMINATE), int(Kind.PAYOUT), int(Kind.LIST), int(Kind.CLOSE)
+DELIVER, DELIST, CLOSE_CYCLE, TICK = int(Kind.DELIVER), int(Kind.DELIST), int(Kind.CLOSE_CYCLE), int(Kind.TICK)
 NONE, UNKNOWN_KIND = int(Reason.NONE), int(Reason.UNKNOWN_KIND)
 
 
@@ -120,6 +120,8 @@ def _apply_other(s, c, i):
         return accounts.withdraw(s, c, s.transfers[i])
     if c.kind == NOMINATE:
         return accounts.nominate(s, c, s.transfers[i])
+    if c.kind == PAYOUT:
+        return accounts.payout(s, c, s.transfers[i])
     if c.kind == LIST:
         return lifecycle.list_instrument(s, c, s.listings[i])
     if c.kind == CLOSE:
@@ -138,7 +140,7 @@ def _apply_other(s, c, i):
 @kernel
 def _reject(s, c, reason):
     # The commands with another body have other things where an order's are.
-    is_other = OPEN_ACCOUNT <= c.kind <= NOMINATE or c.kind == LIST or c.kind == DELIVER
+    is_other = OPEN_ACCOUNT <= c.kind <= NOMINATE or c.kind == PAYOUT or c.kind == LIST or c.kind == DELIVER
     has_id = not is_other and c.kind != NEW_ORDER and c.kind != MASS_CANCEL
     matching.reject(s, c, 0 if is_other else c.side, c.order_id if has_id else 0, reason)
 

@@ -191,6 +191,7 @@ class Kind(IntEnum):
     LOCK = 20  # [COMMAND] account: all its orders are cancelled, new ones refused
     UNLOCK = 21  # [COMMAND] account
     SET_LIMITS = 22  # [COMMAND] account; most qty: of an order, price: lots net, tag: open orders; 0: as for all
+    PAYOUT = 24  # [TRANSFER] what was withdrawn has left for good: nothing here changes, the books follow it
     LIST = 32  # [LISTING] instrument: a free number
     CLOSE = 33  # [COMMAND] gate closure of one instrument
     DELIVER = 34  # [TRANSFER] account: provider, contra_account: receiver, lots, refund and damages
@@ -228,6 +229,7 @@ class EventKind(IntEnum):
     ACCOUNT_LOCKED = 20  # [EVENT] before its orders are cancelled
     ACCOUNT_UNLOCKED = 21  # [EVENT]
     LIMITS_SET = 22  # [EVENT] most qty: of an order, price: lots net, leaves_qty: open orders; 0: as for all
+    PAID_OUT = 24  # [MONEY] amounts: 0, the cash left with WITHDRAWN
     LISTED = 32  # [EVENT]
     CLOSED = 33  # [EVENT]
     DELIVERY_DUE = 34  # [MONEY] lots: signed net position at the gate; escrow and fees_due: what stands, not a change

@@ -94,6 +94,7 @@ MONEY_KINDS = frozenset(
         EventKind.DEPOSITED,
         EventKind.WITHDRAWN,
         EventKind.NOMINATED,
+        EventKind.PAID_OUT,
         EventKind.DELIVERY_DUE,
         EventKind.BOND_RELEASED,
         EventKind.DELIVERED,

@@ -4,7 +4,8 @@
 1. So `account >> 4` is the owner and the low four bits say which of the owner's pockets it is.
 
 A pocket holds assets: 0 is the settlement stablecoin, any other number the lots of one listing, known by the log
-sequence of the LIST command that made it (instrument numbers are used again, sequences never).
+sequence of the LIST command that made it (instrument numbers are used again, sequences never). Below zero are the
+stablecoins on chains, -1 for the first of the registry, in micro-units: what the vaults hold of each.
 
 Balances are what is owed to the owner: credits minus debits. A member's money is never below zero; lots may be (a
 short position); custody is: minus its balance is what the vault holds. Each asset sums to zero over all accounts.
@@ -38,6 +39,7 @@ class HouseRole(IntEnum):
     DEFAULT_FUND = 2
     CUSTODY = 8  # outside: what the vault holds, as a negative balance
     IN_TRANSIT = 9  # outside: sent, not yet final
+    VAULT = 10  # outside: what a vault holds of a stablecoin, in an asset of that coin's own
 
 
 def user_account(number: int, role: Role = Role.AVAILABLE) -> int:
@@ -49,9 +51,15 @@ def user_account(number: int, role: Role = Role.AVAILABLE) -> int:
 
 FEES: Final = int(HouseRole.FEES)
 CUSTODY: Final = int(HouseRole.CUSTODY)
+VAULT: Final = int(HouseRole.VAULT)
 FIRST_OUTSIDE: Final = int(HouseRole.CUSTODY)
 FIRST_USER: Final = 1 << ROLE_BITS
 """House accounts lie below; of those, the ones from FIRST_OUTSIDE up are the world's."""
+
+
+def token_asset(token: int) -> int:
+    """The asset of a stablecoin, by its number in the registry."""
+    return -token
 
 
 def owner_of(account: int) -> int:

@@ -56,6 +56,8 @@ class Code(IntEnum):
     DELIVERY_DAMAGES = 14
     DELIVERY_LOTS = 15
     REBATE = 16
+    SET_ASIDE = 17  # for a withdrawal that goes to a chain
+    RETURNED = 18  # it could not be paid
 
 
 EXTERNAL_CODES = (Code.DEPOSIT, Code.WITHDRAWAL)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.types import MONEY, EventKind, Side
 from settlement.accounts import HOUSE
 from settlement.database import Database
+from settlement.flows import bodies
 from settlement.ledger import group_starts
 from settlement.registry import Terms
 
@@ -110,6 +111,24 @@ def _money_payments(events: NDArray[Any]) -> Payments:
     )
 
 
+def _inflow(commands: NDArray[Any], events: NDArray[Any]) -> Payments:
+    """Deposits minus withdrawals, the world paying. What is set aside for a chain counts when it has left."""
+    kinds = (EventKind.DEPOSITED, EventKind.WITHDRAWN, EventKind.PAID_OUT)
+    flows = events[np.isin(events["kind"], kinds)].view(MONEY)
+    asked = bodies(commands, flows)
+    to_chain = asked["asset"] > 0
+    amount = np.select(
+        [
+            flows["kind"] == EventKind.PAID_OUT,
+            (flows["kind"] == EventKind.WITHDRAWN) & to_chain,
+            asked["refund_micros"] > 0,
+        ],
+        [-asked["amount_micros"], 0, 0],
+        flows["amount_micros"],
+    )
+    return Payments(np.full(len(flows), -1), flows["account"].astype(np.int64), amount)
+
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cycle_sums (
     account INTEGER PRIMARY KEY,
@@ -134,15 +153,14 @@ class CycleSums:
         """Make the tables where they are missing."""
         self._database.create(SCHEMA)
 
-    def add(self, events: NDArray[Any], terms: Terms) -> None:
+    def add(self, commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> None:
         """Add a batch, in the caller's transaction."""
         payments = payments_of(events, terms)
         accounts, nets = net(payments)
         self._upsert(accounts, nets, np.zeros_like(nets))
         self._database.execute("UPDATE cycle_gross SET gross_micros = gross_micros + ?", (gross(payments),))
-        flows = events[np.isin(events["kind"], [EventKind.DEPOSITED, EventKind.WITHDRAWN])].view(MONEY)
-        if len(flows):
-            inflow = Payments(np.full(len(flows), -1), flows["account"].astype(np.int64), flows["amount_micros"])
+        inflow = _inflow(commands, events)
+        if len(inflow.amount_micros):
             accounts, external = net(inflow)
             members = accounts > HOUSE
             self._upsert(accounts[members], np.zeros(int(members.sum()), np.int64), external[members])

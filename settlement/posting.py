@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import MONEY, EventKind, Side
-from settlement.accounts import CUSTODY, FEES, ROLE_BITS, STABLECOIN, Role
+from settlement.accounts import CUSTODY, FEES, ROLE_BITS, STABLECOIN, VAULT, Role
+from settlement.flows import bodies
 from settlement.ledger import MOMENT, MOVE, Code, Posting
 from settlement.registry import Terms
 
@@ -32,7 +33,7 @@ def post(commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> Posting:
 
     Raises PostingError when an amount is negative: the events are not those of an engine that follows the rules.
     """
-    sheet = _Sheet(events, terms)
+    sheet = _Sheet(commands, events, terms)
     for kinds, rule in _RULES:
         rows = np.flatnonzero(np.isin(events["kind"], kinds))
         if len(rows):
@@ -45,7 +46,8 @@ def post(commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> Posting:
 class _Sheet:
     """Collects lines; each line is one transfer for every event of the kind at hand."""
 
-    def __init__(self, events: NDArray[Any], terms: Terms) -> None:
+    def __init__(self, commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> None:
+        self.commands = commands
         self.events = events
         self.terms = terms
         self.parts: list[NDArray[np.int64]] = []
@@ -60,8 +62,8 @@ class _Sheet:
         self.contra = self.of["contra_account"].astype(np.int64) << ROLE_BITS
         self.listing = self.terms.asset[rows]
 
-    def move(self, code: Code, debit: Column, credit: Column, amount: Column, lots: bool = False) -> None:
-        """Add a line. A transfer within one pocket changes nothing and is left out."""
+    def move(self, code: Code, debit: Column, credit: Column, amount: Column, asset: Column | None = None) -> None:
+        """Add a line, of money where no asset is given. A transfer within one pocket changes nothing and is left out."""
         if (amount < 0).any():
             worst = int(np.argmin(amount))
             seq = int(self.of["command_seq"][worst])
@@ -72,12 +74,16 @@ class _Sheet:
         part[:, 1] = self.rows[keep] * MAX_LINES + self.line
         part[:, 2] = debit[keep]
         part[:, 3] = credit[keep]
-        part[:, 4] = self.listing[keep] if lots else STABLECOIN
+        part[:, 4] = STABLECOIN if asset is None else asset[keep]
         part[:, 5] = amount[keep]
         part[:, 6] = code
         part[:, 7] = self.listing[keep]
         self.parts.append(part)
         self.line += 1
+
+    def asked(self) -> NDArray[Any]:
+        """The events' commands (TRANSFER)."""
+        return bodies(self.commands, self.of)
 
     def house(self, account: int) -> Column:
         return np.full(len(self.rows), account, np.int64)
@@ -129,15 +135,36 @@ def _trades(sheet: _Sheet) -> None:
     sheet.move(Code.DUE_FEE, buyer | Role.ESCROW, fees, of["due_paid_micros"])
     sheet.move(Code.ESCROW_RELEASE, buyer | Role.ESCROW, available, of["released_micros"] - of["due_paid_micros"])
     sheet.move(Code.TAKER_FEE, seller | Role.AVAILABLE, fees, fee - due - buyer_fee)
-    sheet.move(Code.TRADE_LOTS, seller | Role.AVAILABLE, available, lots, lots=True)
+    sheet.move(Code.TRADE_LOTS, seller | Role.AVAILABLE, available, lots, sheet.listing)
 
 
 def _deposits(sheet: _Sheet) -> None:
-    sheet.move(Code.DEPOSIT, sheet.house(CUSTODY), sheet.user | Role.AVAILABLE, sheet.money["amount_micros"])
+    """From outside, or back from a withdrawal that could not be paid."""
+    asked, amount = sheet.asked(), sheet.money["amount_micros"]
+    is_refund, available = asked["refund_micros"] > 0, sheet.user | Role.AVAILABLE
+    sheet.move(Code.DEPOSIT, sheet.house(CUSTODY), available, np.where(is_refund, 0, amount))
+    sheet.move(Code.RETURNED, sheet.user | Role.WITHDRAWING, available, np.where(is_refund, amount, 0))
+    received = np.where((asked["asset"] > 0) & ~is_refund, asked["lots"], 0)
+    sheet.move(Code.DEPOSIT, sheet.house(CUSTODY), sheet.house(VAULT), received, token_assets(asked))
 
 
 def _withdrawals(sheet: _Sheet) -> None:
-    sheet.move(Code.WITHDRAWAL, sheet.user | Role.AVAILABLE, sheet.house(CUSTODY), -sheet.money["amount_micros"])
+    """To a chain in two steps: set aside now, out of the books when it has left for good."""
+    to_chain, amount = sheet.asked()["asset"] > 0, -sheet.money["amount_micros"]
+    available = sheet.user | Role.AVAILABLE
+    sheet.move(Code.WITHDRAWAL, available, sheet.house(CUSTODY), np.where(to_chain, 0, amount))
+    sheet.move(Code.SET_ASIDE, available, sheet.user | Role.WITHDRAWING, np.where(to_chain, amount, 0))
+
+
+def _payouts(sheet: _Sheet) -> None:
+    asked = sheet.asked()
+    sheet.move(Code.WITHDRAWAL, sheet.user | Role.WITHDRAWING, sheet.house(CUSTODY), asked["amount_micros"])
+    sheet.move(Code.WITHDRAWAL, sheet.house(VAULT), sheet.house(CUSTODY), asked["lots"], token_assets(asked))
+
+
+def token_assets(asked: NDArray[Any]) -> Column:
+    """The assets of the stablecoins that commands (TRANSFER) name, as `token_asset` has them."""
+    return -asked["asset"].astype(np.int64)
 
 
 def _nominations(sheet: _Sheet) -> None:
@@ -158,7 +185,7 @@ def _deliveries(sheet: _Sheet) -> None:
     sheet.move(Code.BOND_RELEASE, user | Role.BOND, available, -money["bond_micros"])
     sheet.move(Code.DUE_FEE, available, sheet.house(FEES), money["fees_micros"])
     sheet.move(Code.DELIVERY_DAMAGES, available, receiver, money["damages_micros"])
-    sheet.move(Code.DELIVERY_LOTS, receiver, available, money["lots"], lots=True)
+    sheet.move(Code.DELIVERY_LOTS, receiver, available, money["lots"], sheet.listing)
 
 
 def _rebates(sheet: _Sheet) -> None:
@@ -170,6 +197,7 @@ _RULES: list[tuple[list[EventKind], Callable[[_Sheet], None]]] = [
     ([EventKind.TRADE], _trades),
     ([EventKind.DEPOSITED], _deposits),
     ([EventKind.WITHDRAWN], _withdrawals),
+    ([EventKind.PAID_OUT], _payouts),
     ([EventKind.NOMINATED], _nominations),
     ([EventKind.BOND_RELEASED], _bonds_released),
     ([EventKind.DELIVERED], _deliveries),

@@ -19,6 +19,7 @@ from engine.types import MONEY, EventKind
 from settlement.batches import Batch, Batches
 from settlement.database import Database
 from settlement.delivery import Deliveries
+from settlement.flows import Flows
 from settlement.inbox import INBOX_NAME, Inbox
 from settlement.indices import Indices
 from settlement.ledger import LedgerGapError, SqliteLedger
@@ -31,7 +32,7 @@ from settlement.tickets import KEY_NAME, SignedTicket, Signer
 
 DATABASE_NAME = "ledger.sqlite"
 STATEMENTS_NAME = "statements"
-FORMAT = 2
+FORMAT = 3
 """Of the tables. Books of another one are made again from the log."""
 
 
@@ -49,6 +50,7 @@ class Books:
         self.indices = Indices(self.database, self.registry)
         self.deliveries = Deliveries(self.database, self.registry, self.indices, self.metering, catalogue)
         self.sums = CycleSums(self.database)
+        self.flows = Flows(self.database)
         self.batches = Batches(self.database)
         self.statements = Statements(
             directory / STATEMENTS_NAME, self.ledger, self.registry, self.batches, catalogue.stablecoin
@@ -58,7 +60,7 @@ class Books:
             if not read_only:
                 with self.database.transaction():
                     for part in (
-                        self.ledger, self.registry, self.indices, self.deliveries, self.sums, self.batches,
+                        self.ledger, self.registry, self.indices, self.deliveries, self.sums, self.flows, self.batches,
                     ):  # fmt: skip
                         part.create()
             self.load()
@@ -134,7 +136,8 @@ class Settlement:
             with books.database.transaction():
                 terms = books.registry.on_batch(commands, events)
                 books.ledger.apply(post(commands, events, terms), self._applied_seq)
-                books.sums.add(events, terms)
+                books.sums.add(commands, events, terms)
+                books.flows.on_batch(commands, events)
                 books.indices.on_batch(events, terms)
                 books.deliveries.on_batch(commands, events, terms)
                 closed = events[events["kind"] == EventKind.CYCLE_CLOSED]

@@ -134,13 +134,13 @@ def entries_of(rows: NDArray[Any]) -> NDArray[Any]:
 def statement_balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
     """(owner, key, amount) of every balance that is not the world's."""
     for (asset, account), amount in balances.items():
+        if FIRST_OUTSIDE <= account < FIRST_USER:
+            continue
         owner, pocket = account >> ROLE_BITS, int(_POCKET_OF_ROLE[account & (FIRST_USER - 1)])
         if asset != STABLECOIN:
             yield owner, (LOTS, asset), amount
-        elif owner:
-            yield owner, (pocket, 0), amount
-        elif account < FIRST_OUTSIDE:
-            yield owner, (0, 0), amount
+        else:
+            yield owner, (pocket if owner else 0, 0), amount
 
 
 class _Page:

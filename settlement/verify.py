@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from settlement.accounts import CUSTODY, FEES, STABLECOIN, Role, place_text, user_account
+from settlement.accounts import CUSTODY, FEES, FIRST_USER, STABLECOIN, Role, place_text, user_account
 from settlement.batches import Batch, BatchState
 from settlement.delivery import Delivery, credited_ppm, sums_due
+from settlement.flows import WithdrawalState
 from settlement.ledger import Balances, Difference, changes_of
 from settlement.meter import Meter
 from settlement.metering import MeteringError
@@ -49,12 +50,11 @@ def against_engine(books: Books, dump: Dump) -> list[Difference]:
     found = _compare(
         "money of the engine and the ledger",
         _engine_money(dump),
-        {key: n for key, n in balances.items() if key[0] == STABLECOIN},
+        _without_withdrawing(balances),
         seq,
     )
-    found += _compare(
-        "lots", _engine_lots(books, dump), {key: n for key, n in balances.items() if key[0] != STABLECOIN}, seq
-    )
+    found += _compare("lots", _engine_lots(books, dump), {key: n for key, n in balances.items() if key[0] > 0}, seq)
+    found += _withdrawing(books, balances, seq)
     found += _compare_positions(books, dump, seq)
     found += _conservation(dump, seq)
     return found
@@ -72,6 +72,31 @@ def _engine_money(dump: Dump) -> Balances:
     money[STABLECOIN, FEES] = dump["house_fees_micros"]
     money[STABLECOIN, CUSTODY] = dump["withdrawals_micros"] - dump["deposits_micros"]
     return money
+
+
+def _without_withdrawing(balances: Balances) -> Balances:
+    """The ledger's money as the engine sees it: what was set aside for a chain has left."""
+    money: Balances = defaultdict(int)
+    for (asset, account), amount in balances.items():
+        if asset == STABLECOIN:
+            away = account >= FIRST_USER and account & (FIRST_USER - 1) == Role.WITHDRAWING
+            money[asset, CUSTODY if away else account] += amount
+    return money
+
+
+def _withdrawing(books: Books, balances: Balances, seq: int) -> list[Difference]:
+    """What is set aside, beside the withdrawals that were open after a command."""
+    expected: Balances = defaultdict(int)
+    for row in books.flows.withdrawals(
+        "state <> ? AND seq <= ? AND (done_seq IS NULL OR done_seq > ?)", (WithdrawalState.REFUSED, seq, seq)
+    ):
+        expected[STABLECOIN, user_account(row.account, Role.WITHDRAWING)] += row.amount_micros
+    have = {
+        (asset, account): amount
+        for (asset, account), amount in balances.items()
+        if asset == STABLECOIN and account >= FIRST_USER and account & (FIRST_USER - 1) == Role.WITHDRAWING
+    }
+    return _compare("withdrawing", expected, have, seq)
 
 
 def _engine_lots(books: Books, dump: Dump) -> Balances:

@@ -41,7 +41,7 @@ ACCOUNTS, BOOKS = 4, 3
 # What may happen, as often as it stands here.
 DEEDS = (
     ["order"] * 60 + ["cancel"] * 6 + ["amend"] * 12 + ["deposit"] * 2 + ["nominate"] * 2 + ["list"] * 2
-    + ["deliver"] * 5 + ["delist"] * 2 + ["mass_cancel", "withdraw", "close", "cycle", "tick", "open"]
+    + ["deliver"] * 5 + ["delist"] * 2 + ["mass_cancel", "withdraw", "payout", "close", "cycle", "tick", "open"]
 )  # fmt: skip
 STYLES: dict[str, dict[str, int]] = {
     "gtg": {},
@@ -246,6 +246,10 @@ def withdraw(step: Step, twin: Exchange, now_ns: int) -> Command:
     return command(Kind.WITHDRAW, TRANSFER, account=step.account, amount_micros=amount)
 
 
+def payout(step: Step, twin: Exchange, now_ns: int) -> Command:
+    return command(Kind.PAYOUT, TRANSFER, account=step.account, amount_micros=step.money)
+
+
 def nominate(step: Step, twin: Exchange, now_ns: int) -> Command:
     return command(
         Kind.NOMINATE,
@@ -298,7 +302,7 @@ def tick(step: Step, twin: Exchange, now_ns: int) -> Command:
 
 MAKERS = {
     "order": order, "cancel": cancel, "amend": amend, "mass_cancel": mass_cancel, "open": open_account,
-    "deposit": deposit, "withdraw": withdraw, "nominate": nominate, "list": list_book, "close": close,
+    "deposit": deposit, "withdraw": withdraw, "payout": payout, "nominate": nominate, "list": list_book, "close": close,
     "deliver": deliver, "delist": delist, "cycle": cycle, "tick": tick,
 }  # fmt: skip
 

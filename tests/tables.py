@@ -15,7 +15,7 @@ Book X (terms in TERMS) is listed before the table starts. An account first met 
 with RICH_MICROS and certified for RICH_LOTS in X; `open` makes one that has nothing. Books are called X, Y or Z, accounts
 by the other capital letters, orders anything else.
 
-    open A | deposit A 500 | withdraw A 500 | nominate A 10 [in Y]
+    open A | deposit A 500 | withdraw A 500 | payout A 500 | nominate A 10 [in Y]
     list Y [fee 500] [rebate 200] [bond 250000] [max 3000] [ref 2600] [unit 8000] [from 0] [gate 1000]
     buy|sell A 5 @ 2601|market [ioc|fok|gtc|gtg] [post] [session 7] [in Y] [as label]
     amend label [qty 7] [@ 2602] [requeue] [by B] | cancel label [by B] | mass_cancel A [buy|sell] [in Y] [session 7]
@@ -102,6 +102,7 @@ EVENTS: dict[str, tuple[EventKind, str]] = {
     "deposited": (EventKind.DEPOSITED, "amount_micros"),
     "withdrawn": (EventKind.WITHDRAWN, "amount_micros"),
     "nominated": (EventKind.NOMINATED, "lots"),
+    "paid_out": (EventKind.PAID_OUT, "amount_micros"),
     "listed": (EventKind.LISTED, "instrument"),
     "closed": (EventKind.CLOSED, "instrument"),
     "due": (EventKind.DELIVERY_DUE, "lots"),
@@ -179,6 +180,7 @@ class Table:
             "open": self.open,
             "deposit": self.money(Kind.DEPOSIT),
             "withdraw": self.money(Kind.WITHDRAW),
+            "payout": self.money(Kind.PAYOUT),
             "nominate": self.nominate,
             "list": self.list_book,
             "buy": self.order(Side.BUY),

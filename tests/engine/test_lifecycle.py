@@ -41,9 +41,12 @@ def test_deposits_and_withdrawals() -> None:
         withdraw A 701            -> rejected INSUFFICIENT_FUNDS
         withdraw A {(1 << 63) - 1} -> rejected INSUFFICIENT_FUNDS
         withdraw A 200            -> withdrawn -200 A
+        payout A 200              -> paid_out 0 A
+        payout A 0                -> rejected BAD_AMOUNT
         expect A cash 500
         raw kind 17 account 2 amount_micros 5 -> rejected UNKNOWN_ACCOUNT
         raw kind 18 account 0 amount_micros 5 -> rejected UNKNOWN_ACCOUNT
+        raw kind 24 account 2 amount_micros 5 -> rejected UNKNOWN_ACCOUNT
         deposit A {(1 << 63) - 1} -> rejected BAD_AMOUNT
         deposit A {MAX_MONEY_MICROS - 699} -> rejected BAD_AMOUNT
         deposit A {MAX_MONEY_MICROS - 700} -> deposited

@@ -45,6 +45,7 @@ class Exchange(Instruments, Looking):
             Kind.DEPOSIT: self.deposit,
             Kind.WITHDRAW: self.withdraw,
             Kind.NOMINATE: self.nominate,
+            Kind.PAYOUT: self.payout,
             Kind.LOCK: self.lock,
             Kind.UNLOCK: self.unlock,
             Kind.SET_LIMITS: self.set_limits,

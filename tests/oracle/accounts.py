@@ -41,6 +41,11 @@ class Accounts(Orders):
         self.withdrawals += amount
         self.emit(EventKind.WITHDRAWN, account=c.account, amount_micros=-amount)
 
+    def payout(self, c: SimpleNamespace) -> None:
+        self.account(c.account)
+        need(c.amount_micros >= 1, Reason.BAD_AMOUNT)
+        self.emit(EventKind.PAID_OUT, account=c.account)
+
     def nominate(self, c: SimpleNamespace) -> None:
         account, book = self.account(c.account), self.book(c.instrument)
         need(c.account not in self.locked, Reason.LOCKED)

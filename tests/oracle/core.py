@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from engine.types import COMMAND, EVENT, LISTING, MONEY, TRANSFER, EventKind, Kind, Reason, Status
 from tests.oracle.parts import Account, Book, Order, Position, Protection, Rejected, Remembered, need
 
-TRANSFERS = {Kind.OPEN_ACCOUNT, Kind.DEPOSIT, Kind.WITHDRAW, Kind.NOMINATE, Kind.DELIVER}
+TRANSFERS = {Kind.OPEN_ACCOUNT, Kind.DEPOSIT, Kind.WITHDRAW, Kind.NOMINATE, Kind.PAYOUT, Kind.DELIVER}
 LISTINGS = {Kind.LIST, Kind.SET_BAND}
 MONEY_KINDS = {
     EventKind.ACCOUNT_OPENED,
     EventKind.DEPOSITED,
     EventKind.WITHDRAWN,
     EventKind.NOMINATED,
+    EventKind.PAID_OUT,
     EventKind.DELIVERY_DUE,
     EventKind.BOND_RELEASED,
     EventKind.DELIVERED,

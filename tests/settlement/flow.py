@@ -15,6 +15,7 @@ from engine.catalogue import NS, Catalogue, pack_id
 from engine.engine import Engine
 from engine.state import Limits
 from engine.types import COMMAND, EVENT, LISTING, TRANSFER, EventKind, Kind, OrdType, Side, TimeInForce
+from settlement.flows import Destination, payout_command, refund_command, withdraw_command
 from settlement.service import Settlement
 
 START_NS = 1_700_000_000 * NS
@@ -145,6 +146,15 @@ class Flow:
         elif chance < 0.2 and len(self.open) < 3:
             taken = {*self.open, *self.closed}
             self.list(next(number for number in range(1, 10) if number not in taken))
+        elif chance < 0.26:
+            self.settle_withdrawals()
+
+    def settle_withdrawals(self) -> None:
+        """What is on its way to the chain arrives, or comes back."""
+        waiting = self.venue.settlement.books.flows.waiting()
+        if waiting:
+            settle = [refund_command, payout_command, payout_command]
+            self.venue.send(*(settle[row.seq % 3](row, b"\x17" * 32) for row in waiting))
 
     def close(self, instrument: int) -> None:
         self.venue.send(command(Kind.CLOSE, instrument=instrument))
@@ -173,7 +183,10 @@ class Flow:
         if chance < 0.88:
             return transfer(Kind.DEPOSIT, account, amount_micros=pick.randint(0, 10**7))
         if chance < 0.93:
-            return transfer(Kind.WITHDRAW, account, amount_micros=pick.randint(0, 10**8))
+            amount = pick.randint(0, 10**8)
+            if amount % 2:
+                return withdraw_command(account, 1, amount, Destination(b"\xaa" * 20, b"\xab" * 20))
+            return transfer(Kind.WITHDRAW, account, amount_micros=amount)
         if chance < 0.97:
             return transfer(Kind.NOMINATE, account, instrument=pick.choice([*self.open, 9]), lots=pick.randint(0, 5))
         return command(pick.choice([Kind.TICK, 99]))
