@@ -29,18 +29,17 @@ class Channels:
         self.queues = QueueBooks(market, projection)
         self.indices = Indices(market, projection)
 
-    def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void], seq: int) -> None:
-        """Follow a batch; `seq` is its last event, or the one before when it has none."""
+    def on_batch(
+        self, commands: NDArray[np.void], events: NDArray[np.void], trades: NDArray[np.void], seq: int
+    ) -> None:
+        """Follow a batch and its trades; `seq` is its last event, or the one before when it has none."""
         if not len(commands):
             return
-        kinds = events["kind"].tobytes()  # looked through as bytes: most batches hold nothing for us
-        trades = events[events["kind"] == EventKind.TRADE] if EventKind.TRADE in kinds else NO_EVENTS
         self.candles.on_batch(trades, int(commands["ts_ns"][-1]), seq)
         self.queues.on_batch(events)
-        if EventKind.DELISTED in kinds:
-            for number in events["instrument"][events["kind"] == EventKind.DELISTED].tolist():
-                self.candles.drop(number)
-                self.indices.drop(number)
+        for number in of_kind(events, EventKind.DELISTED)["instrument"].tolist():
+            self.candles.drop(number)
+            self.indices.drop(number)
 
     def dump(self) -> ChannelsState:
         """Everything that `load` needs."""
@@ -49,3 +48,8 @@ class Channels:
     def load(self, state: ChannelsState) -> None:
         """Take over a stored state."""
         self.candles.load(state.candles)
+
+
+def of_kind(events: NDArray[np.void], kind: EventKind) -> NDArray[np.void]:
+    """The events of one kind. Most batches have none: looking through the kinds as bytes is the quickest way to see it."""
+    return events[events["kind"] == kind] if kind in events["kind"].tobytes() else NO_EVENTS

@@ -15,6 +15,7 @@ class GatewayConfig:
     logon_window_us: int = 5_000_000  # |ts - now| of a log-on
     logon_timeout_ms: int = 10_000  # to log on, or to subscribe to something public
     max_grace_ms: int = 60_000
+    quotes_need_cod: bool = True  # keys with the scope `quote` cannot log on with `cod` off
     restart_grace_ms: int = 10_000  # before orders of sessions that a restart cut off are cancelled
     ping_interval_ms: int = 15_000
     ping_timeout_ms: int = 15_000
@@ -27,6 +28,7 @@ class GatewayConfig:
     max_pending: int = 65_536
     rate_per_s: int = 2_000  # tokens an account gains a second
     rate_burst: int = 4_000
+    rate_fill_tokens: int = 1  # given back to both sides of a fill
     rate_abuse_errors: int = 10_000  # RATE_LIMIT answers to one session, then close 4029
 
     # Memory

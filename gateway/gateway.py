@@ -17,9 +17,10 @@ from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
+from engine.types import EventKind
 from gateway import private
 from gateway.auth import KeyStore
-from gateway.channels import Channels, ChannelsState
+from gateway.channels import Channels, ChannelsState, of_kind
 from gateway.config import GatewayConfig
 from gateway.logon import Logons
 from gateway.market_data import MarketData, MarketState, Topic
@@ -69,8 +70,9 @@ from gateway.messages import (
 from gateway.order_entry import OrderEntry, internal
 from gateway.private import PrivateStreams, StreamState
 from gateway.projection import Projection, ProjectionState
+from gateway.rates import Bucket, Rates
 from gateway.rows import Step, steps
-from gateway.session import Ask, BatchAsk, Bucket, Identity, Session, Transport
+from gateway.session import Ask, BatchAsk, Identity, Session, Transport
 from gateway.settled import NoPapers, Papers, Question, Settled
 
 log = logging.getLogger(__name__)
@@ -116,6 +118,7 @@ class Gateway:
         # The first ref is the time, so that a command of an earlier run can hardly have the same.
         self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
+        self.rates = Rates(config)
         self.sessions: set[Session] = set()
         self.seq = 0  # the last event applied
         self._now_ns = now_ns
@@ -124,7 +127,6 @@ class Gateway:
         self._papers = papers or NoPapers()
         self._dirty: set[Session] = set()
         self._holders: dict[int, set[Session]] = {}  # account -> sessions with `private`
-        self._buckets: dict[int, Bucket] = {}
         self._market_ns = 0
         self._next_heartbeat_us = 0
         self._stopping = False
@@ -213,12 +215,14 @@ class Gateway:
         try:
             account = self._admit(session, request, t_in)
         except RequestError as refusal:
-            self._refuse(session, refusal, request.id, t_in)
+            self._refuse(session, refusal, request.id, t_in, rate=bool(request.rl))
             return
         if isinstance(request, Batch):
             ask: Ask = BatchAsk(session, request.id, t_in, account, len(request.items))
         else:
             ask = Ask(session, request.id, t_in, account)
+        if request.rl:
+            ask.bucket = self._bucket(session, t_in)
         try:
             self._handlers[type(request)](ask, request)
         except RequestError as refusal:
@@ -229,8 +233,12 @@ class Gateway:
             log.exception("a request failed")
             ask.fail(internal("a fault of the server; it is logged"))
 
-    def _refuse(self, session: Session, refusal: RequestError, request_id: int | None, t_in: int) -> None:
+    def _refuse(
+        self, session: Session, refusal: RequestError, request_id: int | None, t_in: int, rate: bool = False
+    ) -> None:
         reply = Reply(request_id, False, t_in, self.wall_us(), err=refusal.error)
+        if rate:
+            reply.rl = self._bucket(session, t_in).state(t_in)
         session.push(encode(reply, session.wire))
         if refusal.error.code == Code.RATE_LIMIT:
             session.rate_errors += 1
@@ -255,30 +263,20 @@ class Gateway:
                 cost = 0
             case _ if session.identity is None and not self.config.public_market_data:
                 raise RequestError(Code.NOT_LOGGED_ON, "log on first")
-        self._charge(session, cost, now_us)
+        self.rates.charge(self._bucket(session, now_us), cost, now_us)
         return account
 
     def _batch_cost(self, request: Batch) -> int:
         if not 1 <= len(request.items) <= self.config.max_batch_items:
             raise RequestError(Code.TOO_LARGE, f"a batch has 1 to {self.config.max_batch_items} items")
-        if any(item.id is not None for item in request.items):
-            raise bad_field("id", "an item of a batch has no id")
+        if any(item.id is not None or item.rl for item in request.items):
+            raise bad_field("id", "an item of a batch has neither id nor rl")
         return sum(not isinstance(item, Cancel) for item in request.items)
 
-    def _charge(self, session: Session, cost: int, now_us: int) -> None:
-        if not cost:
-            return
-        bucket = session.bucket
-        if session.identity is not None:
-            account = session.identity.account
-            bucket = self._buckets.get(account) or self._buckets.setdefault(
-                account, Bucket(self.config.rate_per_s, self.config.rate_burst, now_us)
-            )
-        wait_us = bucket.take(cost, now_us)
-        if wait_us:
-            raise RequestError(
-                Code.RATE_LIMIT, f"more than {self.config.rate_per_s} requests a second", retry_us=wait_us
-            )
+    def _bucket(self, session: Session, now_us: int) -> Bucket:
+        if session.identity is None:
+            return session.bucket
+        return self.rates.bucket(session.identity.account, now_us)
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -426,7 +424,9 @@ class Gateway:
             self.seq = int(events["seq"][-1])
         if len(commands):
             self._market_ns = int(commands["ts_ns"][-1])
-        self.channels.on_batch(commands, events, self.seq)
+        trades = of_kind(events, EventKind.TRADE)
+        self.rates.give_back(trades)
+        self.channels.on_batch(commands, events, trades, self.seq)
         self.market.publish()
         self.orders.flush()
         self._flush()

@@ -68,6 +68,8 @@ class Logons:
         key = self._key(request.key)
         if key is None or not key.allows_ip(session.ip) or not verify(key, session.challenge, request.ts, request.sig):
             raise RequestError(Code.BAD_SIGNATURE, "the key, its address or its signature is not right")
+        if request.cod is False and "quote" in key.scopes and self._config.quotes_need_cod:
+            raise RequestError(Code.COD_REQUIRED, "a key with the scope `quote` has cancel on disconnect")
         session.logging_on = True
         account = self._projection.account_by_name.get(key.account)
         if account is not None:

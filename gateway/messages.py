@@ -50,6 +50,7 @@ class Code(IntEnum):
     ORDER_NOT_FOUND = 2111
     FOK_NOT_FILLABLE = 2113
     INSUFFICIENT_FUNDS = 2115
+    COD_REQUIRED = 2117
     INSUFFICIENT_CAPACITY = 2120
     RATE_LIMIT = 3001
     OVERLOADED = 3002
@@ -99,6 +100,7 @@ class Request(Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
     """What a client sends. `id` is its own number for the request, and comes back in the reply."""
 
     id: RequestId | None = None
+    rl: Literal[0, 1] = 0  # 1: the reply shows the rate state
 
 
 class Logon(Request, kw_only=True, tag="session.logon"):
@@ -251,6 +253,14 @@ class Error(Struct, omit_defaults=True):
     retry_us: int | None = None  # RATE_LIMIT: when there will be a token
 
 
+class RateState(Struct):
+    """What is in the account's bucket: tokens left, at the most, and gained a second."""
+
+    left: int
+    burst: int
+    per_s: int
+
+
 class Reply(Struct, omit_defaults=True):
     """The answer to the request with this `id`. `aseq` numbers the first private event that the request caused."""
 
@@ -262,6 +272,7 @@ class Reply(Struct, omit_defaults=True):
     dup: bool = False  # the result of an earlier request with the same cid
     r: Any = None
     err: Error | None = None
+    rl: RateState | None = None  # when the request had `rl`
 
 
 class LogonResult(Struct):

@@ -23,8 +23,7 @@ from gateway.messages import (
     Slow,
     encode,
 )
-
-US = 1_000_000
+from gateway.rates import Bucket
 
 
 class Transport(Protocol):
@@ -38,28 +37,6 @@ class Transport(Protocol):
 
     def buffered(self) -> int:
         """Bytes written and not yet taken by the operating system."""
-
-
-class Bucket:
-    """A token bucket in integers: `rate` tokens a second, `burst` at the most."""
-
-    __slots__ = ("_at_us", "_burst", "_level", "_rate")
-
-    def __init__(self, rate: int, burst: int, now_us: int) -> None:
-        self._rate, self._burst = rate, burst
-        self._level = burst * US  # tokens times 10^6, so that a microsecond adds `rate`
-        self._at_us = now_us
-
-    def take(self, tokens: int, now_us: int) -> int:
-        """Take tokens and return 0; when there are too few take none and return the microseconds to wait."""
-        earned = max(0, now_us - self._at_us) * self._rate
-        self._level = min(self._burst * US, self._level + earned)
-        self._at_us = max(self._at_us, now_us)
-        missing = tokens * US - self._level
-        if missing > 0:
-            return -(-missing // self._rate)
-        self._level -= tokens * US
-        return 0
 
 
 @dataclass(slots=True)
@@ -97,7 +74,7 @@ class Session:
         self.pending = 0  # requests that are not answered
         self.closed = False
         self.born_us = wall_us()
-        self.bucket = Bucket(config.rate_per_s, config.rate_burst, self.born_us)
+        self.bucket = Bucket(config.rate_per_s, config.rate_burst, self.born_us)  # until it logs on
         self.rate_errors = 0
         self.slow_since_us: int | None = None
         self._transport = transport
@@ -181,10 +158,11 @@ class Session:
 class Ask:
     """A request that must be answered once. `account` is whose private events its reply numbers."""
 
-    __slots__ = ("account", "request_id", "session", "t_in")
+    __slots__ = ("account", "bucket", "request_id", "session", "t_in")
 
     def __init__(self, session: Session, request_id: int | None, t_in: int, account: int = 0) -> None:
         self.session, self.request_id, self.t_in, self.account = session, request_id, t_in, account
+        self.bucket: Bucket | None = None  # whose state the reply is to show
         session.pending += 1
 
     def ok(self, r: Any, aseq: int | None = None, dup: bool = False) -> None:
@@ -197,6 +175,8 @@ class Ask:
 
     def _send(self, reply: Reply) -> None:
         self.session.pending -= 1
+        if self.bucket is not None:
+            reply.rl = self.bucket.state(reply.t_out)
         self.session.push(encode(reply, self.session.wire))
 
 

@@ -12,7 +12,7 @@ from engine.types import Kind
 from gateway.auth import sign
 from gateway.config import GatewayConfig
 from gateway.messages import Code, Format
-from gateway.session import Bucket
+from gateway.rates import Bucket
 from tests.gateway.node import SYMBOL, Bot, Node, market
 
 Trio = tuple[Node, Bot, Bot]
@@ -224,7 +224,9 @@ def test_quoting_keys_have_it_by_default(trio: Trio) -> None:
     node.create_key("quoter", "maker", scopes=("trade", "quote"))
     assert Bot(node).logon("quoter")["cod"] is True
     assert Bot(node).logon("maker")["cod"] is False
-    assert Bot(node).logon("quoter", cod=False)["cod"] is False
+    bot = Bot(node)
+    assert bot.bad("session.logon", **logon_fields(node, bot, "quoter", cod=False))["code"] == Code.COD_REQUIRED
+    assert bot.logon("quoter", cod=True)["cod"] is True  # the connection is still there
 
 
 def test_grace_waits_for_a_reconnect(trio: Trio) -> None:
@@ -323,6 +325,41 @@ def test_rate_limit(tmp_path: Path) -> None:
     assert maker.bad("order.batch", items=[*items, {"op": "order.place", **ORDER}])["code"] == Code.RATE_LIMIT
     maker.bad("balances")
     assert maker.transport.closed == (4029, "rate abuse")
+
+
+def test_the_rate_state_is_shown_when_asked_for(tmp_path: Path) -> None:
+    node, maker, _ = market(tmp_path, GatewayConfig(rate_per_s=10, rate_burst=3))
+
+    def ask(op: str, **fields: Any) -> Any:
+        maker.send(op, rl=1, **fields)
+        node.run()
+        return next(message for message in maker.take() if "id" in message)
+
+    assert ask("balances")["rl"] == {"left": 2, "burst": 3, "per_s": 10}
+    assert ask("order.place", **ORDER)["rl"]["left"] == 1
+    assert ask("order.cancel", oid=1)["rl"]["left"] == 1
+    assert ask("order.batch", items=[{"op": "order.place", **ORDER}])["rl"]["left"] == 0
+    refused = ask("positions")
+    assert (refused["err"]["code"], refused["rl"]["left"]) == (Code.RATE_LIMIT, 0)
+    node.wall_ns += 250 * MS
+    assert ask("cancel.mass")["rl"]["left"] == 2
+    assert "rl" not in maker.ask("balances")
+    assert maker.bad("order.batch", items=[{"op": "order.cancel", "oid": 1, "rl": 1}])["field"] == "id"
+    assert maker.bad("balances", rl=2)["field"] == "rl"
+
+
+def test_fills_give_tokens_back(tmp_path: Path) -> None:
+    _, maker, taker = market(tmp_path, GatewayConfig(rate_per_s=1, rate_burst=3))
+    for _ in range(3):
+        maker.place("sell", 1, "2.5")
+    assert maker.bad("balances")["code"] == Code.RATE_LIMIT
+    taker.place("buy", 2, "2.5")
+    assert maker.good("balances") and maker.good("balances")
+    assert maker.bad("balances")["code"] == Code.RATE_LIMIT
+    assert taker.good("balances")  # one taken, two given: never more than there is room for
+    for _ in range(2):
+        taker.good("balances")
+    assert taker.bad("balances")["code"] == Code.RATE_LIMIT
 
 
 @given(st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(1, 5)), max_size=50))
