@@ -42,7 +42,9 @@ class Interface:
         self.bytecode = bytes.fromhex(artefact["bytecode"].removeprefix("0x"))
         entries: list[dict[str, Any]] = artefact["abi"]
         self.abi = entries
-        self._functions: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in entries if entry["type"] == "function"}
+        self._functions: dict[str, dict[str, Any]] = {
+            entry["name"]: entry for entry in entries if entry["type"] == "function"
+        }
         self._events = {_topic(entry): entry for entry in entries if entry["type"] == "event"}
         constructors = [entry["inputs"] for entry in entries if entry["type"] == "constructor"]
         self._construction: list[dict[str, Any]] = constructors[0] if constructors else []
