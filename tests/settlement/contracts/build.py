@@ -17,14 +17,17 @@ SHIPPED = ("Vault", "TestDollar")
 HERE = Path(__file__).parent
 
 
+@cache
+def compile_source(source: Path) -> dict[str, Any]:
+    """The compiler's outputs, made once a run."""
+    places = FilesystemInputBundle([Path(sysconfig.get_paths()["purelib"]), source.parent])
+    wanted = ["abi", "bytecode", "integrity", "settings_dict", "asm"]
+    return dict(compile_from_file_input(places.load_file(source.resolve()), input_bundle=places, output_formats=wanted))
+
+
 def artefact(source: Path) -> dict[str, Any]:
     """Everything about a compiled contract that somebody needs to use it, or to compile it again and compare."""
-    places = FilesystemInputBundle([Path(sysconfig.get_paths()["purelib"]), source.parent])
-    out = compile_from_file_input(
-        places.load_file(source.resolve()),
-        input_bundle=places,
-        output_formats=["abi", "bytecode", "integrity", "settings_dict"],
-    )
+    out = compile_source(source)
     return {
         "contract": source.stem,
         "compiler": f"vyper {__long_version__}",
