@@ -35,6 +35,8 @@ def make_twin(**limits: int) -> Exchange:
 
 MAKERS: tuple[Callable[..., Any], ...] = (make_twin, make_engine)
 
+BUILT = {""}
+"""Of docs/engine.md, what the compiled engine does beyond plain orders: the names that tests use in `needs`."""
 LATER_EVENTS = {kind for kind in EventKind if 6 <= kind <= 14 or 20 <= kind <= 22 or kind >= 40}
 LATER_REASONS = {reason for reason in Reason if 5 <= reason <= 9 or 18 <= reason <= 27} | {
     Reason.AMEND_NOT_ALLOWED,

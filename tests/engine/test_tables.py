@@ -28,6 +28,7 @@ from tests.tables import check
         ("expect X asks 4 @ 2700", r"it is \[\(2700, \[5\]\)\]"),
         ("expect X asks none", r"it is \[\(2700, \[5\]\)\]"),
         ("expect X closed", "it is 1"),
+        ("expect X halted", "it is 1"),
         ("expect C net 1", "it is 0"),
     ],
 )
