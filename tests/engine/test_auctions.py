@@ -1,0 +1,169 @@
+"""Auctions: the price, who trades, what it costs; and the collar that calls one."""
+
+from functools import partial
+
+import pytest
+
+from tests import tables
+
+check = partial(tables.check, needs="auctions")
+
+
+@pytest.mark.parametrize(
+    ("orders", "price"),
+    [
+        # the most is traded
+        ("buy 5 2605, buy 5 2603, sell 5 2601, sell 5 2603", "auction 10 @ 2603 surplus 0"),
+        # at several prices: the smaller surplus
+        ("buy 5 2605, buy 2 2602, sell 5 2600", "auction 5 @ 2603 surplus 0"),
+        ("buy 5 2605, sell 5 2600, sell 3 2604", "auction 5 @ 2600 surplus 0"),
+        # then the nearest to the reference of 2600
+        ("buy 5 2610, sell 5 2605", "auction 5 @ 2605"),
+        ("buy 5 2590, sell 5 2580", "auction 5 @ 2590"),
+        ("buy 5 2610, sell 5 2590", "auction 5 @ 2600"),
+        ("buy 7 2600, sell 5 2600", "auction 5 @ 2600 surplus 2"),
+        ("buy 5 2600, sell 7 2600", "auction 5 @ 2600 surplus -2"),
+        ("buy 5 2610 show 1, sell 7 2610 show 2", "auction 5 @ 2610 surplus -2"),
+    ],
+)
+def test_the_price(orders: str, price: str) -> None:
+    lines = [order.split() for order in orders.split(", ")]
+    rows = [f"{side} {'A' if side == 'buy' else 'B'} {qty} @ {at} {' '.join(rest)}" for side, qty, at, *rest in lines]
+    check("\n".join(["status X auction", *rows, f"indicate X -> {price} indicative"]))
+
+
+def test_nearest_to_the_last_price_once_there_is_one() -> None:
+    check("""
+        sell A 1 @ 2604
+        buy B 1 @ 2604
+        status X auction
+        buy A 5 @ 2610
+        sell B 5 @ 2590
+        indicate X                       -> auction 5 @ 2604 indicative
+    """)
+
+
+def test_an_uncross() -> None:
+    check("""
+        status X pre_open
+        buy A 3 @ 2610 as a1             -> new held 62671323
+        buy B 4 @ 2605 as b1
+        buy B 4 @ 2605 as b2
+        sell C 2 @ 2590 as c1
+        sell D 4 @ 2600
+        indicate X                       -> auction 6 @ 2600 surplus 5 indicative
+        status X continuous              -> auction 6 @ 2600 surplus 5 auction,
+                                            trade 2 @ 2600 a1 auction with C fee 0 held 41780882 escrow 41600000,
+                                            trade 1 a1 with D leaves 0 held 20890441,
+                                            trade 3 b1 with D leaves 1 contra_leaves 0,
+                                            status continuous was 3
+        expect X bids 1+4 @ 2605, X asks none, X last 2600, house 0, C rebate 0, A held 0, C fees_due 0
+    """)
+
+
+def test_nothing_to_uncross() -> None:
+    check("""
+        status X auction
+        buy A 3 @ 2599
+        sell B 3 @ 2600
+        indicate X                       -> auction 0 @ 0 surplus 0 indicative
+        status X halted
+        indicate X                       -> rejected MARKET_NOT_OPEN
+        raw kind 40 instrument 9         -> rejected UNKNOWN_SYMBOL
+        status X continuous              -> status continuous
+    """)
+
+
+def test_icebergs_in_an_auction() -> None:
+    check("""
+        status X auction
+        buy A 6 @ 2600 show 2 as a1
+        buy B 3 @ 2600 as b1
+        sell C 7 @ 2600 show 4 as c1
+        status X continuous              -> auction 7 surplus 2, trade 2 a1, refreshed 2 a1, trade 2 b1 contra_leaves 3,
+                                            refreshed 3 c1,
+                                            trade 1 b1, trade 2 a1, refreshed 2 a1, status
+        expect X bids 2 @ 2600, a1 shown 2, X asks none
+    """)
+
+
+def test_a_halted_book_is_uncrossed_when_it_goes_on() -> None:
+    check("""
+        status X auction
+        buy A 1 @ 2600
+        sell A 1 @ 2600 stp_both         # nobody takes: self-trades are not prevented
+        status X halted
+        expect X bids 1 @ 2600, X asks 1 @ 2600
+        status X continuous              -> auction 1, trade 1 A with A, status
+    """)
+
+
+def test_what_may_not_open_is_cancelled_and_the_rest_uncrossed_again() -> None:
+    check("""
+        buy A 4 @ 2600
+        sell B 4 @ 2600
+        status X auction
+        sell A 4 @ 2500 reduce as a1
+        sell A 4 @ 2490 as a2
+        buy B 6 @ 2600
+        sell C 1 @ 2595
+        status X continuous              -> auction 6 @ 2594 surplus -2, trade 4 @ 2594 with A, canceled 4 a1 nothing_to_reduce,
+                                            auction 1 @ 2595 surplus 1, trade 1 @ 2595 with C, status
+        expect X bids 1 @ 2600
+    """)
+
+
+def test_the_collar_calls_an_auction() -> None:
+    check("""
+        list Y dynamic 10000
+        nominate A 100 in Y
+        nominate B 100 in Y
+        sell A 1 @ 2600 in Y
+        sell A 1 @ 5000 in Y
+        buy B 2 @ 5000 in Y              -> new, trade 1 @ 2600, trade 1 @ 5000       # there was no price before
+        bands Y dynamic 10000
+        sell A 1 @ 5050 in Y
+        sell A 1 @ 5051 in Y
+        buy B 3 @ 6000 in Y as b1        -> new 3, trade 1 @ 5050, status auction was 1 collar
+        expect Y bids 2 @ 6000, Y asks 1 @ 5051, Y auction, b1 leaves 2
+        buy C 1 @ 5051 in Y              -> new
+        status Y continuous              -> auction 1 @ 5052, trade 1 @ 5052 b1, status continuous was 4
+        sell A 9 @ 5051 in Y             -> new 9, status auction collar
+        status Y continuous              -> auction 2 @ 5051, trade 1 b1, trade 1 with A, status
+    """)
+
+
+def test_the_collar_and_what_does_not_rest() -> None:
+    check("""
+        list Y dynamic 10000
+        nominate A 100 in Y
+        sell A 1 @ 2600 in Y
+        buy B 1 @ 2600 in Y
+        sell A 1 @ 2626 in Y
+        sell A 1 @ 2627 in Y
+        buy B 2 @ 2700 fok in Y          -> rejected FOK_NOT_FILLABLE
+        buy B 2 @ 2700 min 2 in Y        -> rejected FOK_NOT_FILLABLE
+        expect Y continuous
+        buy B 2 market ioc in Y          -> new 2 @ 2627, trade 1 @ 2626, canceled 1 unfilled, status auction collar
+        status Y continuous              -> status
+        buy B 1 @ 2700 stop 2600 in Y    -> new waiting, triggered, trade 1 @ 2627
+        bands Y
+        buy B 1 @ 1000 in Y
+        sell A 1 @ 1000 in Y             -> new, trade 1 @ 1000
+    """)
+
+
+def test_a_cascade_ends_at_the_collar() -> None:
+    check("""
+        list Y dynamic 10000
+        nominate A 100 in Y
+        sell A 1 @ 2600 in Y
+        buy B 1 @ 2600 in Y
+        sell A 1 @ 2620 in Y
+        sell A 1 @ 2627 in Y
+        buy B 1 @ 3000 stop 2610 in Y as b1
+        buy B 1 @ 3000 stop 2611 in Y as b2
+        buy C 1 @ 2620 in Y              -> new, trade 1 @ 2620, triggered b1, status auction collar
+        expect Y buy_stops 1 @ 2611, Y bids 1 @ 3000
+        status Y continuous              -> auction 1 @ 2627, trade 1 b1, status, triggered b2
+    """)
