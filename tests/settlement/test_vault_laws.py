@@ -31,6 +31,7 @@ STAGE = Stage()
 
 members = st.sampled_from(MEMBERS)
 amounts = st.integers(1, 120)
+shares = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), min_size=4, max_size=4)
 payments = st.lists(st.tuples(members, amounts), min_size=1, max_size=4)
 leaf_units = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=4, max_size=4)
 
@@ -58,6 +59,8 @@ class VaultLaws(RuleBasedStateMachine):
         self.last = (None, 0, START_S)  # tree, deposits it covers, when
         self.resumed_s = 0
         self.surplus = 0
+        for key in MEMBERS:
+            self.deposit(key, 300)
 
     def teardown(self) -> None:
         if hasattr(self, "undone"):
@@ -135,6 +138,7 @@ class VaultLaws(RuleBasedStateMachine):
                 else:
                     self.pay(key, one)
 
+    @precondition(lambda self: self.owed)
     @rule(who=members)
     def collect(self, who: LocalAccount) -> None:
         units = self.owed[who.address]
@@ -162,7 +166,36 @@ class VaultLaws(RuleBasedStateMachine):
     def propose(self, units: list[tuple[int, int]]) -> None:
         """Leaves of any amounts; what the vault cannot see it cannot refuse."""
         leaves = [(key, payable, payable + rest) for key, (payable, rest) in zip(MEMBERS, units, strict=True)]
-        tree = STAGE.tree(leaves, len(self.trees) + 1)
+        self.attempt_root(STAGE.tree(leaves, len(self.trees) + 1))
+
+    @rule(parts=shares)
+    def propose_what_is_true(self, parts: list[tuple[int, int]]) -> None:
+        """All that is free is somebody's, and each may claim a part of what is its own."""
+        whole = sum(share for share, _ in parts)
+        leaves = []
+        for key, (share, percent) in zip(MEMBERS, parts, strict=True):
+            mine = max(0, self.free) * share // max(1, whole)
+            paid = self.paid[key.address]
+            before = self.trees[-1].leaf(key.address).payable_units if self.trees else 0
+            leaves.append((key, max(before, paid + mine * percent // 100), max(before, paid + mine)))
+        self.attempt_root(STAGE.tree(leaves, len(self.trees) + 1))
+
+    @precondition(lambda self: not self.winding_down)
+    @rule(parts=shares, who=members)
+    def a_cycle_ends(self, parts: list[tuple[int, int]], who: LocalAccount) -> None:
+        """What should happen every hour: stops are lifted, a true root comes into force, somebody claims."""
+        if self.paused:
+            self.stop_or_go("unpause")
+        if self.locked:
+            self.stop_or_go("unlock")
+        if self.pending:
+            self.dispute()
+        self.propose_what_is_true(parts)
+        if self.pending:
+            self.wait_and_finalize()
+            self.claim(0, who, who)
+
+    def attempt_root(self, tree: ClaimTree) -> None:
         covered = len(self.deposits)
         good = not (self.paused or self.winding_down or self.pending) and tree.liability_units <= self.deposited
         good = good and tree.payable_units >= (self.trees[-1].payable_units if self.trees else 0)
@@ -174,11 +207,17 @@ class VaultLaws(RuleBasedStateMachine):
         assert good
         self.pending = (tree, covered, STAGE.chain.now_s)
 
-    @precondition(lambda self: self.pending)
+    @precondition(lambda self: self.pending and self.paused)
     @rule()
     def dispute(self) -> None:
         self.attempt(True, GUARDIAN, "dispute", len(self.trees) + 1)
         self.pending = None
+
+    @precondition(lambda self: self.pending)
+    @rule()
+    def wait_and_finalize(self) -> None:
+        STAGE.chain.pass_s(DISPUTE_S)
+        self.finalize(0)
 
     @rule(ahead=st.integers(-1, 1))
     def finalize(self, ahead: int) -> None:
@@ -205,6 +244,17 @@ class VaultLaws(RuleBasedStateMachine):
         if self.attempt(good, STRANGER, "claim", *values):
             self.pay(who, units)
 
+    @precondition(lambda self: self.trees)
+    @rule(who=members)
+    def claim_own(self, who: LocalAccount) -> None:
+        self.claim(0, who, who)
+
+    @precondition(lambda self: len(self.trees) > 1)
+    @rule(who=members)
+    def abandoned(self, who: LocalAccount) -> None:
+        STAGE.chain.now_s = max(STAGE.chain.now_s, self.last[2] + EXIT_S)
+        self.exit(who, True, True)
+
     @rule(who=members, use_leaf=st.booleans(), recover=st.booleans())
     def exit(self, who: LocalAccount, use_leaf: bool, recover: bool) -> None:
         tree, covered, _ = self.last
@@ -223,7 +273,7 @@ class VaultLaws(RuleBasedStateMachine):
             self.recovered[who.address] += found
             self.pay(who, units)
 
-    @rule(which=st.sampled_from(["pause", "lock", "unpause", "unlock"]))
+    @rule(which=st.sampled_from(["unpause", "unlock", "pause", "lock"]))
     def stop_or_go(self, which: str) -> None:
         sender = {"pause": GUARDIAN, "lock": LOCKER}.get(which, ADMIN)
         name = "paused" if which.endswith("pause") else "locked"
@@ -274,5 +324,5 @@ class VaultLaws(RuleBasedStateMachine):
         assert STAGE.vault.read("exit_open") == self.exit_open
 
 
-VaultLaws.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+VaultLaws.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestVaultLaws = VaultLaws.TestCase
