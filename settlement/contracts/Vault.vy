@@ -130,7 +130,7 @@ struct Root:
     since: uint256  # seconds: when it was proposed or, of the last finalized one, finalized
 
 
-MAX_CHUNK: constant(uint256) = 400  # fresh recipients that fit into one transaction's 16,777,216 gas with room to spare
+MAX_CHUNK: constant(uint256) = 400  # recipients; how many fit below a transaction's gas depends on how many are new
 MAX_SIGNERS: constant(uint256) = 16
 MAX_PROOF: constant(uint256) = 64
 MAX_INDEXES: constant(uint256) = 64
@@ -473,12 +473,15 @@ def dispute_leaf(
     @notice Voids the pending root on anyone's proof that it is wrong: an account's total that fell since the last
             root, or one above all that the account owns.
     """
-    assert self._pending.epoch != 0, "vault: not pending"
-    assert self._is_leaf(self._pending, account, payable_now, exit_now, proof_now), "vault: not in the pending root"
+    pending: Root = self._pending
+    assert pending.epoch != 0, "vault: not pending"
+    assert self._is_leaf(
+        pending.epoch, pending.root, account, payable_now, exit_now, proof_now
+    ), "vault: not in the pending root"
     if payable_now <= exit_now:
         assert payable_now < payable_before, "vault: nothing fell"
         assert self._is_leaf(
-            self._last, account, payable_before, exit_before, proof_before
+            self._last.epoch, self._last.root, account, payable_before, exit_before, proof_before
         ), "vault: not in the last root"
     self._void()
 
@@ -907,22 +910,29 @@ def _recover(account: address, indexes: DynArray[uint256, MAX_INDEXES]):
 @internal
 @view
 def _is_leaf(
-    of: Root, account: address, payable_: uint256, exit_: uint256, proof: DynArray[bytes32, MAX_PROOF]
+    epoch_: uint256,
+    root_: bytes32,
+    account: address,
+    payable_: uint256,
+    exit_: uint256,
+    proof: DynArray[bytes32, MAX_PROOF],
 ) -> bool:
     assert account != empty(address), "vault: no account"
     assert payable_ <= MAX_UNITS and exit_ <= MAX_UNITS, "vault: amount out of range"
-    if of.root == empty(bytes32):
+    if root_ == empty(bytes32):
         return False
     data: bytes32 = keccak256(
-        abi_encode(eip712_domain_separator._domain_separator_v4(), of.epoch, account, payable_, exit_)
+        abi_encode(eip712_domain_separator._domain_separator_v4(), epoch_, account, payable_, exit_)
     )
-    return merkle._verify(proof, of.root, keccak256(data))
+    return merkle._verify(proof, root_, keccak256(data))
 
 
 @internal
 @view
 def _require_leaf(account: address, payable_: uint256, exit_: uint256, proof: DynArray[bytes32, MAX_PROOF]):
-    assert self._is_leaf(self._last, account, payable_, exit_, proof), "vault: not in the last root"
+    assert self._is_leaf(
+        self._last.epoch, self._last.root, account, payable_, exit_, proof
+    ), "vault: not in the last root"
     assert payable_ <= exit_, "vault: more payable than owned"
 
 
