@@ -20,6 +20,7 @@ from engine.types import ID_WORDS, MAX_MONEY_MICROS, MAX_POSITION_LOTS, MAX_QTY,
 
 MILLION = 1_000_000
 ACCOUNT_EXISTS, BAD_AMOUNT, BAD_QTY = int(Reason.ACCOUNT_EXISTS), int(Reason.BAD_AMOUNT), int(Reason.BAD_QTY)
+ACCOUNT_FROZEN = int(Reason.ACCOUNT_FROZEN)
 EV_ACCOUNT_OPENED, EV_DEPOSITED = int(EventKind.ACCOUNT_OPENED), int(EventKind.DEPOSITED)
 EV_WITHDRAWN, EV_NOMINATED = int(EventKind.WITHDRAWN), int(EventKind.NOMINATED)
 EV_PAID_OUT = int(EventKind.PAID_OUT)
@@ -75,6 +76,8 @@ def withdraw(s, c, t):
     if t.amount_micros < 1:
         return BAD_AMOUNT
     account = s.accounts[c.account]
+    if account.is_frozen != 0:
+        return ACCOUNT_FROZEN
     if t.amount_micros > account.cash_micros:
         return INSUFFICIENT_FUNDS
     account.cash_micros -= t.amount_micros

@@ -20,19 +20,29 @@ def dump(memory: Memory) -> dict[str, Any]:
     result: dict[str, Any] = {name: int(header[name]) for name in names.split()}
     accounts = arrays["accounts"][: header["accounts_used"]]
     result["accounts"] = {
-        number: (int(row["cash_micros"]), int(row["held_micros"]), int(row["rebate_micros"]), int(row["open_orders"]))
-        for number, row in enumerate(accounts)
-        if number > 0
+        number: tuple(int(row[field]) for field in ACCOUNT_FIELDS) for number, row in enumerate(accounts) if number > 0
     }
     result["positions"] = {
         (int(row["account"]), int(row["instrument"])): tuple(int(row[field]) for field in POSITION_FIELDS)
         for row in arrays["positions"][: header["positions_used"]]
         if row["account"] != 0
     }
+    result["shares"] = {number: held for number in result["accounts"] if (held := holders(memory, number))}
     result["books"] = {number: _book(memory, number) for number in listed(memory)}
     return result
 
 
+def holders(memory: Memory, pool: int) -> dict[int, int]:
+    """Account -> its shares of a pool, by account number."""
+    found, place = {}, int(memory.arrays["accounts"][pool]["first_share"])
+    while place != NIL:
+        row = memory.arrays["shares"][place]
+        found[int(row["holder"])] = int(row["lots"])
+        place = int(row["next"])
+    return found
+
+
+ACCOUNT_FIELDS = ("cash_micros", "held_micros", "rebate_micros", "open_orders", "frozen_micros", "is_frozen")
 POSITION_FIELDS = (
     "net_lots",
     "capacity_lots",

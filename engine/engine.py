@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from engine import accounts, lifecycle, matching
+from engine import accounts, cash, lifecycle, matching, shares
 from engine.book import has_leaf, has_nodes
 from engine.clearing import home_of, index_position
 from engine.dump import dump
@@ -41,6 +41,7 @@ class Stop(IntEnum):
     ORDERS = 5
     LEAVES = 6
     NODES = 7
+    SHARES = 8
 
 
 ARRAYS = len(State._fields)
@@ -52,10 +53,13 @@ SLOT_MASK = (1 << SLOT_BITS) - 1
 END, SHORT_OF_EVENTS, SHORT_OF_ACCOUNTS = int(Stop.END), int(Stop.EVENTS), int(Stop.ACCOUNTS)
 SHORT_OF_INSTRUMENTS, SHORT_OF_POSITIONS = int(Stop.INSTRUMENTS), int(Stop.POSITIONS)
 SHORT_OF_ORDERS, SHORT_OF_LEAVES, SHORT_OF_NODES = int(Stop.ORDERS), int(Stop.LEAVES), int(Stop.NODES)
+SHORT_OF_SHARES = int(Stop.SHARES)
 NEW_ORDER, CANCEL, AMEND, MASS_CANCEL = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND), int(Kind.MASS_CANCEL)
 OPEN_ACCOUNT, DEPOSIT, WITHDRAW = int(Kind.OPEN_ACCOUNT), int(Kind.DEPOSIT), int(Kind.WITHDRAW)
 NOMINATE, PAYOUT, LIST, CLOSE = int(Kind.NOMINATE), int(Kind.PAYOUT), int(Kind.LIST), int(Kind.CLOSE)
 DELIVER, DELIST, CLOSE_CYCLE, TICK = int(Kind.DELIVER), int(Kind.DELIST), int(Kind.CLOSE_CYCLE), int(Kind.TICK)
+TRANSFER_CASH, LIEN, LIFT_LIEN, FREEZE = int(Kind.TRANSFER), int(Kind.LIEN), int(Kind.LIFT_LIEN), int(Kind.FREEZE)
+ISSUE_SHARES, MOVE_SHARES = int(Kind.ISSUE_SHARES), int(Kind.MOVE_SHARES)
 NONE, UNKNOWN_KIND = int(Reason.NONE), int(Reason.UNKNOWN_KIND)
 
 
@@ -87,6 +91,8 @@ def _short_of(s, h, c, grown):
         return _short_of_pool(s, h, c, grown)
     if h.nodes_used + 2 > len(s.nodes) or c.kind == OPEN_ACCOUNT or c.kind == LIST:
         return _short_of_pool(s, h, c, grown)
+    if c.kind >= ISSUE_SHARES:
+        return _short_of_pool(s, h, c, grown)
     return END
 
 
@@ -104,6 +110,8 @@ def _short_of_pool(s, h, c, grown):
         return SHORT_OF_ACCOUNTS
     if c.kind == LIST and h.instruments_used >= len(s.books) and grown >> SHORT_OF_INSTRUMENTS & 1 == 0:
         return SHORT_OF_INSTRUMENTS
+    if c.kind >= ISSUE_SHARES and not shares.has_share(s) and grown >> SHORT_OF_SHARES & 1 == 0:
+        return SHORT_OF_SHARES
     return END
 
 
@@ -134,6 +142,25 @@ def _apply_other(s, c, i):
         return lifecycle.close_cycle(s, c)
     if c.kind == TICK:
         return NONE
+    if c.kind >= TRANSFER_CASH:
+        return _apply_cash(s, c, s.transfers[i])
+    return UNKNOWN_KIND
+
+
+@kernel
+def _apply_cash(s, c, t):
+    if c.kind == TRANSFER_CASH:
+        return cash.transfer(s, c, t)
+    if c.kind == LIEN:
+        return cash.take_lien(s, c, t)
+    if c.kind == LIFT_LIEN:
+        return cash.lift_lien(s, c, t)
+    if c.kind == FREEZE:
+        return cash.freeze(s, c, t)
+    if c.kind == ISSUE_SHARES:
+        return shares.issue(s, c, t)
+    if c.kind == MOVE_SHARES:
+        return shares.move(s, c, t)
     return UNKNOWN_KIND
 
 
@@ -141,6 +168,7 @@ def _apply_other(s, c, i):
 def _reject(s, c, reason):
     # The commands with another body have other things where an order's are.
     is_other = OPEN_ACCOUNT <= c.kind <= NOMINATE or c.kind == PAYOUT or c.kind == LIST or c.kind == DELIVER
+    is_other = is_other or TRANSFER_CASH <= c.kind <= MOVE_SHARES
     has_id = not is_other and c.kind != NEW_ORDER and c.kind != MASS_CANCEL
     matching.reject(s, c, 0 if is_other else c.side, c.order_id if has_id else 0, reason)
 

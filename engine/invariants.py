@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.dump import levels, listed, price_at
 from engine.state import NIL, NO_KEY, Memory
-from engine.types import MAX_POSITION_LOTS, Side, Status
+from engine.types import MAX_POSITION_LOTS, MAX_SHARES, Side, Status
 
 MILLION = 1_000_000
 
@@ -29,6 +29,7 @@ def check(memory: Memory) -> None:
     _check_positions(memory, totals)
     _check_accounts(memory, totals)
     _check_conservation(memory)
+    _check_shares(memory)
     _check_free_lists(memory)
 
 
@@ -187,7 +188,7 @@ def _check_positions(memory: Memory, totals: _Totals) -> None:
 
 def _check_accounts(memory: Memory, totals: _Totals) -> None:
     for number, row in enumerate(memory.arrays["accounts"][: memory.header["accounts_used"]]):
-        for field in ("cash_micros", "held_micros", "rebate_micros"):
+        for field in ("cash_micros", "held_micros", "rebate_micros", "frozen_micros"):
             _must(row[field] >= 0, "account {}: {} {}", number, field, row[field])
         _must(
             row["held_micros"] == totals.held[number],
@@ -211,6 +212,7 @@ def _check_conservation(memory: Memory) -> None:
     fields = [
         (accounts, "cash_micros"),
         (accounts, "held_micros"),
+        (accounts, "frozen_micros"),
         (positions, "escrow_micros"),
         (positions, "bond_micros"),
     ]
@@ -220,6 +222,20 @@ def _check_conservation(memory: Memory) -> None:
     _must(header["house_fees_micros"] >= 0, "house fees {}", header["house_fees_micros"])
 
 
+def _check_shares(memory: Memory) -> None:
+    shares, seen = memory.arrays["shares"], 0
+    for pool, first in enumerate(memory.arrays["accounts"]["first_share"][: memory.header["accounts_used"]].tolist()):
+        place, before, total = first, 0, 0
+        while place != NIL:
+            holder, lots = int(shares[place]["holder"]), int(shares[place]["lots"])
+            _must(before < holder < memory.header["accounts_used"], "pool {}: holder {} out of order", pool, holder)
+            _must(lots > 0, "pool {}: holder {} has {} shares", pool, holder, lots)
+            before, total, seen, place = holder, total + lots, seen + 1, int(shares[place]["next"])
+        _must(total <= MAX_SHARES, "pool {}: {} shares", pool, total)
+    used = shares[: memory.header["shares_used"]]
+    _must((used["holder"] > 0).sum() == seen, "{} holders of shares are in no pool", (used["holder"] > 0).sum() - seen)
+
+
 def _check_free_lists(memory: Memory) -> None:
     arrays, header = memory.arrays, memory.header
     links = {
@@ -227,6 +243,7 @@ def _check_free_lists(memory: Memory) -> None:
         "positions": arrays["positions"]["next_of_account"],
         "leaves": arrays["leaf_nodes"],
         "nodes": arrays["children"][:, 0],
+        "shares": arrays["shares"]["next"],
     }
     for pool, link in links.items():
         slot, seen = int(header[f"{pool}_free"]), 0

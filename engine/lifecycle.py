@@ -15,6 +15,7 @@ from engine.matching import (
     known_account,
     next_event,
 )
+from engine.shares import split
 from engine.state import NIL
 from engine.types import (
     MAX_FEE_PPM,
@@ -174,6 +175,9 @@ def _pay_out(s, c, t, provider, receiver, share):
     e.refund_micros = t.refund_micros
     e.damages_micros = damages + damages_of_bond
     e.shortfall_micros = due - fees - fees_of_bond + t.damages_micros - damages - damages_of_bond
+    account = s.accounts[provider.account]
+    if account.first_share != NIL and account.is_frozen == 0 and pay > fees + damages:
+        split(s, c, provider.account, pay - fees - damages)
 
 
 @kernel

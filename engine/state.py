@@ -36,7 +36,7 @@ HEADER = np.dtype(
         for name in (
             "applied_seq now_ns event_seq cycle house_fees_micros deposits_micros withdrawals_micros open_orders "
             "accounts_used instruments_used orders_used orders_free leaves_used leaves_free nodes_used nodes_free "
-            "positions_used positions_free positions_live max_open_orders"
+            "positions_used positions_free positions_live max_open_orders shares_used shares_free"
         ).split()
     ]
 )
@@ -49,9 +49,15 @@ ACCOUNT = np.dtype(
         ("rebate_micros", "<i8"),
         ("open_orders", "<i4"),
         ("first_position", "<i4"),
-        ("reserved", "<u8", (4,)),
+        ("reserved", "<u8", (2,)),
+        ("frozen_micros", "<i8"),  # under a lien
+        ("is_frozen", "<i4"),
+        ("first_share", "<i4"),  # of those held in this account as a pool
     ]
 )
+
+SHARE = np.dtype([("lots", "<i8"), ("holder", "<i4"), ("next", "<i4")])
+"""What one account holds of a pool. `next`: another holder of that pool; in a free slot, the next free slot."""
 
 POSITION = np.dtype(
     [
@@ -125,6 +131,7 @@ class Limits:
     max_positions: int = 2_000_000
     max_leaves: int = 400_000
     max_nodes: int = 200_000
+    max_shares: int = 1_000_000
     max_open_orders_per_account: int = 100_000
 
     def __post_init__(self) -> None:
@@ -164,6 +171,7 @@ class State(NamedTuple):
     levels: Any
     orders: Any
     names: Any
+    shares: Any
 
 
 SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -187,6 +195,7 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "levels": (LEVEL, ()),
     "orders": (ORDER, ()),
     "names": (np.dtype("<u8"), (ID_WORDS,)),
+    "shares": (SHARE, ()),
 }
 """The item type of each array and the dimensions behind its first."""
 
@@ -207,10 +216,11 @@ POOLS = {
     "orders": Pool({"orders": 1}, "orders_used", "max_orders", 4_096),
     "leaves": Pool({"leaves": 1, "leaf_nodes": 1, "levels": FAN}, "leaves_used", "max_leaves", 256),
     "nodes": Pool({"nodes": 1, "children": 1}, "nodes_used", "max_nodes", 256),
+    "shares": Pool({"shares": 1}, "shares_used", "max_shares", 256),
 }
 
 _FRESH: dict[str, dict[str, int]] = {
-    "accounts": {"first_position": NIL},
+    "accounts": {"first_position": NIL, "first_share": NIL},
     "positions": {"next_of_account": NIL, "next_of_instrument": NIL},
     "books": {"first_position": NIL, "last_price": NIL},
     "sides": {"best_key": NO_KEY, "best_level": NIL, "root": NIL},
@@ -237,7 +247,7 @@ class Memory:
         self.limits = limits
         self.arrays = {name: aligned(0, name) for name in SHAPES}
         self.arrays["header"], self.arrays["batch"] = aligned(1, "header"), aligned(1, "batch")
-        for field in ("orders_free", "leaves_free", "nodes_free", "positions_free"):
+        for field in ("orders_free", "leaves_free", "nodes_free", "positions_free", "shares_free"):
             self.header[field] = NIL
         self.header["accounts_used"] = self.header["instruments_used"] = 1
         self.header["max_open_orders"] = limits.max_open_orders_per_account

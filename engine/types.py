@@ -161,7 +161,7 @@ MONEY = np.dtype(
         ("refund_micros", "<i8"),  # of contra_amount: escrow returned
         ("damages_micros", "<i8"),  # of contra_amount: paid by the provider
         ("shortfall_micros", "<i8"),  # owed by the provider and found neither in pay nor in bond
-        ("reserved", "<i8"),
+        ("frozen_micros", "<i8"),  # change of what liens keep of the account
     ]
 )
 """Movements of cash, capacity, escrow and bonds outside a trade. Changes are signed and sum to the external flow."""
@@ -203,6 +203,12 @@ class Kind(IntEnum):
     INDICATE = 40  # [COMMAND] instrument: say at what price an auction would trade now
     HALT_ALL = 41  # [COMMAND] nothing but cancels until RESUME_ALL
     RESUME_ALL = 42  # [COMMAND]
+    TRANSFER = 48  # [TRANSFER] amount_micros of cash from account to contra_account
+    LIEN = 49  # [TRANSFER] account, amount_micros: cash that nobody can use until the lien is lifted
+    LIFT_LIEN = 50  # [TRANSFER] account, amount_micros: back to its cash, or paid to contra_account where that is not 0
+    FREEZE = 51  # [TRANSFER] account, flags: 1 no money may leave it, 0 it may again
+    ISSUE_SHARES = 52  # [TRANSFER] account: the pool, contra_account: the holder, lots: made, or, below 0, retired
+    MOVE_SHARES = 53  # [TRANSFER] account: from, contra_account: to, asset: the pool's account, lots: shares
 
 
 class EventKind(IntEnum):
@@ -243,6 +249,12 @@ class EventKind(IntEnum):
     AUCTION_PRICE = 42  # [EVENT] price, qty: volume, leaves_qty: bids less offers; reason: AUCTION or INDICATIVE
     EXCHANGE_HALTED = 43  # [EVENT]
     EXCHANGE_RESUMED = 44  # [EVENT]
+    TRANSFERRED = 48  # [MONEY]
+    LIEN_TAKEN = 49  # [MONEY]
+    LIEN_LIFTED = 50  # [MONEY] contra_account: who was paid, 0 for the account itself
+    FROZEN = 51  # [MONEY] lots: 1 frozen, 0 no more
+    SHARES_CHANGED = 52  # [MONEY] account: the holder, contra_account: the pool, lots: the change
+    SPLIT_PAID = 53  # [MONEY] account: the pool, contra_account: the holder, lots: its shares
 
 
 class Side(IntEnum):
@@ -358,6 +370,9 @@ class Reason(IntEnum):
     BAD_AMOUNT = 2206
     BAD_DELIVERY = 2207
     BAD_LISTING = 2208
+    ACCOUNT_FROZEN = 2209
+    INSUFFICIENT_SHARES = 2210
+    TOO_MANY_HOLDERS = 2211
     OVERLOADED = 3002
 
 
@@ -378,6 +393,10 @@ MAX_MMP_WINDOW_NS = 3_600_000_000_000
 MAX_QUOTE_LEVEL = 65_535
 CLIENT_ID_LIFE_NS = 86_400_000_000_000
 """How long a client order id is remembered at least, within the table's bound."""
+MAX_SHARES = 1_000_000_000
+"""Of a pool. The square fits in int64, so that a payout can be split exactly."""
+MAX_HOLDERS = 1_000
+"""Of a pool: a payout is split among them in one command."""
 MAX_PRICE_TICKS = 64**3 - 1
 """What the price trie of three 64-way levels can hold."""
 SLOT_BITS = 24

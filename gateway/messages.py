@@ -353,6 +353,7 @@ class BalanceState(Struct, gc=False):
     fees_due: Money
     bond: Money
     rebate: Money  # accrued, paid when the settlement cycle closes
+    frozen: Money  # under liens
 
 
 class OpenOrdersResult(Struct):
@@ -763,7 +764,9 @@ class BalanceEvent(Private, kw_only=True, tag="balance"):
 class MoneyEvent(Private, kw_only=True, tag="money"):
     """A movement of cash other than a trade or a delivery."""
 
-    what: Literal["deposit", "withdrawal", "nomination", "bond_released", "rebate"]
+    what: Literal[
+        "deposit", "withdrawal", "nomination", "bond_released", "rebate", "transfer", "split", "lien", "lien_lifted"
+    ]  # fmt: skip
     amount: Money  # change of cash
     sym: str | UnsetType = UNSET  # of nomination and bond_released
     lots: int | UnsetType = UNSET  # of nomination: capacity gained

@@ -8,7 +8,7 @@ can resume from a number, also across a restart of the server.
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -40,6 +40,12 @@ TIF_NAMES: dict[int, TifName] = {
     TimeInForce.GTC: "gtc",
     TimeInForce.IOC: "ioc",
     TimeInForce.FOK: "fok",
+}
+MOVED: dict[int, Literal["transfer", "split", "lien", "lien_lifted"]] = {
+    EventKind.TRANSFERRED: "transfer",
+    EventKind.SPLIT_PAID: "split",
+    EventKind.LIEN_TAKEN: "lien",
+    EventKind.LIEN_LIFTED: "lien_lifted",
 }
 WHY = {
     Reason.BY_REQUEST: "by_request",
@@ -93,6 +99,10 @@ class PrivateStreams:
             EventKind.NOMINATED: self._money,
             EventKind.BOND_RELEASED: self._money,
             EventKind.REBATE_PAID: self._money,
+            EventKind.TRANSFERRED: self._moved,
+            EventKind.SPLIT_PAID: self._moved,
+            EventKind.LIEN_TAKEN: self._moved,
+            EventKind.LIEN_LIFTED: self._moved,
             EventKind.DELIVERY_DUE: self._due,
             EventKind.DELIVERED: self._delivered,
         }
@@ -177,6 +187,14 @@ class PrivateStreams:
                 message.what = "bond_released"
                 message.sym = self._projection.instruments[event.instrument].symbol
         self._emit(event.account, message)
+
+    def _moved(self, event: MoneyRow) -> None:
+        sides = [(event.account, event.amount_micros), (event.contra_account, event.contra_amount_micros)]
+        for account, amount in sides[: 2 if event.contra_account else 1]:
+            message = MoneyEvent(
+                aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what=MOVED[event.kind], amount=amount
+            )  # fmt: skip
+            self._emit(account, message)
 
     def _due(self, event: MoneyRow) -> None:
         self._emit(event.account, self._delivery(event, provider=event.lots < 0, what_is_due=True))
@@ -267,7 +285,7 @@ def balance_state(account: Account) -> BalanceState:
     """An account's money as it is shown."""
     return BalanceState(
         cash=account.cash, held=account.held, escrow=account.escrow, fees_due=account.fees_due, bond=account.bond,
-        rebate=account.rebate,
+        rebate=account.rebate, frozen=account.frozen,
     )  # fmt: skip
 
 

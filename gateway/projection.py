@@ -107,6 +107,8 @@ class Account(Struct):
     fees_due: int = 0
     bond: int = 0
     rebate: int = 0
+    frozen: int = 0  # under liens
+    is_frozen: bool = False  # no money may leave it
     positions: dict[int, Position] = msgspec.field(default_factory=dict)
     orders: dict[int, Order] = msgspec.field(default_factory=dict)
 
@@ -159,6 +161,11 @@ class Projection:
             EventKind.BOND_RELEASED: self._bond_released,
             EventKind.DELIVERED: self._delivered,
             EventKind.REBATE_PAID: self._rebate_paid,
+            EventKind.TRANSFERRED: self._paid,
+            EventKind.SPLIT_PAID: self._paid,
+            EventKind.FROZEN: self._frozen,
+            EventKind.LIEN_TAKEN: self._lien_moved,
+            EventKind.LIEN_LIFTED: self._lien_moved,
             EventKind.LISTED: self._listed,
             EventKind.CLOSED: self._closed,
             EventKind.DELISTED: self._delisted,
@@ -298,6 +305,21 @@ class Projection:
     def _rebate_paid(self, step: Step, event: MoneyRow) -> None:
         self.accounts[event.account].rebate -= event.amount_micros
         self._cash_moved(step, event)
+
+    def _paid(self, step: Step, event: MoneyRow) -> None:
+        self._cash_moved(step, event)
+        self.accounts[event.contra_account].cash += event.contra_amount_micros
+        self.moved_money[event.contra_account] = None
+
+    def _frozen(self, _step: Step, event: MoneyRow) -> None:
+        self.accounts[event.account].is_frozen = bool(event.lots)
+
+    def _lien_moved(self, step: Step, event: MoneyRow) -> None:
+        self.accounts[event.account].frozen += event.frozen_micros
+        if event.contra_account:
+            self._paid(step, event)
+        else:
+            self._cash_moved(step, event)
 
     def _listed(self, step: Step, event: EventRow) -> None:
         row = step.commands.view(LISTING)[step.at]

@@ -83,7 +83,7 @@ class MoneyRow(NamedTuple):
     refund_micros: int
     damages_micros: int
     shortfall_micros: int
-    reserved: int
+    frozen_micros: int
 
 
 assert EventRow._fields == EVENT.names and MoneyRow._fields == MONEY.names
@@ -100,6 +100,12 @@ MONEY_KINDS = frozenset(
         EventKind.DELIVERED,
         EventKind.REBATE_PAID,
         EventKind.CYCLE_CLOSED,
+        EventKind.TRANSFERRED,
+        EventKind.LIEN_TAKEN,
+        EventKind.LIEN_LIFTED,
+        EventKind.FROZEN,
+        EventKind.SHARES_CHANGED,
+        EventKind.SPLIT_PAID,
     }
 )
 

@@ -3,9 +3,10 @@
 `number * 16 + role`. Number 0 is the house and the world outside; members have the numbers the engine gave them, from
 1. So `account >> 4` is the owner and the low four bits say which of the owner's pockets it is.
 
-A pocket holds assets: 0 is the settlement stablecoin, any other number the lots of one listing, known by the log
+A pocket holds assets: 0 is the settlement stablecoin, a number above it the lots of one listing, known by the log
 sequence of the LIST command that made it (instrument numbers are used again, sequences never). Below zero are the
-stablecoins on chains, -1 for the first of the registry, in micro-units: what the vaults hold of each.
+stablecoins on chains, -1 for the first of the registry, in micro-units: what the vaults hold of each. And from
+FIRST_SHARES down the shares of pools: the pool is short what its holders have.
 
 Balances are what is owed to the owner: credits minus debits. A member's money is never below zero; lots may be (a
 short position); custody is: minus its balance is what the vault holds. Each asset sums to zero over all accounts.
@@ -28,7 +29,7 @@ class Role(IntEnum):
     ESCROW = 2  # proceeds of lots sold short
     BOND = 3
     WITHDRAWING = 4  # left available, not yet on the chain
-    FROZEN = 5
+    FROZEN = 5  # under a lien
 
 
 class HouseRole(IntEnum):
@@ -60,6 +61,14 @@ FIRST_USER: Final = 1 << ROLE_BITS
 def token_asset(token: int) -> int:
     """The asset of a stablecoin, by its number in the registry."""
     return -token
+
+
+FIRST_SHARES: Final = -(1 << 32)
+
+
+def shares_of(pool: int) -> int:
+    """The asset number of a pool's shares, by its account number."""
+    return FIRST_SHARES - pool
 
 
 def owner_of(account: int) -> int:

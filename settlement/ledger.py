@@ -58,6 +58,11 @@ class Code(IntEnum):
     REBATE = 16
     SET_ASIDE = 17  # for a withdrawal that goes to a chain
     RETURNED = 18  # it could not be paid
+    TRANSFER = 19
+    LIEN = 20  # cash becomes frozen
+    LIEN_LIFTED = 21  # and cash again, the account's own or another's
+    SHARES = 22  # of a pool, made, moved or retired
+    INCOME_SPLIT = 23  # of a pool's payout
 
 
 EXTERNAL_CODES = (Code.DEPOSIT, Code.WITHDRAWAL)

@@ -98,17 +98,22 @@ def _trade_payments(events: NDArray[Any], terms: Terms) -> Payments:
 
 
 def _money_payments(events: NDArray[Any]) -> Payments:
-    """Deliveries, from the changes of the three sides; and rebates."""
+    """Deliveries, from the changes of the three sides; rebates; and what goes from one account to another."""
     delivered = events[events["kind"] == EventKind.DELIVERED].view(MONEY)
     rebates = events[events["kind"] == EventKind.REBATE_PAID].view(MONEY)
+    moved = events[np.isin(events["kind"], _BETWEEN_ACCOUNTS)].view(MONEY)
+    moved = moved[moved["contra_account"] != HOUSE]
     provider, house = delivered["account"].astype(np.int64), np.full(len(delivered), HOUSE, np.int64)
     paid = delivered["amount_micros"] + delivered["escrow_micros"] + delivered["bond_micros"]
     to_receiver = delivered["contra_amount_micros"]
     return Payments(
-        np.concatenate([provider, provider, np.full(len(rebates), HOUSE, np.int64)]),
-        np.concatenate([delivered["contra_account"].astype(np.int64), house, rebates["account"].astype(np.int64)]),
-        np.concatenate([to_receiver, -paid - to_receiver, rebates["amount_micros"]]),
+        np.concatenate([provider, provider, np.full(len(rebates), HOUSE, np.int64), moved["account"]]),
+        np.concatenate([delivered["contra_account"], house, rebates["account"], moved["contra_account"]]),
+        np.concatenate([to_receiver, -paid - to_receiver, rebates["amount_micros"], moved["contra_amount_micros"]]),
     )
+
+
+_BETWEEN_ACCOUNTS = [EventKind.TRANSFERRED, EventKind.SPLIT_PAID, EventKind.LIEN_LIFTED]
 
 
 def _inflow(commands: NDArray[Any], events: NDArray[Any]) -> Payments:

@@ -18,7 +18,7 @@ from settlement.accounts import MONEY_DECIMALS
 from settlement.batches import Batch
 from settlement.ledger import Code, group_starts
 from settlement.service import Books
-from settlement.statements import LOTS, POCKETS, entries_of, statement_balances
+from settlement.statements import LOTS, POCKETS, entries_of, statement_balances, symbol_of
 
 DECIMALS = pa.decimal128(25, MONEY_DECIMALS)
 NO_CODE = {"opening": 0, "closing": max(Code) + 1}
@@ -32,7 +32,7 @@ ROW = np.dtype(
     [
         ("account", "<i8"),
         ("pocket", "<i8"),
-        ("asset", "<i8"),  # the listing that the balance is of, 0 unless it is lots
+        ("asset", "<i8"),  # what the balance is of: 0 money, above it lots of a listing, below it shares
         ("seq", "<i8"),
         ("leg", "<i8"),
         ("code", "<i8"),
@@ -63,7 +63,7 @@ def cycle_rows(books: Books, batch: Batch) -> NDArray[Any]:
         rows["account"], rows["pocket"], rows["amount"] = entries["owner"], entries["pocket"], entries["amount"]
         for name in ("seq", "leg", "code", "listing"):
             rows[name] = entries["move"][name]
-        rows["asset"] = np.where(rows["pocket"] == LOTS, rows["listing"], 0)
+        rows["asset"] = entries["move"]["asset"]
         parts.append(rows)
     rows = np.concatenate(parts)
     rows = rows[np.lexsort((rows["leg"], rows["seq"], rows["asset"], rows["pocket"], rows["account"]))]
@@ -78,7 +78,7 @@ def _balance_rows(books: Books, cycle: int, code: str) -> NDArray[Any]:
     rows = np.zeros(len(found), ROW)
     keys = np.array(list(found), "<i8").reshape(-1, 3)
     rows["account"], rows["pocket"], rows["asset"] = keys.T
-    rows["listing"] = rows["asset"]
+    rows["listing"] = np.maximum(rows["asset"], 0)
     rows["running"] = list(found.values())
     rows["code"] = NO_CODE[code]
     rows["seq"] = -1 if code == "opening" else 2**62
@@ -103,10 +103,10 @@ def _run(rows: NDArray[Any]) -> None:
 
 def _table(books: Books, batch: Batch, rows: NDArray[Any]) -> Any:
     symbols = books.registry.symbols()
-    listings, which = np.unique(rows["listing"], return_inverse=True)
-    units = pa.array(["lots" if pocket == LOTS else books.catalogue.stablecoin for pocket in range(len(POCKETS))])
+    about, which = np.unique(np.where(rows["asset"] != 0, rows["asset"], rows["listing"]), return_inverse=True)
+    units = pa.array([POCKETS[n] if n >= LOTS else books.catalogue.stablecoin for n in range(len(POCKETS))])
     is_entry = (rows["seq"] >= 0) & (rows["seq"] < 2**62)
-    lots = rows["pocket"] == LOTS
+    lots = rows["pocket"] >= LOTS
     columns = {
         "account": pa.array(rows["account"]),
         "seq": pa.array(rows["seq"], mask=~is_entry),
@@ -115,7 +115,7 @@ def _table(books: Books, batch: Batch, rows: NDArray[Any]) -> Any:
         "balance": pa.DictionaryArray.from_arrays(rows["pocket"].astype(np.int32), pa.array(POCKETS)),
         "unit": pa.DictionaryArray.from_arrays(rows["pocket"].astype(np.int32), units),
         "symbol": pa.DictionaryArray.from_arrays(
-            which.astype(np.int32), pa.array([symbols.get(asset, "") for asset in listings.tolist()])
+            which.astype(np.int32), pa.array([symbol_of(symbols, asset) for asset in about.tolist()])
         ),
         "listing": pa.array(rows["listing"], mask=rows["listing"] == 0),
         "code": pa.DictionaryArray.from_arrays(rows["code"].astype(np.int32), pa.array(_CODES)),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import MONEY, EventKind, Side
-from settlement.accounts import CUSTODY, FEES, ROLE_BITS, STABLECOIN, VAULT, Role
+from settlement.accounts import CUSTODY, FEES, FIRST_SHARES, ROLE_BITS, STABLECOIN, VAULT, Role
 from settlement.flows import bodies
 from settlement.ledger import MOMENT, MOVE, Code, Posting
 from settlement.registry import Terms
@@ -192,6 +192,32 @@ def _rebates(sheet: _Sheet) -> None:
     sheet.move(Code.REBATE, sheet.house(FEES), sheet.user | Role.AVAILABLE, sheet.money["amount_micros"])
 
 
+def _transfers(sheet: _Sheet) -> None:
+    amount = sheet.money["contra_amount_micros"]
+    sheet.move(Code.TRANSFER, sheet.user | Role.AVAILABLE, sheet.contra | Role.AVAILABLE, amount)
+
+
+def _liens(sheet: _Sheet) -> None:
+    """Taken, or lifted: in favour of the account itself where no other is named."""
+    change, available = sheet.money["frozen_micros"], sheet.user | Role.AVAILABLE
+    payee = np.where(sheet.contra > 0, sheet.contra | Role.AVAILABLE, available)
+    sheet.move(Code.LIEN, available, sheet.user | Role.FROZEN, np.maximum(change, 0))
+    sheet.move(Code.LIEN_LIFTED, sheet.user | Role.FROZEN, payee, np.maximum(-change, 0))
+
+
+def _shares(sheet: _Sheet) -> None:
+    """The pool owes its holders; what it holds itself moves nothing."""
+    holder, pool, lots = sheet.user | Role.AVAILABLE, sheet.contra | Role.AVAILABLE, sheet.money["lots"]
+    asset = FIRST_SHARES - sheet.of["contra_account"].astype(np.int64)
+    sheet.move(Code.SHARES, pool, holder, np.maximum(lots, 0), asset=asset)
+    sheet.move(Code.SHARES, holder, pool, np.maximum(-lots, 0), asset=asset)
+
+
+def _splits(sheet: _Sheet) -> None:
+    amount = sheet.money["contra_amount_micros"]
+    sheet.move(Code.INCOME_SPLIT, sheet.user | Role.AVAILABLE, sheet.contra | Role.AVAILABLE, amount)
+
+
 _RULES: list[tuple[list[EventKind], Callable[[_Sheet], None]]] = [
     ([EventKind.NEW, EventKind.REPLACED, EventKind.CANCELED], _orders),
     ([EventKind.TRADE], _trades),
@@ -202,4 +228,8 @@ _RULES: list[tuple[list[EventKind], Callable[[_Sheet], None]]] = [
     ([EventKind.BOND_RELEASED], _bonds_released),
     ([EventKind.DELIVERED], _deliveries),
     ([EventKind.REBATE_PAID], _rebates),
+    ([EventKind.TRANSFERRED], _transfers),
+    ([EventKind.LIEN_TAKEN, EventKind.LIEN_LIFTED], _liens),
+    ([EventKind.SHARES_CHANGED], _shares),
+    ([EventKind.SPLIT_PAID], _splits),
 ]

@@ -1,7 +1,8 @@
 """What a member downloads after a cycle: `statements/<cycle>/<account>.csv`, `.json`, and `batch.json` for all.
 
-Four balances: `cash` (what working orders hold included: a hold is no movement of money), `escrow`, `bond`, and
-`lots` of each listing. Each has an opening, every entry with its running balance, and a closing; the opening is the
+The balances: `cash` (what working orders hold included: a hold is no movement of money), `escrow`, `bond`, `frozen`
+(under a lien), `lots` of each listing, and `shares` of each pool. Each has
+an opening, every entry with its running balance, and a closing; the opening is the
 closing of the cycle before. The house's statement is account 0.
 
 The files are a pure function of the database, so `verify` renders them again and compares bytes. A cycle's directory
@@ -12,7 +13,7 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, ROLE_BITS, STABLECOIN, Role, money_text
+from settlement.accounts import FIRST_OUTSIDE, FIRST_SHARES, FIRST_USER, ROLE_BITS, STABLECOIN, Role, money_text
 from settlement.batches import Batch, Batches
 from settlement.ledger import MOVE, Balances, Code, Ledger
 from settlement.netting import Nets, Sums
@@ -31,14 +32,14 @@ from settlement.registry import Registry
 
 COLUMNS = ("seq", "leg", "time", "balance", "unit", "symbol", "listing", "code", "amount", "running_balance")
 
-POCKETS = ("cash", "escrow", "bond", "withdrawing", "lots")
-LOTS = POCKETS.index("lots")
+POCKETS = ("cash", "escrow", "bond", "withdrawing", "frozen", "lots", "shares")
+LOTS, SHARES = POCKETS.index("lots"), POCKETS.index("shares")
 _CODE_TEXT = {int(code): code.name.lower() for code in Code}
 _POCKET_OF_ROLE = np.zeros(FIRST_USER, np.int64)
-_POCKET_OF_ROLE[[Role.ESCROW, Role.BOND, Role.WITHDRAWING]] = 1, 2, 3
+_POCKET_OF_ROLE[[Role.ESCROW, Role.BOND, Role.WITHDRAWING, Role.FROZEN]] = 1, 2, 3, 4
 
 Key = tuple[int, int]
-"""(pocket, listing): one balance of a statement; the listing is 0 unless the pocket is lots."""
+"""(pocket, asset): one balance of a statement; the asset is 0 for money, else that of the lots or the shares."""
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ def entries_of(rows: NDArray[Any]) -> NDArray[Any]:
         outside = (account >= FIRST_OUTSIDE) & (account < FIRST_USER)
         pocket = np.where(account >= FIRST_USER, _POCKET_OF_ROLE[account & (FIRST_USER - 1)], 0)
         entries["owner"][:, at] = np.where(outside, -1, account >> ROLE_BITS)
-        entries["pocket"][:, at] = np.where(rows["asset"] == STABLECOIN, pocket, LOTS)
+        entries["pocket"][:, at] = np.where(rows["asset"] == STABLECOIN, pocket, pocket_of(rows["asset"]))
         entries["amount"][:, at] = rows["amount_micros"] * (1 if at else -1)
         entries["move"][:, at] = rows
     owner, pocket = entries["owner"], entries["pocket"]
@@ -131,6 +132,11 @@ def entries_of(rows: NDArray[Any]) -> NDArray[Any]:
     return inside
 
 
+def pocket_of(asset: Any) -> Any:
+    """Of assets that are not money: lots, or shares."""
+    return np.where(asset > STABLECOIN, LOTS, SHARES)
+
+
 def statement_balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
     """(owner, key, amount) of every balance that is not the world's."""
     for (asset, account), amount in balances.items():
@@ -138,7 +144,7 @@ def statement_balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
             continue
         owner, pocket = account >> ROLE_BITS, int(_POCKET_OF_ROLE[account & (FIRST_USER - 1)])
         if asset != STABLECOIN:
-            yield owner, (LOTS, asset), amount
+            yield owner, (LOTS if asset > STABLECOIN else SHARES, asset), amount
         else:
             yield owner, (pocket if owner else 0, 0), amount
 
@@ -164,32 +170,35 @@ class _Page:
         at = np.searchsorted(self.moments["seq"], moves["seq"], "right") - 1
         times = self.times[at].tolist()
         pockets, amounts = statement.entries["pocket"].tolist(), statement.entries["amount"].tolist()
-        columns = (moves[name].tolist() for name in ("seq", "leg", "listing", "code"))
+        columns = (moves[name].tolist() for name in ("seq", "leg", "asset", "listing", "code"))
         lines: list[tuple[Any, ...]] = []
-        for seq, leg, listing, code, time, pocket, amount in zip(*columns, times, pockets, amounts, strict=True):
-            key = (pocket, listing if pocket == LOTS else 0)
-            running[key] = running.get(key, 0) + amount
-            texts = (self.amount(pocket, amount), self.amount(pocket, running[key]))
-            about = (self.symbols.get(listing, ""), listing or "", _CODE_TEXT[code])
+        for seq, leg, asset, listing, code, time, pocket, amount in zip(*columns, times, pockets, amounts, strict=True):
+            running[pocket, asset] = running.get((pocket, asset), 0) + amount
+            texts = (self.amount(pocket, amount), self.amount(pocket, running[pocket, asset]))
+            about = (self.symbol(asset or listing), listing or "", _CODE_TEXT[code])
             lines.append((seq, leg, time, POCKETS[pocket], self.unit(pocket), *about, *texts))
         return lines
 
+    def symbol(self, asset: int) -> str:
+        """Of a listing, or of a pool's shares."""
+        return symbol_of(self.symbols, asset)
+
     def unit(self, pocket: int) -> str:
-        return "lots" if pocket == LOTS else self.stablecoin
+        return POCKETS[pocket] if pocket >= LOTS else self.stablecoin
 
     def amount(self, pocket: int, amount: int) -> str:
-        return str(amount) if pocket == LOTS else money_text(amount)
+        return str(amount) if pocket >= LOTS else money_text(amount)
 
     def balances(self, balances: dict[Key, int]) -> list[dict[str, str]]:
         return [
             {
                 "balance": POCKETS[pocket],
                 "unit": self.unit(pocket),
-                "symbol": self.symbols.get(listing, ""),
-                "listing": str(listing or ""),
+                "symbol": self.symbol(asset),
+                "listing": str(asset) if asset > 0 else "",
                 "amount": self.amount(pocket, amount),
             }
-            for (pocket, listing), amount in sorted(balances.items())
+            for (pocket, asset), amount in sorted(balances.items())
             if amount
         ]
 
@@ -255,6 +264,11 @@ def _proof(batch: Batch, tree: Tree, index: int, account: int, sums: Sums) -> di
         "leaves": tree.count,
         "partners": [partner.hex() for partner in tree.proof(index)],
     }
+
+
+def symbol_of(symbols: Mapping[int, str], asset: int) -> str:
+    """A listing's symbol; `pool-7` for the shares of the pool that is account 7; nothing for money."""
+    return symbols.get(asset, "") if asset >= 0 else f"pool-{FIRST_SHARES - asset}"
 
 
 def time_text(ts_ns: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from settlement.accounts import CUSTODY, FEES, FIRST_USER, STABLECOIN, Role, place_text, user_account
+from settlement.accounts import CUSTODY, FEES, FIRST_USER, STABLECOIN, Role, place_text, shares_of, user_account
 from settlement.batches import Batch, BatchState
 from settlement.delivery import Delivery, credited_ppm, sums_due
 from settlement.flows import WithdrawalState
@@ -63,9 +63,10 @@ def against_engine(books: Books, dump: Dump) -> list[Difference]:
 def _engine_money(dump: Dump) -> Balances:
     """The ledger that the engine's state stands for."""
     money: Balances = defaultdict(int)
-    for account, (cash, held, *_) in dump["accounts"].items():
+    for account, (cash, held, _, _, frozen, *_) in dump["accounts"].items():
         money[STABLECOIN, user_account(account, Role.AVAILABLE)] = cash
         money[STABLECOIN, user_account(account, Role.HELD)] = held
+        money[STABLECOIN, user_account(account, Role.FROZEN)] = frozen
     for (account, _), (_, _, _, _, escrow, _, bond) in dump["positions"].items():
         money[STABLECOIN, user_account(account, Role.ESCROW)] += escrow
         money[STABLECOIN, user_account(account, Role.BOND)] += bond
@@ -101,10 +102,15 @@ def _withdrawing(books: Books, balances: Balances, seq: int) -> list[Difference]
 
 def _engine_lots(books: Books, dump: Dump) -> Balances:
     listed = books.registry.listed_at(dump["applied_seq"])
-    return {
-        (listed.get(instrument, -instrument), user_account(account)): position[0]
+    lots = {
+        (listed.get(instrument, 0), user_account(account)): position[0]
         for (account, instrument), position in dump["positions"].items()
     }
+    for pool, held in dump["shares"].items():
+        lots |= {(shares_of(pool), user_account(account)): shares for account, shares in held.items()}
+        # Of a share that the pool holds itself it is both debtor and creditor.
+        lots[shares_of(pool), user_account(pool)] = held.get(pool, 0) - sum(held.values())
+    return lots
 
 
 def _compare(what: str, expected: Balances, have: Balances, seq: int) -> list[Difference]:
@@ -141,7 +147,7 @@ def _compare_positions(books: Books, dump: Dump, seq: int) -> list[Difference]:
 
 def _conservation(dump: Dump, seq: int) -> list[Difference]:
     """The engine's own identity: everything members and house have is what came in and did not go out."""
-    members = sum(cash + held for cash, held, *_ in dump["accounts"].values())
+    members = sum(cash + held + frozen for cash, held, _, _, frozen, *_ in dump["accounts"].values())
     positions = sum(row[4] + row[6] for row in dump["positions"].values())
     total = members + positions + dump["house_fees_micros"]
     external = dump["deposits_micros"] - dump["withdrawals_micros"]

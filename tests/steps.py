@@ -42,6 +42,7 @@ ACCOUNTS, BOOKS = 4, 3
 DEEDS = (
     ["order"] * 60 + ["cancel"] * 6 + ["amend"] * 12 + ["deposit"] * 2 + ["nominate"] * 2 + ["list"] * 2
     + ["deliver"] * 5 + ["delist"] * 2 + ["mass_cancel", "withdraw", "payout", "close", "cycle", "tick", "open"]
+    + ["transfer", "lien", "lift_lien", "freeze", "issue", "issue", "move_shares"]
 )  # fmt: skip
 STYLES: dict[str, dict[str, int]] = {
     "gtg": {},
@@ -292,6 +293,51 @@ def deliver(step: Step, twin: Exchange, now_ns: int) -> Command:
     return command(Kind.DELIVER, TRANSFER, lots=lots, refund_micros=refund, damages_micros=damages, **who)
 
 
+def other_account(step: Step) -> int:
+    return (step.account + step.pick) % ACCOUNTS + 1
+
+
+def transfer(step: Step, twin: Exchange, now_ns: int) -> Command:
+    row = withdraw(step, twin, now_ns)
+    row["kind"], row["contra_account"] = Kind.TRANSFER, other_account(step)
+    return row
+
+
+def lien(step: Step, twin: Exchange, now_ns: int) -> Command:
+    row = withdraw(step, twin, now_ns)
+    row["kind"] = Kind.LIEN
+    return row
+
+
+def lift_lien(step: Step, twin: Exchange, now_ns: int) -> Command:
+    account = twin.accounts.get(step.account)
+    frozen = account.frozen if account else 0
+    amount = (frozen, frozen + 1, frozen // 2, step.money)[step.pick % 4]
+    payee = other_account(step) if step.side else 0
+    return command(
+        Kind.LIFT_LIEN, TRANSFER, account=step.account, contra_account=payee, amount_micros=amount
+    )  # fmt: skip
+
+
+def freeze(step: Step, twin: Exchange, now_ns: int) -> Command:
+    return command(Kind.FREEZE, TRANSFER, account=step.account, flags=int(step.pick > 8))
+
+
+def issue(step: Step, twin: Exchange, now_ns: int) -> Command:
+    """Shares of the accounts that sell most, made or retired."""
+    pool = 1 + step.book % 2
+    lots = -step.qty if step.ticks < 0 else step.qty * (1 if step.side else 999)
+    return command(Kind.ISSUE_SHARES, TRANSFER, account=pool, contra_account=step.account, lots=lots)
+
+
+def move_shares(step: Step, twin: Exchange, now_ns: int) -> Command:
+    pool = 1 + step.book % 2
+    held = twin.shares.get(pool, {}).get(step.account, 0)
+    lots = held if step.pick > 6 else min(step.qty, held + 1)
+    who = {"account": step.account, "contra_account": other_account(step), "asset": pool}
+    return command(Kind.MOVE_SHARES, TRANSFER, lots=lots, **who)
+
+
 def cycle(step: Step, twin: Exchange, now_ns: int) -> Command:
     return command(Kind.CLOSE_CYCLE)
 
@@ -303,7 +349,8 @@ def tick(step: Step, twin: Exchange, now_ns: int) -> Command:
 MAKERS = {
     "order": order, "cancel": cancel, "amend": amend, "mass_cancel": mass_cancel, "open": open_account,
     "deposit": deposit, "withdraw": withdraw, "payout": payout, "nominate": nominate, "list": list_book, "close": close,
-    "deliver": deliver, "delist": delist, "cycle": cycle, "tick": tick,
+    "deliver": deliver, "delist": delist, "cycle": cycle, "tick": tick, "transfer": transfer, "lien": lien,
+    "lift_lien": lift_lien, "freeze": freeze, "issue": issue, "move_shares": move_shares,
 }  # fmt: skip
 
 

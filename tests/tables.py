@@ -26,6 +26,8 @@ by the other capital letters, orders anything else.
     cancel_after A tag 7 till 900 | dead_man A tag 7 | lock A | unlock A | limits A [size 5] [net 9] [orders 3]
     status Y auction|... | bands Y [ref 2600] [band 100000] [collar 1000] [dynamic 1000] | indicate Y | halt | resume
     close Y | deliver A B 5 [refund 10] [damages 20] [in Y] | delist Y | cycle | tick
+    transfer A B 500 | lien A 500 | lift A 500 [pay B] | freeze A | thaw A
+    issue P A 7 | retire P A 7 | move P A B 7     (shares of the pool P)
     raw kind 99 account 3 ...          any command, field by field
     clock 900                          the time of the lines that follow, in ns
     expect A cash 5, A net -3 in Y, house 12, X bids 3+4 @ 2600 2 @ 2599, X last 2600, X asks none, X closed,
@@ -162,6 +164,12 @@ EVENTS: dict[str, tuple[EventKind, str]] = {
     "auction": (EventKind.AUCTION_PRICE, "qty"),
     "halted": (EventKind.EXCHANGE_HALTED, "reason"),
     "resumed": (EventKind.EXCHANGE_RESUMED, "reason"),
+    "transferred": (EventKind.TRANSFERRED, "contra_amount_micros"),
+    "lien": (EventKind.LIEN_TAKEN, "frozen_micros"),
+    "lifted": (EventKind.LIEN_LIFTED, "frozen_micros"),
+    "frozen": (EventKind.FROZEN, "lots"),
+    "shares": (EventKind.SHARES_CHANGED, "lots"),
+    "split": (EventKind.SPLIT_PAID, "contra_amount_micros"),
 }
 # A word in an event's phrase that is followed by a number. Any field's own name does as well.
 PARTS = {
@@ -193,7 +201,7 @@ PARTS = {
     "low": "qty",
     "high": "leaves_qty",
 }
-ACCOUNT_PARTS = ("cash", "held", "rebate", "open_orders")
+ACCOUNT_PARTS = ("cash", "held", "rebate", "open_orders", "frozen")
 POSITION_PARTS = ("net", "capacity", "open_buy", "open_sell", "escrow", "fees_due", "bond")
 
 
@@ -274,6 +282,14 @@ class Table:
             "deliver": self.deliver,
             "cycle": lambda _: command(Kind.CLOSE_CYCLE),
             "tick": lambda _: command(Kind.TICK),
+            "transfer": self.transfer,
+            "lien": self.money(Kind.LIEN),
+            "lift": self.lift,
+            "freeze": lambda words: command(Kind.FREEZE, TRANSFER, account=self.accounts[words[0]], flags=1),
+            "thaw": lambda words: command(Kind.FREEZE, TRANSFER, account=self.accounts[words[0]]),
+            "issue": self.issue(1),
+            "retire": self.issue(-1),
+            "move": self.move_shares,
             "raw": self.raw,
         }
 
@@ -396,6 +412,24 @@ class Table:
         who = {"account": self.accounts[words[0]], "contra_account": self.accounts[words[1]]}
         fields = {"lots": int(words[2]), "instrument": self.book_of(words)} | self.fields(words[3:])
         return command(Kind.DELIVER, TRANSFER, **who, **fields)
+
+    def transfer(self, words: list[str]) -> NDArray[np.void]:
+        return command(Kind.TRANSFER, TRANSFER, amount_micros=int(words[2]), **self.pair(words))
+
+    def lift(self, words: list[str]) -> NDArray[np.void]:
+        payee = self.accounts[words[3]] if "pay" in words else 0
+        who = {"account": self.accounts[words[0]], "contra_account": payee}
+        return command(Kind.LIFT_LIEN, TRANSFER, amount_micros=int(words[1]), **who)
+
+    def issue(self, sign: int) -> Maker:
+        return lambda words: command(Kind.ISSUE_SHARES, TRANSFER, lots=sign * int(words[2]), **self.pair(words))
+
+    def move_shares(self, words: list[str]) -> NDArray[np.void]:
+        pool = self.accounts[words[0]]
+        return command(Kind.MOVE_SHARES, TRANSFER, asset=pool, lots=int(words[3]), **self.pair(words[1:]))
+
+    def pair(self, words: list[str]) -> dict[str, int]:
+        return {"account": self.accounts[words[0]], "contra_account": self.accounts[words[1]]}
 
     def raw(self, words: list[str]) -> NDArray[np.void]:
         fields = dict(zip(words[::2], map(int, words[1::2]), strict=True))

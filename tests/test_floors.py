@@ -18,7 +18,7 @@ FLOORS = {
     "examples": {"examples", "wellhead"},
 }
 PARTS = {*FLOORS, "tests", "benchmarks"}
-KERNELS = ["book", "matching", "clearing", "accounts", "lifecycle", "invariants", "state", "engine"]
+KERNELS = ["book", "matching", "clearing", "accounts", "cash", "shares", "lifecycle", "invariants", "state", "engine"]
 NOT_IN_KERNELS = {
     "time",
     "datetime",

@@ -114,6 +114,7 @@ class Balance(Struct):
     fees_due: Decimal
     bond: Decimal
     rebate: Decimal
+    frozen: Decimal
 
 
 class Instrument(Struct):
@@ -223,9 +224,11 @@ class BalanceEvent(Event, kw_only=True, tag="balance"):
 
 
 class MoneyEvent(Event, kw_only=True, tag="money"):
-    """A deposit, withdrawal, nomination, released bond or rebate."""
+    """A movement of cash that is no trade and no delivery."""
 
-    what: Literal["deposit", "withdrawal", "nomination", "bond_released", "rebate"]
+    what: Literal[
+        "deposit", "withdrawal", "nomination", "bond_released", "rebate", "transfer", "split", "lien", "lien_lifted"
+    ]  # fmt: skip
     amount: Decimal
     sym: str | None = None
     lots: int | None = None

@@ -97,6 +97,8 @@ def test_storms_reach_everything() -> None:
         Reason.OVERLOADED,
         Reason.TOO_MANY_OPEN_ORDERS,
         Reason.POSITION_LIMIT,
+        Reason.BAD_LISTING,
+        Reason.TOO_MANY_HOLDERS,
     }  # in the tests below, and tables
     assert set(EventKind) - kinds.keys() <= LATER_EVENTS
     assert set(Reason) - reasons.keys() <= elsewhere | LATER_REASONS
@@ -104,9 +106,9 @@ def test_storms_reach_everything() -> None:
     assert kinds[EventKind.DELIVERED] > 30
 
 
-@pytest.mark.parametrize("pool", ["max_orders", "max_positions", "max_leaves", "max_nodes"])
+@pytest.mark.parametrize("pool", ["max_orders", "max_positions", "max_leaves", "max_nodes", "max_shares"])
 def test_a_full_pool_refuses_and_changes_nothing(pool: str) -> None:
-    limits = {"max_leaves": 64, "max_open_orders_per_account": 5, pool: 6}
+    limits = {"max_leaves": 64, "max_open_orders_per_account": 5, pool: 3 if pool == "max_shares" else 6}
     assert sum(storm(100 + seed, count=400, **limits).refused_for_room for seed in range(3)), "the pool never filled"
 
 

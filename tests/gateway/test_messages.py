@@ -45,7 +45,9 @@ def made(cls: type, **fields: Any) -> st.SearchStrategy[Any]:
 
 ORDERS = made(OrderState, px=MONEY, cid=st.none() | st.text(max_size=4))
 POSITIONS = made(PositionState, escrow=MONEY, fees_due=MONEY, bond=MONEY)
-BALANCES = made(BalanceState, cash=MONEY, held=MONEY, escrow=MONEY, fees_due=MONEY, bond=MONEY, rebate=MONEY)
+BALANCES = made(
+    BalanceState, cash=MONEY, held=MONEY, escrow=MONEY, fees_due=MONEY, bond=MONEY, rebate=MONEY, frozen=MONEY
+)
 RESULTS = made(OpenOrdersResult, orders=st.lists(ORDERS, max_size=2))
 STATES = {"orders": st.lists(ORDERS, max_size=2), "positions": st.lists(POSITIONS, max_size=2), "balances": BALANCES}
 MESSAGES = st.one_of(
@@ -54,7 +56,7 @@ MESSAGES = st.one_of(
     made(PrivateSnapshot, **STATES),
     made(Reply, r=RESULTS, err=st.none(), id=st.integers(0, 9), aseq=st.none()),
 )
-MONEY_NAMES = {"px", "fee", "fee_due", "fees_due", "escrow", "bond", "cash", "held", "rebate"}
+MONEY_NAMES = {"px", "fee", "fee_due", "fees_due", "escrow", "bond", "cash", "held", "rebate", "frozen"}
 
 
 def textual(value: Any, name: str = "") -> Any:

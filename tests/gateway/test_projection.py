@@ -52,9 +52,11 @@ def follow(target: Gateway, commands: Records, size: int, after: int = 0) -> Gat
 def compare(projection: Projection, dump: dict[str, Any]) -> None:
     """Every balance, position, order and level is the engine's."""
     accounts = {
-        number: (account.cash, account.held, account.rebate, len(account.orders))
+        number: (
+            account.cash, account.held, account.rebate, len(account.orders), account.frozen, int(account.is_frozen),
+        )
         for number, account in projection.accounts.items()
-    }
+    }  # fmt: skip
     assert accounts == dump["accounts"]
     positions = {
         (account.number, instrument): (p.net, p.capacity, p.open_buy, p.open_sell, p.escrow, p.fees_due, p.bond)

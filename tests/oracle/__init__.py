@@ -11,6 +11,7 @@ same form as `Engine.dump`; `check` asserts everything that must hold after ever
     trading.py      an order's life: reserving, resting, matching, clearing, stops, auctions
     orders.py       NEW_ORDER, CANCEL, EXPIRE, AMEND, MASS_CANCEL, QUOTE
     accounts.py     money, locks, limits, protections, timers
+    cash.py         transfers, liens, frozen accounts, pools
     instruments.py  listing, status, bands, gate, delivery
     looking.py      what can be seen of it, and what must hold
 """
@@ -55,6 +56,12 @@ class Exchange(Instruments, Looking):
             Kind.DELIST: self.delist,
             Kind.CLOSE_CYCLE: self.close_cycle,
             Kind.TICK: lambda _: None,
+            Kind.TRANSFER: self.transfer,
+            Kind.LIEN: self.take_lien,
+            Kind.LIFT_LIEN: self.lift_lien,
+            Kind.FREEZE: self.freeze,
+            Kind.ISSUE_SHARES: self.issue_shares,
+            Kind.MOVE_SHARES: self.move_shares,
             Kind.SET_STATUS: self.set_status,
             Kind.SET_BAND: self.set_band,
             Kind.INDICATE: self.indicate,

@@ -36,6 +36,7 @@ class Accounts(Orders):
     def withdraw(self, c: SimpleNamespace) -> None:
         account, amount = self.account(c.account), c.amount_micros
         need(amount >= 1, Reason.BAD_AMOUNT)
+        need(not account.is_frozen, Reason.ACCOUNT_FROZEN)
         need(amount <= account.cash, Reason.INSUFFICIENT_FUNDS)
         account.cash -= amount
         self.withdrawals += amount

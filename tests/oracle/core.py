@@ -12,6 +12,7 @@ from engine.types import COMMAND, EVENT, LISTING, MONEY, TRANSFER, EventKind, Ki
 from tests.oracle.parts import Account, Book, Order, Position, Protection, Rejected, Remembered, need
 
 TRANSFERS = {Kind.OPEN_ACCOUNT, Kind.DEPOSIT, Kind.WITHDRAW, Kind.NOMINATE, Kind.PAYOUT, Kind.DELIVER}
+TRANSFERS |= {Kind.TRANSFER, Kind.LIEN, Kind.LIFT_LIEN, Kind.FREEZE, Kind.ISSUE_SHARES, Kind.MOVE_SHARES}
 LISTINGS = {Kind.LIST, Kind.SET_BAND}
 MONEY_KINDS = {
     EventKind.ACCOUNT_OPENED,
@@ -24,6 +25,12 @@ MONEY_KINDS = {
     EventKind.DELIVERED,
     EventKind.REBATE_PAID,
     EventKind.CYCLE_CLOSED,
+    EventKind.TRANSFERRED,
+    EventKind.LIEN_TAKEN,
+    EventKind.LIEN_LIFTED,
+    EventKind.FROZEN,
+    EventKind.SHARES_CHANGED,
+    EventKind.SPLIT_PAID,
 }
 
 
@@ -57,6 +64,7 @@ class Core:
         self.halted = False
         self.room = True  # in the engine's pools: the twin has none, a test that fills one says so here
         self.accounts: dict[int, Account] = {}
+        self.shares: dict[int, dict[int, int]] = {}  # by pool, by holder
         self.positions: dict[tuple[int, int], Position] = {}  # by account and instrument, in the order they were made
         self.books: dict[int, Book] = {}
         self.orders: dict[int, Order] = {}  # the working ones, by order_id

@@ -14,13 +14,14 @@ from engine.types import (
     Status,
 )
 from tests.oracle.accounts import Accounts
+from tests.oracle.cash import Cash
 from tests.oracle.parts import MILLION, Book, need
 from tests.oracle.trading import auction_price
 
 TO_BE_SET = (Status.CONTINUOUS, Status.PRE_OPEN, Status.AUCTION, Status.HALTED, Status.CANCEL_ONLY)
 
 
-class Instruments(Accounts):
+class Instruments(Accounts, Cash):
     """Upon the orders in their books."""
 
     def list_instrument(self, c: SimpleNamespace) -> None:
@@ -106,6 +107,8 @@ class Instruments(Accounts):
             damages_micros=d1 + d2,
             shortfall_micros=due - f1 - f2 + c.damages_micros - d1 - d2,
         )
+        if c.account in self.shares and not provider_cash.is_frozen and pay - f1 - d1 > 0:
+            self.split(c.account, pay - f1 - d1)
 
     def delist(self, c: SimpleNamespace) -> None:
         need(self.book(c.instrument).status == Status.CLOSED, Reason.NOT_CLOSED)

@@ -23,7 +23,10 @@ class Looking(Trading):
             "deposits_micros": self.deposits,
             "withdrawals_micros": self.withdrawals,
             "cycle": self.cycle,
-            "accounts": {n: (a.cash, a.held, a.rebate, a.open_orders) for n, a in self.accounts.items()},
+            "accounts": {
+                n: (a.cash, a.held, a.rebate, a.open_orders, a.frozen, a.is_frozen) for n, a in self.accounts.items()
+            },
+            "shares": {pool: self.shares[pool] for pool in sorted(self.shares)},
             "positions": {key: tuple(vars(position).values()) for key, position in self.positions.items()},
             "books": {number: dump_book(book) for number, book in self.books.items()},
             "halted": self.halted,
@@ -56,7 +59,9 @@ class Looking(Trading):
 
     def check_money(self) -> None:
         accounts, positions = self.accounts.values(), self.positions.values()
-        total = sum(a.cash + a.held for a in accounts) + sum(p.escrow + p.bond for p in positions) + self.house
+        total = (
+            sum(a.cash + a.held + a.frozen for a in accounts) + sum(p.escrow + p.bond for p in positions) + self.house
+        )
         assert total == self.deposits - self.withdrawals, "conservation"
         assert min(self.house, self.deposits, self.withdrawals) >= 0
         assert self.deposits <= MAX_MONEY_MICROS

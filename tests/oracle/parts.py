@@ -41,6 +41,8 @@ class Account:
     held: int = 0
     rebate: int = 0
     open_orders: int = 0
+    frozen: int = 0  # under liens
+    is_frozen: int = 0
     most_qty: int = 0  # of SET_LIMITS; 0: what holds for all
     most_net: int = 0
     most_orders: int = 0

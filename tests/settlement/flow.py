@@ -122,6 +122,10 @@ class Flow:
         self.venue.send(*(open_account(n) for n in range(1, MEMBERS + 1)))
         # Member 6 has no money: much of what it asks for is refused.
         self.venue.send(*(transfer(Kind.DEPOSIT, n, amount_micros=5 * 10**9 * n) for n in range(1, MEMBERS)))
+        # Provider 1 is a pool; member 4 owes member 5 something.
+        self.venue.send(*(transfer(Kind.ISSUE_SHARES, 1, contra_account=n, lots=n) for n in (1, 2, 3)))
+        self.venue.send(transfer(Kind.LIEN, 4, amount_micros=10**6))
+        self.venue.send(transfer(Kind.LIFT_LIEN, 4, contra_account=5, amount_micros=10**5))
         for instrument in (1, 2):
             self.list(instrument)
 
@@ -187,9 +191,24 @@ class Flow:
             if amount % 2:
                 return withdraw_command(account, 1, amount, Destination(b"\xaa" * 20, b"\xab" * 20))
             return transfer(Kind.WITHDRAW, account, amount_micros=amount)
-        if chance < 0.97:
+        if chance < 0.955:
+            return self.draw_cash(account)
+        if chance < 0.98:
             return transfer(Kind.NOMINATE, account, instrument=pick.choice([*self.open, 9]), lots=pick.randint(0, 5))
         return command(pick.choice([Kind.TICK, 99]))
+
+    def draw_cash(self, account: int) -> NDArray[Any]:
+        """Cash that moves or is frozen, and shares of provider 1."""
+        pick, other = self.random, self.random.randint(0, MEMBERS)
+        kind = pick.choice([Kind.TRANSFER, Kind.LIEN, Kind.LIFT_LIEN, Kind.FREEZE, Kind.ISSUE_SHARES, Kind.MOVE_SHARES])
+        if kind == Kind.FREEZE:
+            return transfer(kind, account, flags=pick.choice([0, 0, 1]))
+        if kind == Kind.ISSUE_SHARES:
+            return transfer(kind, 1, contra_account=account, lots=pick.randint(-3, 9))
+        if kind == Kind.MOVE_SHARES:
+            return transfer(kind, account, contra_account=other, asset=1, lots=pick.randint(1, 4))
+        largest = 10**3 if kind == Kind.LIFT_LIEN else 10**6
+        return transfer(kind, account, contra_account=other, amount_micros=pick.randint(1, largest))
 
     def draw_order(self, account: int) -> NDArray[Any]:
         pick = self.random

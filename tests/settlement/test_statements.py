@@ -34,12 +34,17 @@ def cycles(venue: Venue) -> list[Path]:
     return directories
 
 
+def key_of(row: dict[str, str]) -> Key:
+    """Which balance a row is of."""
+    return row["balance"], row["symbol"] + row["listing"] if row["balance"] in ("lots", "shares") else ""
+
+
 def read_csv(path: Path) -> tuple[dict[Key, Decimal], list[dict[str, str]], dict[Key, Decimal]]:
     """(opening, entries, closing); balances by name and listing, zeros left out."""
     opening, entries, closing = {}, [], {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            key = (row["balance"], row["listing"] if row["balance"] == "lots" else "")
+            key = key_of(row)
             if row["code"] == "opening":
                 opening[key] = Decimal(row["running_balance"])
             elif row["code"] == "closing":
@@ -58,10 +63,10 @@ def test_opening_and_entries_make_the_closing_and_the_next_opening(venue: Venue)
             assert opening == before.get(path.name, {})
             running = defaultdict(Decimal, opening)
             for row in entries:
-                key = (row["balance"], row["listing"] if row["balance"] == "lots" else "")
+                key = key_of(row)
                 running[key] += Decimal(row["amount"])
                 assert running[key] == Decimal(row["running_balance"])
-                assert running[key] >= 0 or row["unit"] == "lots"
+                assert running[key] >= 0 or row["unit"] in ("lots", "shares")
             assert {key: amount for key, amount in running.items() if amount} == closing
             after[path.name] = closing
         assert before.keys() - after.keys() == {name for name in before if not before[name]} - after.keys()
@@ -70,6 +75,7 @@ def test_opening_and_entries_make_the_closing_and_the_next_opening(venue: Venue)
     for account, (cash, held, *_) in dump["accounts"].items():
         total = before.get(f"{account}.csv", {}).get(("cash", ""), Decimal(0))
         assert int(total * 10**6) == cash + held
+    assert any(key[0] == "shares" for balances in before.values() for key in balances)
 
 
 def test_csv_and_json_say_the_same(venue: Venue) -> None:
@@ -80,7 +86,7 @@ def test_csv_and_json_say_the_same(venue: Venue) -> None:
             opening, entries, closing = read_csv(path.with_suffix(".csv"))
             assert [{name: str(value) for name, value in row.items()} for row in page["entries"]] == entries
             for name, balances in (("opening", opening), ("closing", closing)):
-                said = {(row["balance"], row["listing"]): Decimal(row["amount"]) for row in page[name]}
+                said = {key_of(row): Decimal(row["amount"]) for row in page[name]}
                 assert said == balances
             assert (page["batch_id"], page["root"]) == (batch["batch_id"], batch["root"])
             assert page["proof"] in batch["accounts"]
@@ -114,6 +120,12 @@ def expected_nets(venue: Venue, batch: dict[str, Any]) -> dict[int, int]:
         elif event["kind"] == EventKind.REBATE_PAID:
             nets[taker] += int(money["amount_micros"])
             nets[0] += int(money["fees_micros"])
+        elif event["kind"] in (EventKind.TRANSFERRED, EventKind.SPLIT_PAID):
+            nets[taker] += int(money["amount_micros"])
+            nets[maker] += int(money["contra_amount_micros"])
+        elif event["kind"] == EventKind.LIEN_LIFTED and maker:
+            nets[taker] += int(money["frozen_micros"])
+            nets[maker] += int(money["contra_amount_micros"])
     return nets
 
 
