@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from settlement.accounts import CUSTODY, FEES, FIRST_USER, STABLECOIN, Role, place_text, shares_of, user_account
+from settlement.accounts import (
+    CUSTODY,
+    FEES,
+    FIRST_SHARES,
+    FIRST_USER,
+    STABLECOIN,
+    Role,
+    place_text,
+    shares_of,
+    user_account,
+)
 from settlement.batches import Batch, BatchState
 from settlement.delivery import Delivery, credited_ppm, sums_due
 from settlement.flows import WithdrawalState
@@ -53,7 +63,8 @@ def against_engine(books: Books, dump: Dump) -> list[Difference]:
         _without_withdrawing(balances),
         seq,
     )
-    found += _compare("lots", _engine_lots(books, dump), {key: n for key, n in balances.items() if key[0] > 0}, seq)
+    lots = {key: n for key, n in balances.items() if key[0] > STABLECOIN or key[0] < FIRST_SHARES}
+    found += _compare("lots and shares", _engine_lots(books, dump), lots, seq)
     found += _withdrawing(books, balances, seq)
     found += _compare_positions(books, dump, seq)
     found += _conservation(dump, seq)
