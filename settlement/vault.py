@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eth_abi.abi import encode
 from eth_utils.address import to_canonical_address
@@ -138,6 +139,7 @@ class ClaimTree:
     def __init__(self, vault: Domain, epoch: int, leaves: Sequence[Leaf]) -> None:
         if not leaves or epoch < 1:
             raise ProofError("a tree needs an epoch from 1 on and at least one leaf")
+        self._vault, self._epoch = vault, epoch
         self.leaves = sorted(leaves, key=lambda leaf: to_canonical_address(leaf.account))
         self._place = {to_canonical_address(leaf.account): at for at, leaf in enumerate(self.leaves)}
         if len(self._place) != len(leaves):
@@ -164,6 +166,23 @@ class ClaimTree:
                 partners.append(level[index ^ 1])
             index >>= 1
         return partners
+
+    def paper(self, account: str) -> dict[str, Any]:
+        """What the address needs to claim and to exit, as its statement has it. Raises ProofError when it has no leaf.
+
+        Amounts are text: not everybody's JSON has numbers above 2**53.
+        """
+        leaf = self.leaf(account)
+        return {
+            "chain_id": self._vault.chain_id,
+            "vault": self._vault.contract,
+            "epoch": self._epoch,
+            "root": "0x" + self.root.hex(),
+            "account": leaf.account,
+            "payable_units": str(leaf.payable_units),
+            "exit_units": str(leaf.exit_units),
+            "proof": ["0x" + partner.hex() for partner in self.proof(account)],
+        }
 
     def _index(self, account: str) -> int:
         place = self._place.get(to_canonical_address(account))

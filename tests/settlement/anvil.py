@@ -40,7 +40,7 @@ class Anvil:
         self.rpc("anvil_impersonateAccount", sender)
         self.rpc("anvil_setBalance", sender, hex(10**20))
         wanted = {"from": sender, "data": "0x" + data.hex()} | ({"to": to} if to else {})
-        receipt: dict[str, Any] = self.rpc("eth_getTransactionReceipt", self.rpc("eth_sendTransaction", wanted))
+        receipt: dict[str, Any] = self.rpc("eth_sendTransactionSync", wanted)
         return receipt
 
 
