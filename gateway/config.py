@@ -10,8 +10,19 @@ class GatewayConfig:
     venue: str = "Wellhead"
     public_market_data: bool = True  # subscribe to public channels without a log-on
 
+    # Connections
+    max_connections: int = 12_000  # in all; those above are dropped without a word
+    max_connections_per_ip: int = 2_000  # of an IPv4 address or an IPv6 /64
+    handshake_timeout_ms: int = 5_000  # from the connection to the end of its HTTP request
+    origins: tuple[str, ...] = ()  # of pages that may connect, beside those of the same host; "*": of any
+    metrics_from: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks that may read /metrics
+
     # Sessions
     max_sessions: int = 10_000
+    logon_failures_per_ip: int = 10  # before its log-ons are not looked at for a while
+    logon_failures_per_key: int = 100  # the same for a key, from where it never logged on
+    logon_failure_s: int = 10  # after which a failure is forgotten
+    throttle_entries: int = 10_000  # addresses and keys whose failures are remembered
     logon_window_us: int = 5_000_000  # |ts - now| of a log-on
     logon_timeout_ms: int = 10_000  # to log on, or to subscribe to something public
     max_grace_ms: int = 60_000
@@ -24,11 +35,14 @@ class GatewayConfig:
     # Requests
     max_message_bytes: int = 65_536
     max_batch_items: int = 100
+    max_channels: int = 100  # in one subscription
     max_pending_per_session: int = 4_096
     max_pending: int = 65_536
     rate_per_s: int = 2_000  # tokens an account gains a second
     rate_burst: int = 4_000
     rate_fill_tokens: int = 1  # given back to both sides of a fill
+    rate_heavy_tokens: int = 20  # what the list of instruments costs, or a channel of all symbols
+    rate_topics_per_token: int = 20  # a channel of named symbols costs a token, and one more for each so many
     rate_abuse_errors: int = 10_000  # RATE_LIMIT answers to one session, then close 4029
 
     # Memory

@@ -22,6 +22,7 @@ from gateway import private
 from gateway.auth import KeyStore
 from gateway.channels import Channels, ChannelsState, of_kind
 from gateway.config import GatewayConfig
+from gateway.health import Readiness
 from gateway.logon import Logons
 from gateway.market_data import MarketData, MarketState, Topic
 from gateway.messages import (
@@ -67,6 +68,7 @@ from gateway.messages import (
     decode,
     encode,
 )
+from gateway.metrics import Counts
 from gateway.order_entry import OrderEntry, internal
 from gateway.private import PrivateStreams, StreamState
 from gateway.projection import Projection, ProjectionState
@@ -119,6 +121,8 @@ class Gateway:
         self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
         self.rates = Rates(config)
+        self.counts = Counts()
+        self.readiness = Readiness()
         self.sessions: set[Session] = set()
         self.seq = 0  # the last event applied
         self._now_ns = now_ns
@@ -162,10 +166,11 @@ class Gateway:
     def open(self) -> None:
         """The log is replayed and clients may come: orders of sessions that a restart cut off wait for them."""
         self.logons.park_all(self.wall_us())
+        self.readiness.is_open = True
 
     def connect(self, transport: Transport, wire: Format, ip: str) -> Session:
         """A new connection; it is greeted with `hello`."""
-        session = Session(transport, wire, ip, self._challenge(), self.config, self.wall_us, self._dirty)
+        session = Session(transport, wire, ip, self._challenge(), self.config, self.wall_us, self._dirty, self.counts)
         self.sessions.add(session)
         limits = {
             "message_bytes": self.config.max_message_bytes,
@@ -202,6 +207,7 @@ class Gateway:
         for data in messages:
             if session.closed:
                 break
+            self.counts.messages += 1
             self._request(session, data, self.wall_us())
         self.orders.flush()
         self._flush()
@@ -210,7 +216,7 @@ class Gateway:
         try:
             request = decode(data, session.wire)
         except RequestError as refusal:
-            self._refuse(session, refusal, refusal.id, t_in)
+            self._refuse(session, self._charged(session, refusal, t_in), refusal.id, t_in)
             return
         try:
             account = self._admit(session, request, t_in)
@@ -233,6 +239,14 @@ class Gateway:
             log.exception("a request failed")
             ask.fail(internal("a fault of the server; it is logged"))
 
+    def _charged(self, session: Session, refusal: RequestError, now_us: int) -> RequestError:
+        """What cannot be read costs as much as a request; without a token that is the answer."""
+        try:
+            self.rates.charge(self._bucket(session, now_us), 1, now_us)
+        except RequestError as limit:
+            return limit
+        return refusal
+
     def _refuse(
         self, session: Session, refusal: RequestError, request_id: int | None, t_in: int, rate: bool = False
     ) -> None:
@@ -240,6 +254,7 @@ class Gateway:
         if rate:
             reply.rl = self._bucket(session, t_in).state(t_in)
         session.push(encode(reply, session.wire))
+        self.counts.errors[refusal.error.name] += 1
         if refusal.error.code == Code.RATE_LIMIT:
             session.rate_errors += 1
             if session.rate_errors > self.config.rate_abuse_errors:
@@ -263,6 +278,10 @@ class Gateway:
                 cost = 0
             case _ if session.identity is None and not self.config.public_market_data:
                 raise RequestError(Code.NOT_LOGGED_ON, "log on first")
+            case Instruments():
+                cost = self.config.rate_heavy_tokens
+            case Subscribe() | Unsubscribe():
+                cost = 1 + self.rates.cost_of(request.channels)
         self.rates.charge(self._bucket(session, now_us), cost, now_us)
         return account
 
@@ -389,10 +408,16 @@ class Gateway:
         ask.ok(SubscribeResult(before - len(session.topics)))
 
     def _check_channels(self, session: Session, channels: list[Channel]) -> None:
-        """Raises RequestError where a channel other than those of symbols is not as it must be."""
+        """Raises RequestError where there are too many, or one other than those of symbols is not as it must be."""
+        if len(channels) > self.config.max_channels:
+            raise RequestError(Code.TOO_LARGE, f"a request has {self.config.max_channels} channels at the most")
+        seen: set[str] = set()
         for channel in channels:
             if channel.name in SYMBOL_CHANNELS:
                 continue
+            if channel.name in seen:
+                raise bad_field("channels", f"{channel.name} is there twice")
+            seen.add(channel.name)
             if channel.name not in ("private", "instruments", "hb", *SETTLED_CHANNELS):
                 raise RequestError(Code.BAD_CHANNEL, f"there is no channel {channel.name!r}")
             if channel.symbols is not None or channel.cls is not None or channel.region is not None:
@@ -418,6 +443,9 @@ class Gateway:
 
     def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         """Follow a durable batch: update what is known, answer, send."""
+        self.counts.batches += 1
+        self.counts.commands += len(commands)
+        self.counts.events += len(events)
         for step in steps(commands, events):
             self._follow(step)
         if len(events):
@@ -425,6 +453,7 @@ class Gateway:
         if len(commands):
             self._market_ns = int(commands["ts_ns"][-1])
         trades = of_kind(events, EventKind.TRADE)
+        self.counts.trades += len(trades)
         self.rates.give_back(trades)
         self.channels.on_batch(commands, events, trades, self.seq)
         self.market.publish()
@@ -461,6 +490,7 @@ class Gateway:
         """What time brings: cancels on disconnect, log-on timeouts, heartbeats. Call it several times a second."""
         now_us = self.wall_us()
         self.logons.cancel_due(now_us)
+        self.readiness.look(now_us, self.counts.batches, self.orders.pending)
         if self.channels.candles.wants_tick(self._now_ns()):
             self.orders.tick()
         if now_us >= self._next_heartbeat_us:
@@ -509,7 +539,7 @@ class Gateway:
         """Tell everybody, once, and take no more requests. Those under way are still answered."""
         if self._stopping:
             return
-        self._stopping = True
+        self._stopping = self.readiness.is_stopping = True
         for session in self.sessions:
             session.push(encode(Shutdown(self.wall_us(), msg), session.wire))
         self._flush()

@@ -13,6 +13,8 @@ from engine.catalogue import pack_id
 from engine.types import TRANSFER, Kind, Reason
 from gateway.auth import Key, KeyStore, KeyStoreError, verify
 from gateway.config import GatewayConfig
+from gateway.doors import LogonThrottle
+from gateway.logs import logger
 from gateway.messages import Close, Code, Error, Logon, RequestError, bad_field
 from gateway.order_entry import OrderEntry, internal
 from gateway.projection import Projection
@@ -20,6 +22,8 @@ from gateway.rows import Step
 from gateway.session import Ask, Identity, Session
 
 OPEN_ATTEMPTS = 10
+
+log = logger(__name__)
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Logons:
         self.by_key: dict[str, Session] = {}
         self._config = config
         self._keys = keys
+        self._throttle = LogonThrottle(config)
         self._keys_seen = 0  # the version of the key store that all sessions were held against
         self._projection = projection
         self._orders = orders
@@ -60,22 +65,36 @@ class Logons:
         session = ask.session
         if session.identity is not None or session.logging_on:
             raise bad_field("op", "the session is logged on")
-        now_us = session.wall_us()
-        if abs(request.ts - now_us) > self._config.logon_window_us:
-            raise RequestError(
-                Code.TIME_OUT_OF_WINDOW, f"ts may be {self._config.logon_window_us} us off at the most", now=now_us
-            )
-        key = self._key(request.key)
-        if key is None or not key.allows_ip(session.ip) or not verify(key, session.challenge, request.ts, request.sig):
-            raise RequestError(Code.BAD_SIGNATURE, "the key, its address or its signature is not right")
-        if request.cod is False and "quote" in key.scopes and self._config.quotes_need_cod:
-            raise RequestError(Code.COD_REQUIRED, "a key with the scope `quote` has cancel on disconnect")
+        try:
+            key = self._proven(session, request)
+        except RequestError as refusal:
+            name = refusal.error.name
+            session.counts.logons[name] += 1
+            log.warning("logon_refused", key=request.key, ip=session.ip, why=name)
+            raise
+        self._throttle.succeeded(session.ip, key.id)
         session.logging_on = True
         account = self._projection.account_by_name.get(key.account)
         if account is not None:
             self._enter(ask, request, key, account.number)
         else:
             self._open(key.account, (ask, request, key))
+
+    def _proven(self, session: Session, request: Logon) -> Key:
+        """The key that a log-on proves to have. Raises RequestError."""
+        now_us = session.wall_us()
+        if abs(request.ts - now_us) > self._config.logon_window_us:
+            raise RequestError(
+                Code.TIME_OUT_OF_WINDOW, f"ts may be {self._config.logon_window_us} us off at the most", now=now_us
+            )
+        self._throttle.check(session.ip, request.key, now_us)
+        key = self._key(request.key)
+        if key is None or not key.allows_ip(session.ip) or not verify(key, session.challenge, request.ts, request.sig):
+            self._throttle.failed(session.ip, request.key, now_us)
+            raise RequestError(Code.BAD_SIGNATURE, "the key, its address or its signature is not right")
+        if request.cod is False and "quote" in key.scopes and self._config.quotes_need_cod:
+            raise RequestError(Code.COD_REQUIRED, "a key with the scope `quote` has cancel on disconnect")
+        return key
 
     def _key(self, key_id: str) -> Key | None:
         try:
@@ -96,6 +115,8 @@ class Logons:
         cod = request.cod if request.cod is not None else "quote" in key.scopes
         session.identity = Identity(key, account, cod, min(request.grace_ms, self._config.max_grace_ms))
         ask.account = account
+        session.counts.logons["OK"] += 1
+        log.info("logon", key=key.id, account=key.account, ip=session.ip, cod=cod)
         self._welcome(ask, request, session.identity)
 
     # --- Accounts -----------------------------------------------------------------------------------------------------

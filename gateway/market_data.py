@@ -463,6 +463,10 @@ class MarketData:
             return L2Topic(book, depth or DEFAULT_DEPTH)
         return self.makers[channel](book)
 
+    def topic_count(self) -> int:
+        """How many topics somebody holds."""
+        return sum(map(len, list(self._topics.values())))
+
     def topic(self, number: int, channel: str) -> Topic | None:
         """The topic of an instrument and a channel without a depth, None while nobody holds it."""
         return self._topics.get(number, {}).get((channel, None))

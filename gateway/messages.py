@@ -106,9 +106,9 @@ class Request(Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True):
 class Logon(Request, kw_only=True, tag="session.logon"):
     """Prove a key: `sig` is base64 Ed25519 over `wellhead.v1\\n<challenge>\\n<key>\\n<ts>`."""
 
-    key: str
+    key: Annotated[str, Meta(max_length=64)]
     ts: int
-    sig: str
+    sig: Annotated[str, Meta(max_length=128)]
     cod: bool | None = None  # cancel on disconnect; the default is true for keys with the scope `quote`
     grace_ms: Annotated[int, Meta(ge=0)] = 0  # how long a disconnected session's orders wait for it
     resume_from: Annotated[int, Meta(ge=1)] | None = None  # subscribe to `private` from this aseq on

@@ -6,42 +6,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import GatewayConfig
-from gateway.messages import Code, RateState, RequestError
+from gateway.messages import Channel, Code, RateState, RequestError
 
 US = 1_000_000
 
 
 class Bucket:
-    """A token bucket in integers: `rate` tokens a second, `burst` at the most."""
+    """A token bucket in integers: `rate` tokens every `every_s` seconds, `burst` at the most."""
 
-    __slots__ = ("_at_us", "_burst", "_level", "_rate")
+    __slots__ = ("_at_us", "_burst", "_level", "_rate", "_unit")
 
-    def __init__(self, rate: int, burst: int, now_us: int) -> None:
+    def __init__(self, rate: int, burst: int, now_us: int, every_s: int = 1) -> None:
         self._rate, self._burst = rate, burst
-        self._level = burst * US  # tokens times 10^6, so that a microsecond adds `rate`
+        self._unit = every_s * US  # a token in parts, so that a microsecond adds `rate` of them
+        self._level = burst * self._unit
         self._at_us = now_us
 
     def take(self, tokens: int, now_us: int) -> int:
         """Take tokens and return 0; when there are too few take none and return the microseconds to wait."""
         self._earn(now_us)
-        missing = tokens * US - self._level
+        missing = tokens * self._unit - self._level
         if missing > 0:
             return -(-missing // self._rate)
-        self._level -= tokens * US
+        self._level -= tokens * self._unit
         return 0
 
     def give(self, tokens: int) -> None:
         """Put tokens back, as far as there is room."""
-        self._level = min(self._burst * US, self._level + tokens * US)
+        self._level = min(self._burst * self._unit, self._level + tokens * self._unit)
 
     def state(self, now_us: int) -> RateState:
         """What is in it."""
         self._earn(now_us)
-        return RateState(self._level // US, self._burst, self._rate)
+        return RateState(max(0, self._level // self._unit), self._burst, self._rate)
 
     def _earn(self, now_us: int) -> None:
         earned = max(0, now_us - self._at_us) * self._rate
-        self._level = min(self._burst * US, self._level + earned)
+        self._level = min(self._burst * self._unit, self._level + earned)
         self._at_us = max(self._at_us, now_us)
 
 
@@ -64,10 +65,22 @@ class Rates:
         return found
 
     def charge(self, bucket: Bucket, tokens: int, now_us: int) -> None:
-        """Take tokens. Raises RequestError(RATE_LIMIT) when there are too few, and then takes none."""
-        if tokens and (wait_us := bucket.take(tokens, now_us)):
+        """Take tokens. Raises RequestError(RATE_LIMIT) when there are too few, and then takes none.
+
+        No request costs more than a full bucket has.
+        """
+        if tokens and (wait_us := bucket.take(min(tokens, self._config.rate_burst), now_us)):
             msg = f"more than {self._config.rate_per_s} requests a second"
             raise RequestError(Code.RATE_LIMIT, msg, retry_us=wait_us)
+
+    def cost_of(self, channels: list[Channel]) -> int:
+        """What it costs to join or leave channels: a wide one means a look at every instrument, and its snapshots."""
+        heavy, per_token = self._config.rate_heavy_tokens, self._config.rate_topics_per_token
+        return sum(
+            1 + len(channel.symbols) // per_token if isinstance(channel.symbols, list) else heavy
+            for channel in channels
+            if channel.name not in ("private", "hb")
+        )
 
     def give_back(self, trades: NDArray[np.void]) -> None:
         """Both sides of each trade (EVENT) have tokens back: who trades may go on."""

@@ -1,4 +1,4 @@
-"""The one file with a server socket: websockets under asyncio (uvloop where the program runs it), `/health`, the page."""
+"""The one file with a server socket: websockets under asyncio (uvloop where the program runs it), and plain HTTP pages."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from functools import partial
-from http import HTTPStatus
 
-import msgspec
 from websockets.asyncio.server import Server as WebsocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -16,15 +14,18 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from gateway.connection import Connection
+from gateway.doors import Doors
 from gateway.gateway import Gateway
+from gateway.guarded import guarded, ip_of
 from gateway.messages import Close, Format
-from gateway.static import StaticFiles, is_handshake
+from gateway.pages import Pages
+from gateway.tls import Tls
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.05
+TLS_POLLS = 200  # polls from one look at the certificate to the next
 CLOSE_TIMEOUT_S = 2
-PATHS = ("/", "/v1")
 
 
 class WebsocketTransport:
@@ -52,23 +53,25 @@ class WebsocketTransport:
 class Server:
     """The gateway's socket. `start`, then `stop`; `port` is the one it got when 0 was asked for."""
 
-    def __init__(self, gateway: Gateway, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, gateway: Gateway, host: str = "127.0.0.1", port: int = 0, tls: Tls | None = None) -> None:
+        self.doors = Doors(gateway.config)
+        self.pages = Pages(gateway, self.doors)
         self._gateway = gateway
+        self._tls = tls
         self._host = host
         self.port = port
         self._server: WebsocketServer | None = None
         self._poller: asyncio.Task[None] | None = None
-        self._page = StaticFiles()
 
     @property
     def url(self) -> str:
         """Where clients connect to."""
-        return f"ws://{self._host}:{self.port}"
+        return f"{'wss' if self._tls else 'ws'}://{self._host}:{self.port}"
 
     @property
     def page_url(self) -> str:
         """Where people look at the market."""
-        return f"http://{self._host}:{self.port}/"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}/"
 
     async def start(self) -> None:
         """Open the port. The log must have been replayed. Raises OSError when the port is taken."""
@@ -78,7 +81,9 @@ class Server:
             self._serve,
             self._host,
             self.port,
-            create_connection=Connection,
+            create_connection=guarded(self.doors),
+            ssl=self._tls.context if self._tls else None,
+            open_timeout=config.handshake_timeout_ms / 1000,
             compression=None,
             max_size=config.max_message_bytes,
             ping_interval=None,  # ours, because a lost heartbeat has a close code of its own
@@ -104,10 +109,14 @@ class Server:
             await self._server.wait_closed()
 
     async def _poll(self) -> None:
+        polls = 0
         while True:
             await asyncio.sleep(POLL_S)
+            polls += 1
             try:
                 self._gateway.poll()
+                if self._tls and polls % TLS_POLLS == 0 and self._tls.renew():
+                    log.info("the certificate was renewed")
             except Exception:
                 log.exception("poll failed")
 
@@ -120,8 +129,7 @@ class Server:
             buffer_bytes = self._gateway.config.send_buffer_bytes
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
             own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        ip = str((connection.remote_address or ("",))[0])
-        session = self._gateway.connect(WebsocketTransport(connection, wire), wire, ip)
+        session = self._gateway.connect(WebsocketTransport(connection, wire), wire, ip_of(connection.transport))
         pinger = asyncio.create_task(self._ping(connection))
         try:
             connection.attach(partial(self._gateway.receive_many, session))
@@ -144,23 +152,7 @@ class Server:
                 return
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Plain HTTP is answered here; None lets the websocket handshake go on."""
-        path = request.path.partition("?")[0]
-        if path == "/health":
-            response = connection.respond(HTTPStatus.OK, "")
-            body = msgspec.json.encode(self._gateway.health()) + b"\n"
-            response.body = body
-            del response.headers["Content-Length"], response.headers["Content-Type"]
-            response.headers["Content-Length"] = str(len(body))
-            response.headers["Content-Type"] = "application/json"
-            return response
-        if not is_handshake(request):
-            return self._page.respond(request)
-        if path not in PATHS:
-            return connection.respond(HTTPStatus.NOT_FOUND, "not found\n")
-        if len(self._gateway.sessions) >= self._gateway.config.max_sessions:
-            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many sessions\n")
-        return None
+        return self.pages.respond(request, ip_of(connection.transport))
 
 
 def _select_subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from gateway.auth import Key
 from gateway.config import GatewayConfig
+from gateway.logs import logger
 from gateway.market_data import Topic
 from gateway.messages import (
     BatchResult,
@@ -23,7 +24,10 @@ from gateway.messages import (
     Slow,
     encode,
 )
+from gateway.metrics import Counts
 from gateway.rates import Bucket
+
+log = logger(__name__)
 
 
 class Transport(Protocol):
@@ -61,6 +65,7 @@ class Session:
         config: GatewayConfig,
         wall_us: Callable[[], int],
         dirty: "set[Session]",
+        counts: Counts,
     ) -> None:
         self.wire = wire
         self.ip = ip
@@ -80,6 +85,7 @@ class Session:
         self._transport = transport
         self._config = config
         self.wall_us = wall_us
+        self.counts = counts
         self._dirty = dirty
         self._outbox: list[bytes] = []
         self._held: list[bytes] = []
@@ -142,7 +148,14 @@ class Session:
             self._transport.send(self._outbox)
             self._outbox = []
         self.closed = True
+        self.counts.closes[int(code)] += 1
+        if code not in (Close.NORMAL, Close.SHUTDOWN):
+            log.info("closed", code=int(code), why=reason, ip=self.ip, key=self.identity and self.identity.key.id)
         self._transport.close(int(code), reason)
+
+    def buffered(self) -> int:
+        """Bytes that the client has not taken."""
+        return self._transport.buffered()
 
     # --- Rights -------------------------------------------------------------------------------------------------------
 
@@ -171,6 +184,7 @@ class Ask:
 
     def fail(self, error: Error) -> None:
         """Refused."""
+        self.session.counts.errors[error.name] += 1
         self._send(Reply(self.request_id, False, self.t_in, self.session.wall_us(), err=error))
 
     def _send(self, reply: Reply) -> None:
@@ -219,6 +233,7 @@ class ItemAsk(Ask):
         self._done(ItemResult(True, aseq, dup, r))
 
     def fail(self, error: Error) -> None:
+        self.session.counts.errors[error.name] += 1
         self._done(ItemResult(False, err=error))
 
     def _done(self, result: ItemResult) -> None:

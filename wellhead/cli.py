@@ -33,6 +33,9 @@ data_option = click.option(
 )  # fmt: skip
 
 
+PEM = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wellhead")
 def main() -> None:
@@ -85,20 +88,35 @@ def demo(data: Path, seconds: int, seed: int, port: int, plain: bool) -> None:
 @click.option(
     "--no-fsync", is_flag=True, help="Do not force the log to the disk. Loses acknowledged orders in a power cut."
 )
+@click.option("--tls-cert", type=PEM, help="Certificate chain (PEM); with --tls-key the port speaks TLS.")
+@click.option("--tls-key", type=PEM, help="Its private key (PEM).")
+@click.option("--origin", "origins", multiple=True, help="Pages of this origin may connect; repeat for more. *: any.")
+@click.option("--config", "settings", type=PEM, help="A TOML file with any setting; options given here win.")
+@click.option("--check", is_flag=True, help="Look whether it could start, say what is wrong, and exit.")
+@click.option("--log-json", is_flag=True, help="Log as one JSON object a line.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens.")
 def serve(
-    data: Path, host: str, port: int, markets: tuple[str, ...], hours: int, paper: int, no_fsync: bool, verbose: bool
+    data: Path, markets: tuple[str, ...], paper: int, no_fsync: bool, hours: int,
+    origins: tuple[str, ...], settings: Path | None, check: bool, log_json: bool, verbose: bool, **others: Any
 ) -> None:  # fmt: skip
     """Run the exchange in real time."""
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    from wellhead.logs import set_up  # noqa: PLC0415 - only here
+    from wellhead.settings import SettingsError, configure  # noqa: PLC0415 - only here
+
+    set_up(logging.INFO if verbose else logging.WARNING, as_json=log_json)
     catalogue = Catalogue.load()
-    for market in markets:
-        class_name, _, region_name = market.partition("-")
-        if class_name not in catalogue.class_by_name or region_name not in catalogue.region_by_name:
-            _fail(f"{market!r} is not CLASS-REGION of the catalogue, for example H100S-USE", 2)
-    config = Config(
-        data, host=host, port=port, markets=markets, list_hours=hours, paper_micros=paper * MICROS, durable=not no_fsync
-    )  # fmt: skip
+    options = {
+        **others, "data_dir": data, "markets": markets, "list_hours": hours, "paper_micros": paper * MICROS,
+        "durable": not no_fsync, "origins": origins,
+    }  # fmt: skip
+    given = {name: value for name, value in options.items() if _is_given(name)}
+    try:
+        config = configure(settings, options, given, catalogue)
+    except (SettingsError, OSError) as error:
+        _fail(str(error), 2)
+    if check:
+        _check(config)
+        return
     _compile_kernels()
     from wellhead.exchange import RecoveryError  # noqa: PLC0415 - after the engine
 
@@ -106,6 +124,25 @@ def serve(
         _run(_serve(config, catalogue))
     except (LogError, RecoveryError, OSError) as error:
         _fail(str(error))
+
+
+OPTION_OF = {"data_dir": "data", "list_hours": "hours", "paper_micros": "paper", "durable": "no_fsync"}
+
+
+def _is_given(name: str) -> bool:
+    source = click.get_current_context().get_parameter_source(OPTION_OF.get(name, name))
+    return source not in (click.core.ParameterSource.DEFAULT, None)
+
+
+def _check(config: Config) -> None:
+    from wellhead.preflight import problems  # noqa: PLC0415 - only here
+
+    found = problems(config)
+    for problem in found:
+        errors.print(f"[red]{problem}[/]", highlight=False, soft_wrap=True)
+    if found:
+        _fail(f"{len(found)} problems")
+    console.print(f"ready to serve {config.data_dir} on {config.host}:{config.port}", highlight=False, soft_wrap=True)
 
 
 def _run(main_task: Coroutine[Any, Any, None]) -> None:
@@ -127,7 +164,7 @@ async def _serve(config: Config, catalogue: Catalogue) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await node.start()
     console.print(
-        f"[bold]{catalogue.venue}[/] listens on [bold]ws://{config.host}:{node.server.port}[/]"
+        f"[bold]{catalogue.venue}[/] listens on [bold]{node.server.url}[/]"
         f"   data {config.data_dir}   {node.replayed} commands replayed   ready in {time.monotonic() - started:.2f} s",
         highlight=False,
         soft_wrap=True,

@@ -14,6 +14,8 @@ class Config:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 8765  # 0: any free one
+    tls_cert: Path | None = None  # PEM files; with both the port speaks TLS
+    tls_key: Path | None = None
     durable: bool = True  # fdatasync before every answer; False only to measure what that costs
     markets: tuple[str, ...] = ()  # CLASS-REGION pairs to list; empty: every class in every region
     list_hours: int = 0  # how many hours ahead to list; 0: to the end of D+2, as the catalogue says

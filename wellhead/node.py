@@ -24,6 +24,7 @@ from gateway.auth import KeyStore
 from gateway.gateway import Gateway
 from gateway.indices import IndexValue
 from gateway.server import Server
+from gateway.tls import Tls
 from wellhead.calendar import Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
@@ -100,7 +101,8 @@ class Node:
         )
         self._index_feed = IndexFeed(self.exchange.settlement)
         self.gateway.channels.indices.publish(self._index_feed.standing())
-        self.server = Server(self.gateway, config.host, config.port)
+        tls = Tls(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+        self.server = Server(self.gateway, config.host, config.port, tls)
         self.observers: list[Observer] = []
         self._pending: list[NDArray[np.void]] = []
         self._waiting: dict[int, Waiting] = {}

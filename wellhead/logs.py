@@ -1,0 +1,39 @@
+"""How a running node writes its log: lines for people, or one JSON object a line for machines."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from gateway.logs import hide_secrets
+
+QUIET = ("websockets", "asyncio")  # their debug lines show whole messages, log-ons too
+
+
+def set_up(level: int = logging.WARNING, as_json: bool = False, stream: TextIO | None = None) -> None:
+    """Everything that any part logs goes to `stream` (stderr), structured and without secrets."""
+    stream = stream or sys.stderr
+    shared: list[Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Any]
+    if as_json:
+        last = [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
+    else:
+        last = [hide_secrets, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
