@@ -59,11 +59,11 @@ class Vault:
 
     def send(self, data, key):
         """Signs and sends a call, waits for its receipt. The estimate fails, and says why, when the vault would refuse."""
+        call = {"to": self.address, "data": "0x" + data.hex()}
+        gas = self.node.number("eth_estimateGas", call)
         from eth_account import Account  # noqa: PLC0415 - slow to load, and only needed here
 
         account = Account.from_key(key)
-        call = {"from": account.address, "to": self.address, "data": "0x" + data.hex()}
-        gas = self.node.number("eth_estimateGas", call)
         base = int(self.node.rpc("eth_getBlockByNumber", "latest", False)["baseFeePerGas"], 16)
         tip = self.node.number("eth_maxPriorityFeePerGas")
         transaction = {
