@@ -111,6 +111,20 @@ def test_what_is_owned_is_bounded_by_the_deposits_it_covers(stage: Stage) -> Non
     stage.vault.send(ROOT_SETTER, "propose_root", 1, 1, b"\1" * 32, 0, 100, 1)
 
 
+def test_before_the_first_root_nothing_is_proven(stage: Stage) -> None:
+    """Nomad's bridge took the zero of an empty entry for a proven root, and with it any message."""
+    stage.open_exit()
+    for proof in ([], [bytes(32)], [b"\1" * 32] * 64):
+        for function, more in (("claim", ()), ("force_exit", ([],))):
+            with refused("vault: not in the last root"):
+                stage.vault.send(STRANGER, function, ALICE.address, 1, 1, proof, *more)
+    with pytest.raises(Reverted):
+        stage.vault.send(STRANGER, "claim", ALICE.address, 1, 1, [bytes(32)] * 65)
+    for epoch in (0, 1):
+        with refused("vault: not pending"):
+            stage.vault.send(STRANGER, "finalize_root", epoch, bytes(32))
+
+
 def test_a_pending_root_is_not_replaced_but_disputed(stage: Stage) -> None:
     bad, good = stage.tree([(ALICE, 100, 100)]), stage.tree([(ALICE, 0, 100)])
     stage.propose(bad)
