@@ -252,7 +252,7 @@ def cycle(trades: int, accounts: int, root: Path, with_text: bool = True) -> dic
     timed("books, all batches", lambda: _feed(settlement, commands, events))
     batches, sums, last = settlement.books.batches, settlement.books.sums, settlement.applied_seq
     with settlement.books.database.transaction():
-        batches.open(1, last, sums)
+        batches.open(1, last, sums, settlement.books.ledger)
     timed("close: both nettings, tree, freeze", lambda: batches.advance(1))
     batch = batches.get(1)
     tree = batches.tree(batch)

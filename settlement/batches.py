@@ -16,8 +16,8 @@ from enum import IntEnum
 
 from settlement.accounts import HOUSE
 from settlement.database import Database
-from settlement.ledger import Balances
-from settlement.netting import CycleSums, Nets, Sums, ledger_nets
+from settlement.ledger import Balances, Ledger
+from settlement.netting import CycleSums, Nets, Sums, audited_nets, ledger_nets
 from settlement.proofs import NO_BATCH, Tree, batch_hash, entry
 
 SCHEMA = """
@@ -95,15 +95,16 @@ class Batches:
         """Make the tables where they are missing."""
         self._database.create(SCHEMA)
 
-    def open(self, cycle: int, to_seq: int, sums: CycleSums) -> None:
+    def open(self, cycle: int, to_seq: int, sums: CycleSums, ledger: Ledger) -> None:
         """The cycle has ended with the command `to_seq`, the last one applied. In the caller's transaction."""
         last = self._database.one("SELECT cycle, to_seq FROM batches ORDER BY cycle DESC LIMIT 1") or (0, 0)
         if cycle != last[0] + 1:
             raise BatchError(f"cycle {cycle} cannot follow cycle {last[0]}")
         nets = sums.take()
         self._database.execute(
-            "INSERT INTO batches (cycle, from_seq, to_seq, state, event_gross_micros) VALUES (?, ?, ?, ?, ?)",
-            (cycle, last[1] + 1, to_seq, BatchState.OPEN, nets.gross_micros),
+            "INSERT INTO batches (cycle, from_seq, to_seq, state, event_gross_micros, gross_micros)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (cycle, last[1] + 1, to_seq, BatchState.OPEN, nets.gross_micros, ledger.take_gross()),
         )
         self._store(_EVENTS, cycle, nets.sums)
         self._database.execute(
@@ -126,12 +127,9 @@ class Batches:
         return batch
 
     def _net(self, batch: Batch) -> None:
-        nets = ledger_nets(self._database, batch.from_seq, batch.to_seq)
-        self._store(_LEDGER, batch.cycle, nets.sums)
-        self._database.execute(
-            "UPDATE batches SET state = ?, gross_micros = ? WHERE cycle = ?",
-            (BatchState.NETTED, nets.gross_micros, batch.cycle),
-        )
+        nets = ledger_nets(self._database, batch.cycle, batch.from_seq, batch.to_seq)
+        self._store(_LEDGER, batch.cycle, nets)
+        self._database.execute("UPDATE batches SET state = ? WHERE cycle = ?", (BatchState.NETTED, batch.cycle))
 
     def _freeze(self, batch: Batch) -> None:
         tree = self._agreed_tree(batch)
@@ -203,7 +201,7 @@ class Batches:
 
     def recompute(self, batch: Batch) -> tuple[Nets, bytes]:
         """The nets and the root again, from the ledger's transfers; nothing is stored."""
-        nets = ledger_nets(self._database, batch.from_seq, batch.to_seq)
+        nets = audited_nets(self._database, batch.from_seq, batch.to_seq)
         return nets, Tree(entries(batch.cycle, self.members(batch), nets.sums)).root
 
     def closing(self, cycle: int) -> Balances:

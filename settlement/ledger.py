@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, STABLECOIN, place_text
+from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, ROLE_BITS, STABLECOIN, place_text
 from settlement.database import Database
 
 MOVE = np.dtype(
@@ -127,6 +127,9 @@ class Ledger(Protocol):
         `applied_seq`, FencedError when another writer has claimed the ledger since.
         """
 
+    def take_gross(self) -> int:
+        """What went from one owner to another since this was last asked, deposits and withdrawals apart."""
+
     def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
         """Now, or as they were after the command `at_seq`."""
 
@@ -172,9 +175,11 @@ CREATE TABLE IF NOT EXISTS head (
     applied_seq INTEGER NOT NULL,
     transfers INTEGER NOT NULL,
     ts_ns INTEGER NOT NULL,
-    epoch INTEGER NOT NULL
+    epoch INTEGER NOT NULL,
+    gross_micros INTEGER NOT NULL
 ) STRICT;
-INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1, 0)
+CREATE INDEX IF NOT EXISTS external_flows ON transfers (seq) WHERE code IN (1, 2);
+INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1, 0, 0)
 """
 
 
@@ -232,10 +237,16 @@ class SqliteLedger:
             moments = new_moments(posting.moments[posting.moments["seq"] > applied], ts_ns)
             self._database.execute_many("INSERT INTO moments VALUES (?, ?)", moments.tolist())
             self._database.execute(
-                "UPDATE head SET applied_seq = ?, transfers = transfers + ?, ts_ns = ?",
-                (posting.last_seq, len(rows), int(moments["ts_ns"][-1]) if len(moments) else ts_ns),
+                "UPDATE head SET applied_seq = ?, transfers = transfers + ?, ts_ns = ?, gross_micros = gross_micros + ?",
+                (posting.last_seq, len(rows), int(moments["ts_ns"][-1]) if len(moments) else ts_ns, gross_of(rows)),
             )
         return len(rows)
+
+    def take_gross(self) -> int:
+        row = self._database.one("SELECT gross_micros FROM head")
+        assert row is not None
+        self._database.execute("UPDATE head SET gross_micros = 0")
+        return int(row[0])
 
     def _insert(self, rows: NDArray[Any]) -> None:
         """A hundred rows to a statement: what a statement costs is then shared by them."""
@@ -309,6 +320,14 @@ class SqliteLedger:
     def verify(self) -> list[Difference]:
         with self._database.reading():
             return Audit(self).run()
+
+
+def gross_of(rows: NDArray[Any]) -> int:
+    """The value of the transfers of money between two owners, exact however many there are."""
+    between = (rows["debit_account"] >> ROLE_BITS) != (rows["credit_account"] >> ROLE_BITS)
+    between &= (rows["asset"] == STABLECOIN) & ~np.isin(rows["code"], EXTERNAL_CODES)
+    amounts = rows["amount_micros"][between]
+    return (int((amounts >> 32).sum()) << 32) + int((amounts & 0xFFFF_FFFF).sum())
 
 
 def new_moments(moments: NDArray[Any], ts_ns: int) -> NDArray[Any]:

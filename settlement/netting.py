@@ -4,7 +4,8 @@ A cycle is a stretch of the log, `from_seq` to `to_seq`, that ends with its CLOS
 is the exact change of its money (cash, holds, escrow and bond together), deposits and withdrawals apart; the house
 takes part as account 0.
 
-1. `ledger_nets` sums the ledger's transfers in SQL.
+1. `ledger_nets` takes the difference of the ledger's balances at both ends, less what came from outside; `audited_nets`
+   sums all its transfers again, for `verify`.
 2. `CycleSums` adds up payments read straight from the events, batch by batch, and knows neither posting nor ledger.
 """
 
@@ -188,29 +189,50 @@ class CycleSums:
         return Nets({account: Sums(net, external) for account, net, external in rows if net or external}, total[0])
 
 
-# Owner is account >> 4; 8 to 15 are the world outside (custody); codes 1 and 2 are deposits and withdrawals.
+# Owner is account >> 4; 8 to 15 are the world outside (custody); codes 1 and 2 are deposits and withdrawals, and few:
+# the index external_flows has them.
 _LEDGER_NETS = """
-SELECT owner, SUM(change * (code NOT IN (1, 2))), SUM(change * (code IN (1, 2))) FROM (
+SELECT owner, SUM(change), SUM(external) FROM (
+    SELECT account >> 4 AS owner, amount AS change, 0 AS external FROM closing_balances
+    WHERE cycle = :cycle AND asset = 0 AND account NOT BETWEEN 8 AND 15
+    UNION ALL
+    SELECT account >> 4, -amount, 0 FROM closing_balances
+    WHERE cycle = :cycle - 1 AND asset = 0 AND account NOT BETWEEN 8 AND 15
+    UNION ALL
+    SELECT credit_account >> 4, -amount_micros, amount_micros FROM transfers
+    WHERE code IN (1, 2) AND seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND credit_account NOT BETWEEN 8 AND 15
+    UNION ALL
+    SELECT debit_account >> 4, amount_micros, -amount_micros FROM transfers
+    WHERE code IN (1, 2) AND seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND debit_account NOT BETWEEN 8 AND 15
+) AS moved GROUP BY owner
+"""
+_AUDITED_NETS = """
+SELECT owner, SUM(CASE WHEN code IN (1, 2) THEN 0 ELSE change END), SUM(CASE WHEN code IN (1, 2) THEN change ELSE 0 END)
+FROM (
     SELECT credit_account >> 4 AS owner, amount_micros AS change, code FROM transfers
     WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND credit_account NOT BETWEEN 8 AND 15
     UNION ALL
     SELECT debit_account >> 4, -amount_micros, code FROM transfers
     WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND debit_account NOT BETWEEN 8 AND 15
-) GROUP BY owner
+) AS moved GROUP BY owner
 """
-_LEDGER_GROSS = """
+_AUDITED_GROSS = """
 SELECT COALESCE(SUM(amount_micros), 0) FROM transfers
 WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND code NOT IN (1, 2)
     AND credit_account >> 4 <> debit_account >> 4
 """
 
 
-def ledger_nets(database: Database, from_seq: int, to_seq: int) -> Nets:
-    """The cycle's result from the ledger's transfers."""
+def ledger_nets(database: Database, cycle: int, from_seq: int, to_seq: int) -> dict[int, Sums]:
+    """The nets of a cycle whose closing balances are stored, from those and the ones before."""
+    rows = database.rows(_LEDGER_NETS, {"cycle": cycle, "from_seq": from_seq, "to_seq": to_seq})
+    return {owner: Sums(net, external) for owner, net, external in rows if net or external}
+
+
+def audited_nets(database: Database, from_seq: int, to_seq: int) -> Nets:
+    """The cycle's result from every one of the ledger's transfers."""
     cycle = {"from_seq": from_seq, "to_seq": to_seq}
-    sums = {
-        owner: Sums(net, external) for owner, net, external in database.rows(_LEDGER_NETS, cycle) if net or external
-    }
-    total = database.one(_LEDGER_GROSS, cycle)
+    rows = database.rows(_AUDITED_NETS, cycle)
+    total = database.one(_AUDITED_GROSS, cycle)
     assert total is not None
-    return Nets(sums, total[0])
+    return Nets({owner: Sums(net, external) for owner, net, external in rows if net or external}, total[0])

@@ -28,6 +28,7 @@ from settlement.ledger import (
     Posting,
     changes_of,
     digest_of,
+    gross_of,
     new_moments,
 )
 
@@ -58,9 +59,10 @@ CREATE TABLE IF NOT EXISTS head (
     applied_seq BIGINT NOT NULL,
     transfers BIGINT NOT NULL,
     ts_ns BIGINT NOT NULL,
-    epoch BIGINT NOT NULL
+    epoch BIGINT NOT NULL,
+    gross_micros BIGINT NOT NULL
 );
-INSERT INTO head VALUES (1, 0, 0, -1, 0) ON CONFLICT DO NOTHING
+INSERT INTO head VALUES (1, 0, 0, -1, 0, 0) ON CONFLICT DO NOTHING
 """
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -107,10 +109,16 @@ class PostgresLedger:
             moments = new_moments(posting.moments[posting.moments["seq"] > applied], ts_ns)
             self._copy("moments", moments)
             self._connection.execute(
-                "UPDATE head SET applied_seq = %s, transfers = transfers + %s, ts_ns = %s",
-                (posting.last_seq, len(rows), int(moments["ts_ns"][-1]) if len(moments) else ts_ns),
+                "UPDATE head SET applied_seq = %s, transfers = transfers + %s, ts_ns = %s,"
+                " gross_micros = gross_micros + %s",
+                (posting.last_seq, len(rows), int(moments["ts_ns"][-1]) if len(moments) else ts_ns, gross_of(rows)),
             )
         return len(rows)
+
+    def take_gross(self) -> int:
+        (gross,) = self._one("SELECT gross_micros FROM head")
+        self._connection.execute("UPDATE head SET gross_micros = 0")
+        return int(gross)
 
     def _insert(self, rows: NDArray[Any]) -> None:
         try:

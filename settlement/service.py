@@ -32,7 +32,7 @@ from settlement.tickets import KEY_NAME, SignedTicket, Signer
 
 DATABASE_NAME = "ledger.sqlite"
 STATEMENTS_NAME = "statements"
-FORMAT = 3
+FORMAT = 4
 """Of the tables. Books of another one are made again from the log."""
 
 
@@ -142,7 +142,7 @@ class Settlement:
                 books.deliveries.on_batch(commands, events, terms)
                 closed = events[events["kind"] == EventKind.CYCLE_CLOSED]
                 if len(closed):
-                    books.batches.open(int(closed.view(MONEY)["lots"][-1]), last_seq, books.sums)
+                    books.batches.open(int(closed.view(MONEY)["lots"][-1]), last_seq, books.sums, books.ledger)
         except BaseException:
             books.load()
             raise

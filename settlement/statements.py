@@ -120,9 +120,8 @@ def entries_of(rows: NDArray[Any]) -> NDArray[Any]:
     for at, side in enumerate(("debit_account", "credit_account")):
         account = rows[side]
         outside = (account >= FIRST_OUTSIDE) & (account < FIRST_USER)
-        pocket = np.where(account >= FIRST_USER, _POCKET_OF_ROLE[account & (FIRST_USER - 1)], 0)
         entries["owner"][:, at] = np.where(outside, -1, account >> ROLE_BITS)
-        entries["pocket"][:, at] = np.where(rows["asset"] == STABLECOIN, pocket, pocket_of(rows["asset"]))
+        entries["pocket"][:, at] = place_of(account, rows["asset"])
         entries["amount"][:, at] = rows["amount_micros"] * (1 if at else -1)
         entries["move"][:, at] = rows
     owner, pocket = entries["owner"], entries["pocket"]
@@ -132,9 +131,10 @@ def entries_of(rows: NDArray[Any]) -> NDArray[Any]:
     return inside
 
 
-def pocket_of(asset: Any) -> Any:
-    """Of assets that are not money: lots, or shares."""
-    return np.where(asset > STABLECOIN, LOTS, SHARES)
+def place_of(account: NDArray[Any], asset: NDArray[Any]) -> NDArray[Any]:
+    """In which pocket of a statement what an account has of an asset stands."""
+    pocket = np.where(account >= FIRST_USER, _POCKET_OF_ROLE[account & (FIRST_USER - 1)], 0)
+    return np.where(asset == STABLECOIN, pocket, np.where(asset > STABLECOIN, LOTS, SHARES))
 
 
 def statement_balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
@@ -147,6 +147,14 @@ def statement_balances(balances: Balances) -> Iterator[tuple[int, Key, int]]:
             yield owner, (LOTS if asset > STABLECOIN else SHARES, asset), amount
         else:
             yield owner, (pocket if owner else 0, 0), amount
+
+
+def balances_of(balances: Balances) -> dict[tuple[int, int, int], int]:
+    """(owner, pocket, asset) -> amount, as statements show it."""
+    found: dict[tuple[int, int, int], int] = {}
+    for owner, key, amount in statement_balances(balances):
+        found[owner, *key] = found.get((owner, *key), 0) + amount
+    return found
 
 
 class _Page:

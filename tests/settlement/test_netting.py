@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.types import EVENT, EventKind
 from settlement.batches import Batches
-from settlement.netting import Nets, Payments, Sums, gross, ledger_nets, net, payments_of
+from settlement.netting import Nets, Payments, Sums, audited_nets, gross, ledger_nets, net, payments_of
 from settlement.registry import Terms
 from settlement.service import Settlement
 from tests.settlement.flow import CATALOGUE, recorded
@@ -94,19 +94,21 @@ def test_ledger_and_events_agree_and_explain_the_change_of_balances(
     by_events: list[Nets] = []
     open_batch = Batches.open
 
-    def spy(self: Batches, cycle: int, to_seq: int, sums: Any) -> None:
+    def spy(self: Batches, cycle: int, to_seq: int, sums: Any, ledger: Any) -> None:
         rows = sums._database.rows("SELECT account, net_micros, external_micros FROM cycle_sums")
         (total,) = sums._database.one("SELECT gross_micros FROM cycle_gross")
         by_events.append(Nets({row[0]: Sums(*row[1:]) for row in rows if any(row[1:])}, total))
-        open_batch(self, cycle, to_seq, sums)
+        open_batch(self, cycle, to_seq, sums, ledger)
 
     monkeypatch.setattr(Batches, "open", spy)
     settlement = Settlement(tmp_path, CATALOGUE)
     settlement.on_batch(log.commands, log.events)
     books, before = settlement.books, dict.fromkeys(range(10), 0)
     for batch, events in zip(books.batches.all(), by_events, strict=True):
-        nets = ledger_nets(books.database, batch.from_seq, batch.to_seq)
+        nets = audited_nets(books.database, batch.from_seq, batch.to_seq)
         assert nets == events
+        assert ledger_nets(books.database, batch.cycle, batch.from_seq, batch.to_seq) == nets.sums
+        assert batch.gross_micros == nets.gross_micros
         assert sum(row.net_micros for row in nets.sums.values()) == 0
         after = dict.fromkeys(range(10), 0)
         for (asset, account), amount in books.ledger.balances(at_seq=batch.to_seq).items():
