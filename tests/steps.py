@@ -6,13 +6,11 @@ the command of a step. Steps come from hypothesis (`steps`) or, faster and longe
 """
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from engine.types import (
     ANY_SIDE,
@@ -32,10 +30,11 @@ from engine.types import (
     Status,
     TimeInForce,
 )
+from tests.both import BUILT
+from tests.feature_steps import EXTRAS, FEATURE_MAKERS, FEATURES
 from tests.oracle import LISTINGS, TRANSFERS, Exchange
-from tests.tables import command
-
-Command = NDArray[np.void]
+from tests.step import Command, Step, open_book, price_of, target
+from tests.tables import EXTENSION, command, extended
 
 ACCOUNTS, BOOKS = 4, 3
 # What may happen, as often as it stands here.
@@ -77,6 +76,20 @@ TERMS: list[dict[str, int]] = [
 ]
 MONEY_WEIGHTS = [0, 1, 7, 1_000, 10**6, 10**6, 10**9, 10**9, 10**12, 10**15]
 QTY_WEIGHTS = [1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 20, 25, 99, MAX_QTY]
+RANGES: dict[str, list[Any]] = {
+    "do": DEEDS,
+    "extra": [""],
+    "also": [""],
+    "account": [*range(1, ACCOUNTS + 1)],
+    "book": [1, 1, 2, 3],
+    "side": [0, 1],
+    "ticks": [0, 0, 1, -1, 2, -2, 3, -3, 100, -101],
+    "qty": QTY_WEIGHTS,
+    "style": STYLE_WEIGHTS,
+    "pick": [*range(12)],
+    "money": MONEY_WEIGHTS,
+    "wait_ns": [1, 1, 1, 0, 5, 40],
+}
 EDGES = sorted(
     {
         sign * value + by
@@ -88,50 +101,32 @@ EDGES = sorted(
 )
 
 
-@dataclass(frozen=True)
-class Step:
-    do: str = "order"
-    account: int = 1
-    book: int = 1
-    side: int = 0
-    ticks: int = 0
-    qty: int = 1
-    style: str = "gtg"
-    pick: int = 0
-    money: int = 1
-    wait_ns: int = 1
-    wreck: tuple[int, int] | None = None  # a field, by its place in the layout, and an edge to put there
+WRECKS = [(place, edge) for place in range(1, 26) for edge in EDGES]
 
 
-RANGES: dict[str, list[Any]] = {
-    "do": DEEDS,
-    "account": [*range(1, ACCOUNTS + 1)],
-    "book": [1, 1, 2, 3],
-    "side": [0, 1],
-    "ticks": [0, 0, 1, -1, 2, -2, 3, -3, 100, -101],
-    "qty": QTY_WEIGHTS,
-    "style": STYLE_WEIGHTS,
-    "pick": [*range(12)],
-    "money": MONEY_WEIGHTS,
-    "wait_ns": [1, 1, 1, 0, 5, 40],
-}
-WRECKS = [(place, edge) for place in range(1, 24) for edge in EDGES]
+def ranges(features: Collection[str]) -> dict[str, list[Any]]:
+    """What a step may be when these features are asked for too."""
+    deeds = [deed for name in sorted(features) for deed in FEATURES[name].deeds]
+    extras = [extra for name in sorted(features) for extra in FEATURES[name].extras]
+    plain = [""] * (max(4, len(extras)) if extras else 1)
+    return RANGES | {"do": DEEDS + deeds, "extra": plain + extras * 2, "also": plain * 2 + extras}
 
 
-def steps(at_most: int) -> st.SearchStrategy[list[Step]]:
+def steps(at_most: int, features: Collection[str] = BUILT) -> st.SearchStrategy[list[Step]]:
     """Lists of steps, for hypothesis."""
     wreck = st.one_of(*[st.none()] * 12, st.sampled_from(WRECKS))
-    step = st.builds(Step, wreck=wreck, **{name: st.sampled_from(values) for name, values in RANGES.items()})
+    chosen = {name: st.sampled_from(values) for name, values in ranges(features).items()}
+    step = st.builds(Step, wreck=wreck, **chosen)
     # Left to itself hypothesis makes lists of about five; a long one that fails shrinks through the first strategy.
     return st.one_of(st.lists(step, max_size=at_most), st.lists(step, min_size=at_most // 2, max_size=at_most))
 
 
-def random_steps(seed: int, count: int, wrecked: float = 0.05) -> Iterator[Step]:
+def random_steps(seed: int, count: int, wrecked: float = 0.05, features: Collection[str] = BUILT) -> Iterator[Step]:
     """Steps from a seed."""
-    rng = random.Random(seed)
+    rng, values = random.Random(seed), ranges(features)
     for _ in range(count):
         wreck = rng.choice(WRECKS) if rng.random() < wrecked else None
-        yield Step(wreck=wreck, **{name: rng.choice(values) for name, values in RANGES.items()})
+        yield Step(wreck=wreck, **{name: rng.choice(some) for name, some in values.items()})
 
 
 def opening(terms: tuple[int, ...], cash: tuple[int, ...]) -> Iterator[Command]:
@@ -157,7 +152,6 @@ def command_for(step: Step, twin: Exchange, now_ns: int) -> Command:
     row["ts_ns"] = now_ns
     if step.wreck:
         wreck(row, *step.wreck)
-        as_built(row)
     row["seq"] = twin.applied_seq + 1
     return row.view(COMMAND)
 
@@ -167,6 +161,10 @@ def wreck(row: Command, place: int, edge: int) -> None:
     name = names[place % len(names)]
     # Cut to the width of the field, so that a narrow one takes an edge of its own.
     row[name] = np.array(edge, np.int64).astype(row.dtype[name].base)
+    if name in EXTENSION and edge % 2:
+        row["flags"] |= np.uint32(Flag.EXTENDED)
+    if FEATURES.keys() - BUILT:
+        as_built(row)
 
 
 def as_built(row: Command) -> None:
@@ -180,37 +178,16 @@ def as_built(row: Command) -> None:
         row["band_ppm"] = row["collar_ppm"] = row["dynamic_ppm"] = 0
 
 
-def open_book(step: Step, twin: Exchange, now_ns: int) -> int:
-    """The book of the step; when it is not open another that is, nearly always."""
-    open_books = [number for number, book in twin.books.items() if twin.takes_orders(book, now_ns)]
-    if step.book in open_books or not open_books or step.pick == 11:
-        return step.book
-    return open_books[step.pick % len(open_books)]
-
-
 def order(step: Step, twin: Exchange, now_ns: int) -> Command:
     instrument = open_book(step, twin, now_ns)
     fields = {"price": price_of(step, twin, instrument)} | STYLES[step.style]
     if "ord_type" in fields:
         fields["price"] = 0
+    for name in filter(None, dict.fromkeys((step.extra, step.also))):
+        more = EXTRAS[name](step, fields["price"], now_ns)
+        fields |= more | {"flags": fields.get("flags", 0) | more.get("flags", 0)}
     who = {"account": step.account, "instrument": instrument, "session": step.pick % 3}
-    return command(Kind.NEW_ORDER, side=step.side, qty=step.qty, **who, **fields)
-
-
-def price_of(step: Step, twin: Exchange, instrument: int) -> int:
-    """Some ticks from the middle of a book's prices, within what is allowed; a tick of a wide book is many."""
-    book = twin.books.get(instrument)
-    highest = int(book.terms.max_price) if book else 10
-    return min(max(highest // 2 + step.ticks * max(1, highest // 200), 0), highest)
-
-
-def target(step: Step, twin: Exchange) -> tuple[dict[str, int], int]:
-    """A working order, the newest first, with its owner; sometimes as another account or one that was. And its total."""
-    newest = list(twin.orders.values())[::-1]
-    if step.pick == 11 or not newest:
-        return {"account": step.account, "order_id": (step.qty << 24) + step.ticks}, 1
-    found = newest[step.pick % len(newest)]
-    return {"account": step.account if step.pick == 10 else found.account, "order_id": found.order_id}, found.qty
+    return command(Kind.NEW_ORDER, side=step.side, qty=step.qty, **who, **extended(fields))
 
 
 def cancel(step: Step, twin: Exchange, now_ns: int) -> Command:
@@ -223,13 +200,19 @@ def amend(step: Step, twin: Exchange, now_ns: int) -> Command:
     price = price_of(step, twin, working.instrument) if working and step.qty % 2 else UNCHANGED
     qty = [UNCHANGED, total - 1, total - step.qty, total + step.qty, step.qty][step.money % 5]
     requeue = Flag.REQUEUE if step.style == "gtc" else 0
-    return command(Kind.AMEND, price=price, qty=qty, flags=requeue, **who)
+    fields = {"price": price, "qty": qty, "flags": requeue}
+    if working and working.waits and step.pick % 2:
+        fields |= {"stop_price": price_of(step, twin, working.instrument), "price": UNCHANGED}
+    return command(Kind.AMEND, **who, **extended(fields))
 
 
 def mass_cancel(step: Step, twin: Exchange, now_ns: int) -> Command:
     side = (Side.BUY, Side.SELL, ANY_SIDE, ANY_SIDE)[step.pick % 4]
     instrument = step.book if step.ticks > 0 else 0
-    return command(Kind.MASS_CANCEL, account=step.account, instrument=instrument, side=side, session=step.qty % 3)
+    fields = {"account": step.account, "instrument": instrument, "side": side, "session": step.qty % 3}
+    if "quotes" in BUILT:
+        fields |= {"tag": max(0, step.pick - 8), "group": max(0, step.pick % 5 - 2)}
+    return command(Kind.MASS_CANCEL, **fields)
 
 
 def open_account(step: Step, twin: Exchange, now_ns: int) -> Command:
@@ -351,6 +334,7 @@ MAKERS = {
     "deposit": deposit, "withdraw": withdraw, "payout": payout, "nominate": nominate, "list": list_book, "close": close,
     "deliver": deliver, "delist": delist, "cycle": cycle, "tick": tick, "transfer": transfer, "lien": lien,
     "lift_lien": lift_lien, "freeze": freeze, "issue": issue, "move_shares": move_shares,
+    **FEATURE_MAKERS,
 }  # fmt: skip
 
 

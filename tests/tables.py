@@ -213,7 +213,7 @@ def check(text: str, needs: str = "", **limits: int) -> None:
 
     What `needs` a feature runs on the twin alone until the engine has it.
     """
-    for make in MAKERS if needs in BUILT else (make_twin,):
+    for make in MAKERS if not needs or needs in BUILT else (make_twin,):
         Table(make(**limits)).run(text)
 
 

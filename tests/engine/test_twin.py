@@ -29,7 +29,8 @@ from engine.types import (
     Reason,
     Side,
 )
-from tests.both import LATER_EVENTS, LATER_REASONS, make_engine, make_twin
+from tests.both import BUILT, make_engine, make_twin
+from tests.feature_steps import FEATURES
 from tests.pair import Pair, built, run_in_batches, shrink
 from tests.steps import TERMS, Step, listing, random_steps, steps
 from tests.tables import command
@@ -100,10 +101,23 @@ def test_storms_reach_everything() -> None:
         Reason.BAD_LISTING,
         Reason.TOO_MANY_HOLDERS,
     }  # in the tests below, and tables
-    assert set(EventKind) - kinds.keys() <= LATER_EVENTS
-    assert set(Reason) - reasons.keys() <= elsewhere | LATER_REASONS
+    later = [FEATURES[name] for name in FEATURES.keys() - BUILT]
+    assert set(EventKind) - kinds.keys() <= {kind for feature in later for kind in feature.events}
+    assert set(Reason) - reasons.keys() <= elsewhere | {reason for feature in later for reason in feature.reasons}
     assert kinds[EventKind.TRADE] > 400
     assert kinds[EventKind.DELIVERED] > 30
+
+
+def test_the_twin_keeps_what_must_hold_under_all_features() -> None:
+    """By itself: whatever random steps ask, money is conserved and books stay sound; and they reach everything."""
+    events = []
+    for seed in range(STORMS):
+        pair = Pair().alone().open(*storm_setting(seed)).play(random_steps(seed, STORM_STEPS, features=FEATURES.keys()))
+        events += pair.events
+    rows = np.frombuffer(b"".join(events), EVENT)
+    kinds, reasons = Counter(rows["kind"].tolist()), Counter(rows["reason"].tolist())
+    assert {kind for feature in FEATURES.values() for kind in feature.events} - kinds.keys() == set()
+    assert {reason for feature in FEATURES.values() for reason in feature.reasons} - reasons.keys() == set()
 
 
 @pytest.mark.parametrize("pool", ["max_orders", "max_positions", "max_leaves", "max_nodes", "max_shares"])

@@ -48,6 +48,8 @@ class Change:
 class Orders(Trading):
     """Upon what an order does by itself."""
 
+    body_fields = BODY
+
     def new_order(self, c: SimpleNamespace) -> None:
         self.account(c.account)
         plain_unless_extended(c)
