@@ -140,7 +140,7 @@ def set_mmp(step: Step, twin: Exchange, now_ns: int) -> Command:
 
 
 def reset_mmp(step: Step, twin: Exchange, now_ns: int) -> Command:
-    frozen = [key for key, protection in twin.protections.items() if protection.frozen]
+    frozen = [key for key, protection in twin.protections.items() if protection.frozen and step.pick % 2]
     account, group = frozen[0] if frozen else (step.account, 1 + step.side)
     return command(Kind.RESET_MMP, account=account, group=group)
 
