@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from engine.catalogue import NS
-from gateway.market_data import Book, MarketData, Topic, fan_out
+from gateway.market_data import Book, MarketData, Topic
 from gateway.messages import CandleItem, Candles1h, Candles1m, Candles5m, CandlesPush
 
 MINUTE_S = 60
@@ -189,14 +189,14 @@ class Candles:
             if self._market.topic(topic.book.instrument.number, topic.key[0]) is not topic:
                 self._topics.discard(topic)  # nobody holds it any more
             elif (message := topic.roll(minute_s, self.seq)) is not None:
-                fan_out(message, topic.members)
+                topic.send(message)
 
     def _tell(self, instruments: list[int]) -> None:
         for number in instruments:
             for channel in INTERVALS:
                 topic = self._market.topic(number, channel)
                 if isinstance(topic, CandlesTopic):
-                    fan_out(topic.traded(self.seq), topic.members)
+                    topic.send(topic.traded(self.seq))
 
     def wants_tick(self, now_ns: int) -> bool:
         """Whether a minute is over that the log does not know of, and somebody looks at candles. Says so once a minute."""

@@ -56,6 +56,8 @@ class GatewayConfig:
 
     # Slow readers, by the transport's write buffer
     send_buffer_bytes: int = 262_144  # SO_SNDBUF, so that the kernel does not hide the queue
+    conflate_bytes: int = 262_144  # from here on public channels are merged, until half of it is gone
+    conflate_items: int = 100_000  # levels, orders and trades that may wait, merged; above: close 4008
     slow_soft_bytes: int = 1_048_576  # for slow_soft_ms, or
     slow_soft_ms: int = 2_000
     slow_hard_bytes: int = 4_194_304  # at once: close 4008

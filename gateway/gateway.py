@@ -8,7 +8,7 @@ the end of the batch. So a reply always comes before the private events it cause
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -380,12 +380,20 @@ class Gateway:
                 case _:
                     topics += self.market.subscribe(session, channel)
         ask.ok(SubscribeResult(len(topics), resumed))
-        for topic in topics:
-            session.push(encode(topic.snapshot(), session.wire))
+        for data in self._missed(session, request.channels, topics):
+            session.push_public(data)
         for data in others:
-            session.push(data)
+            session.push_public(data)
         for data in replay:
             session.push_private(data)
+
+    def _missed(self, session: Session, channels: list[Channel], topics: list[Topic]) -> Iterator[bytes]:
+        """What a subscriber lacks of each topic: what came since it was here, or a snapshot."""
+        held = {(channel.name, symbol): seq for channel in channels for symbol, seq in (channel.held or {}).items()}
+        for topic in topics:
+            seq = held.get((topic.key[0], topic.book.instrument.symbol))
+            missed = topic.since(seq, session.wire) if seq is not None else None
+            yield from [encode(topic.snapshot(), session.wire)] if missed is None else missed
 
     def _unsubscribe(self, ask: Ask, request: Unsubscribe) -> None:
         session = ask.session
@@ -427,7 +435,9 @@ class Gateway:
             if channel.name == "private":
                 session.require("read")
             elif channel.resume_from is not None:
-                raise bad_field("resume_from", "only `private` can be resumed")
+                raise bad_field("resume_from", "only `private` is resumed by number")
+            if channel.held is not None:
+                raise bad_field("from", f"{channel.name} is not by symbol")
 
     def _private(self, session: Session, account: int, resume_from: int | None) -> tuple[bool | UnsetType, list[bytes]]:
         """Join the private stream: whether it was resumed, and what to send after the reply."""
@@ -496,6 +506,7 @@ class Gateway:
         if now_us >= self._next_heartbeat_us:
             self._next_heartbeat_us = now_us + self.config.heartbeat_ms * 1000
             self.logons.close_revoked()
+            self.market.drop_idle()
             self._look_at_sessions(now_us)
         self.orders.flush()
         self._flush()
@@ -522,7 +533,7 @@ class Gateway:
         heartbeat = Heartbeat(now_us, self.market_us(), last)
         if session.private and session.identity is not None:
             heartbeat.aseq = self.streams.stream(session.identity.account).aseq
-        session.push(encode(heartbeat, session.wire))
+        session.push_public(encode(heartbeat, session.wire))
 
     def tell_settled(self, seq: int, batches: list[BatchState], deliveries: list[DeliveryState]) -> None:
         """What is new in the books, as of the log's command `seq`."""

@@ -1,6 +1,7 @@
 """Connections that are counted while they are open; those that are too many are dropped before they can ask anything."""
 
 import asyncio
+from collections.abc import Callable
 from typing import cast
 
 from gateway.connection import Connection
@@ -11,6 +12,14 @@ def guarded(doors: Doors) -> type[Connection]:
     """The connection class of a server with these doors."""
 
     class GuardedConnection(Connection):
+        on_writable: Callable[[], None] | None = None
+
+        def resume_writing(self) -> None:
+            """The buffer has drained to the lower of the limits given as `write_limit`."""
+            super().resume_writing()
+            if self.on_writable is not None:
+                self.on_writable()
+
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             """A TCP (or TLS) connection is there."""
             self._ip = ip_of(transport)

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from gateway.market_data import Book, MarketData, Topic, fan_out
+from gateway.market_data import Book, MarketData, Topic
 from gateway.messages import IndexPush, IndexSource
 from gateway.projection import Projection
 
@@ -65,7 +65,7 @@ class Indices:
             self.values[instrument.number] = value
             topic = self._market.topic(instrument.number, "index")
             if isinstance(topic, IndexTopic):
-                fan_out(topic.published(), topic.members)
+                topic.send(topic.published())
 
     def drop(self, instrument: int) -> None:
         """Forget an instrument that is delisted."""

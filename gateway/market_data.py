@@ -8,6 +8,7 @@ of a format.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -41,6 +42,10 @@ from gateway.rows import EventRow, MoneyRow
 
 DEPTHS: tuple[DepthName, ...] = (10, 100, "all")
 DEFAULT_DEPTH: DepthName = 10
+KEPT_MESSAGES = 64
+"""Of each topic, for those who lost their connection for a moment."""
+LINGER_S = 10
+"""A topic goes on so long when nobody holds it."""
 TopicKey = tuple[str, DepthName | None]
 
 
@@ -50,18 +55,19 @@ class Subscriber(Protocol):
     wire: Format
     topics: "set[Topic]"
 
-    def push(self, data: bytes) -> None:
+    def push_public(self, data: bytes) -> None:
         """Queue an encoded message."""
 
 
-def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> None:
-    """Send one message to many, encoded once for each format."""
+def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> dict[Format, bytes]:
+    """Send one message to many, encoded once for each format. Returns the encodings."""
     encoded: dict[Format, bytes] = {}
     for subscriber in subscribers:
         data = encoded.get(subscriber.wire)
         if data is None:
             data = encoded[subscriber.wire] = encode(message, subscriber.wire)
-        subscriber.push(data)
+        subscriber.push_public(data)
+    return encoded
 
 
 class Book(NamedTuple):
@@ -82,6 +88,8 @@ class Topic:
         self.book = book
         self.members: set[Subscriber] = set()
         self.seq = book.depth.seq
+        self.wires: set[Format] = set()  # of those who hold it or held it
+        self._sent: deque[tuple[int, dict[Format, bytes]]] = deque(maxlen=KEPT_MESSAGES)
 
     def snapshot(self) -> Any:
         """The state after the last message."""
@@ -90,6 +98,23 @@ class Topic:
     def update(self) -> Any | None:
         """The next message, None when nothing that this topic shows has changed."""
         raise NotImplementedError
+
+    def send(self, message: Any) -> None:
+        """The next message, to all who hold the topic, and kept for those who come again."""
+        encoded = fan_out(message, self.members)
+        for wire in self.wires - encoded.keys():
+            encoded[wire] = encode(message, wire)
+        self._sent.append((message.prev, encoded))
+
+    def since(self, seq: int, wire: Format) -> list[bytes] | None:
+        """The messages after the one with this `seq`, None when some of them are not kept."""
+        if seq == self.seq:
+            return []
+        first = next((place for place, (prev, _) in enumerate(self._sent) if prev == seq), None)
+        if first is None:
+            return None
+        missed = [encoded.get(wire) for _, encoded in islice(self._sent, first, None)]
+        return None if None in missed else [data for data in missed if data is not None]
 
     def _advance(self, seq: int) -> tuple[int, int]:
         prev, self.seq = self.seq, seq
@@ -270,6 +295,7 @@ class MarketData:
         self._topics: dict[int, dict[TopicKey, Topic]] = {}
         self._traded: set[int] = set()
         self._selections: dict[Subscriber, set[Selection]] = {}
+        self._idle: dict[Topic, int] = {}  # held by nobody -> seconds to go
         self.makers: dict[str, Callable[[Book], Topic]] = {  # of channels without a depth; others may add theirs
             "l1": L1Topic,
             "trades": TradesTopic,
@@ -303,8 +329,8 @@ class MarketData:
         book = self._book(number)
         for topic in self._topics.get(number, {}).values():
             message = topic.update()
-            if message is not None and topic.members:
-                fan_out(message, topic.members)
+            if message is not None:
+                topic.send(message)
         book.fresh.clear()
         book.depth.settle()
 
@@ -323,7 +349,7 @@ class MarketData:
             for selection in selections:
                 if selection.wants(instrument) and len(subscriber.topics) < self._max_topics:
                     topic = self._join(subscriber, instrument, selection.channel, selection.depth)
-                    subscriber.push(encode(topic.snapshot(), subscriber.wire))
+                    subscriber.push_public(encode(topic.snapshot(), subscriber.wire))
 
     def _closed(self, event: EventRow) -> None:
         self._publish(event.instrument)
@@ -342,7 +368,7 @@ class MarketData:
     def _change_status(self, event: EventRow, instrument: Instrument, status: Literal["closed", "delisted"]) -> None:
         topic = self._topics.get(event.instrument, {}).get(("status", None))
         if isinstance(topic, StatusTopic):
-            fan_out(topic.message("change", event.ts_ns // 1000, status), topic.members)
+            topic.send(topic.message("change", event.ts_ns // 1000, status))
         self._announce(status, event, instrument)
 
     def _announce(self, ev: Literal["listed", "closed", "delisted"], event: EventRow, instrument: Instrument) -> None:
@@ -414,7 +440,9 @@ class MarketData:
         if channel.name not in SYMBOL_CHANNELS:
             raise RequestError(Code.BAD_CHANNEL, f"there is no channel {channel.name!r}")
         if channel.resume_from is not None:
-            raise bad_field("resume_from", "only `private` can be resumed")
+            raise bad_field("resume_from", "only `private` is resumed by number; other channels have `from`")
+        if channel.held is not None and not isinstance(channel.symbols, list):
+            raise bad_field("from", "it goes with a list of symbols")
         projection = self._projection
         if isinstance(channel.symbols, list):
             if channel.cls is not None or channel.region is not None:
@@ -455,6 +483,7 @@ class MarketData:
         if topic is None:
             topic = topics[channel, depth] = self._topic(self._book(instrument.number), channel, depth)
         topic.members.add(subscriber)
+        topic.wires.add(subscriber.wire)
         subscriber.topics.add(topic)
         return topic
 
@@ -479,9 +508,18 @@ class MarketData:
     def _part(self, subscriber: Subscriber, topic: Topic) -> None:
         topic.members.discard(subscriber)
         subscriber.topics.discard(topic)
-        topics = self._topics.get(topic.book.instrument.number, {})
-        if not topic.members and topics.get(topic.key) is topic:
-            del topics[topic.key]
+        if not topic.members:
+            self._idle[topic] = LINGER_S
+
+    def drop_idle(self) -> None:
+        """Once a second: forget the topics that nobody has held for a while."""
+        for topic, seconds in list(self._idle.items()):
+            self._idle[topic] = seconds - 1
+            if topic.members or seconds <= 1:
+                del self._idle[topic]
+            topics = self._topics.get(topic.book.instrument.number, {})
+            if not topic.members and seconds <= 1 and topics.get(topic.key) is topic:
+                del topics[topic.key]
 
     # --- Instruments --------------------------------------------------------------------------------------------------
 

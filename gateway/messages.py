@@ -213,6 +213,7 @@ class Channel(Struct, forbid_unknown_fields=True, kw_only=True):
     region: str | None = None
     depth: DepthName | None = None  # of l2; 10 when not given
     resume_from: Annotated[int, Meta(ge=1)] | None = None  # of private: the next aseq wanted
+    held: dict[str, int] | None = msgspec.field(default=None, name="from")  # symbol -> `seq` of the last message held
 
 
 class Subscribe(Request, kw_only=True, tag="subscribe"):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.types import EventKind, Reason, Side
 from gateway.depth import CHECKSUM_LEVELS
-from gateway.market_data import Book, MarketData, Topic, fan_out
+from gateway.market_data import Book, MarketData, Topic
 from gateway.messages import L3, QueuedOrder
 from gateway.projection import Order, Projection
 from gateway.rows import EventRow, event_rows
@@ -234,7 +234,7 @@ class QueueBooks:
     def _tell(self, number: int, seq: int) -> None:
         topic = self._market.topic(number, "l3")
         if isinstance(topic, L3Topic) and (message := topic.delta(seq)) is not None:
-            fan_out(message, topic.members)
+            topic.send(message)
 
 
 def _place(order: Order) -> int:

@@ -86,6 +86,7 @@ class Server:
             open_timeout=config.handshake_timeout_ms / 1000,
             compression=None,
             max_size=config.max_message_bytes,
+            write_limit=(config.conflate_bytes, config.conflate_bytes // 2),
             ping_interval=None,  # ours, because a lost heartbeat has a close code of its own
             close_timeout=CLOSE_TIMEOUT_S,
             process_request=self._process_request,
@@ -130,6 +131,7 @@ class Server:
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
             own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = self._gateway.connect(WebsocketTransport(connection, wire), wire, ip_of(connection.transport))
+        connection.on_writable = session.writable  # type: ignore[attr-defined]
         pinger = asyncio.create_task(self._ping(connection))
         try:
             connection.attach(partial(self._gateway.receive_many, session))

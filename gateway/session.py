@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from gateway.auth import Key
 from gateway.config import GatewayConfig
+from gateway.conflate import Conflation
 from gateway.logs import logger
 from gateway.market_data import Topic
 from gateway.messages import (
@@ -82,6 +83,7 @@ class Session:
         self.bucket = Bucket(config.rate_per_s, config.rate_burst, self.born_us)  # until it logs on
         self.rate_errors = 0
         self.slow_since_us: int | None = None
+        self.conflation: Conflation | None = None  # of a reader that lags
         self._transport = transport
         self._config = config
         self.wall_us = wall_us
@@ -98,6 +100,23 @@ class Session:
         if not self.closed:
             self._outbox.append(data)
             self._dirty.add(self)
+
+    def push_public(self, data: bytes) -> None:
+        """Queue an encoded public message; where the reader lags it waits, merged with others of its kind."""
+        if self.conflation is None:
+            self.push(data)
+        elif not self.closed:
+            self.conflation.add(data)
+            if self.conflation.size > self._config.conflate_items:
+                self._drop_slow(self._transport.buffered())
+
+    def writable(self) -> None:
+        """The transport has room again: the reader gets what it has missed, and everything from here on."""
+        if self.conflation is not None and not self.closed:
+            conflation, self.conflation = self.conflation, None
+            for data in conflation.take():
+                self.push(data)
+            self.flush()
 
     def push_private(self, data: bytes) -> None:
         """Queue an encoded private event, behind the reply of an unanswered batch."""
@@ -130,6 +149,8 @@ class Session:
     def check_slow(self) -> None:
         """Close when the transport holds too much, or much for too long."""
         config, buffered = self._config, self._transport.buffered()
+        if buffered >= config.conflate_bytes and self.conflation is None:
+            self.conflation = Conflation(self.wire)
         if buffered < config.slow_soft_bytes:
             self.slow_since_us = None
             return
@@ -137,8 +158,11 @@ class Session:
         if self.slow_since_us is None:
             self.slow_since_us = now_us
         if buffered >= config.slow_hard_bytes or now_us - self.slow_since_us >= config.slow_soft_ms * 1000:
-            self._transport.send([encode(Slow(now_us, buffered), self.wire)])
-            self.close(Close.SLOW_CONSUMER, "slow consumer")
+            self._drop_slow(buffered)
+
+    def _drop_slow(self, buffered: int) -> None:
+        self._transport.send([encode(Slow(self.wall_us(), buffered), self.wire)])
+        self.close(Close.SLOW_CONSUMER, "slow consumer")
 
     def close(self, code: Close, reason: str) -> None:
         """Send what is queued and close. Nothing can be queued any more."""

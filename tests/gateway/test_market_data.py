@@ -8,6 +8,7 @@ import pytest
 
 from engine.types import Kind
 from gateway.config import GatewayConfig
+from gateway.market_data import KEPT_MESSAGES, LINGER_S
 from gateway.messages import Code, Format
 from tests.gateway.node import NS, OTHER, SYMBOL, Bot, Node, market
 from wellhead.book import L2, Book
@@ -246,6 +247,8 @@ def test_a_selection_takes_in_what_is_listed_later(trio: Trio) -> None:
         ({"name": "l2", "class": "nothing"}, Code.BAD_FIELD, "class"),
         ({"name": "l1", "symbols": "*", "depth": 10}, Code.BAD_FIELD, "depth"),
         ({"name": "l1", "symbols": "*", "resume_from": 1}, Code.BAD_FIELD, "resume_from"),
+        ({"name": "l1", "symbols": "*", "from": {SYMBOL: 1}}, Code.BAD_FIELD, "from"),
+        ({"name": "hb", "from": {SYMBOL: 1}}, Code.BAD_FIELD, "from"),
         ({"name": "hb", "symbols": "*"}, Code.BAD_FIELD, "symbols"),
         ({"name": "hb", "depth": 10}, Code.BAD_FIELD, "depth"),
         ({"name": "hb", "resume_from": 1}, Code.BAD_FIELD, "resume_from"),
@@ -276,7 +279,49 @@ def test_sessions_that_are_gone_get_nothing(trio: Trio) -> None:
     maker.place("buy", 1, "2.4")
     node.list(OTHER, 2)
     assert taker.take() == []
+    for _ in range(LINGER_S):
+        assert node.gateway.market._topics[1]
+        node.gateway.market.drop_idle()
     assert node.gateway.market._topics[1] == {}
+
+
+def test_topics_that_are_held_again_are_not_dropped(trio: Trio) -> None:
+    node, _, taker = trio
+    taker.subscribe("l2", symbols="*")
+    node.gateway.disconnect(taker.session)
+    Bot(node).subscribe("l2", symbols="*")
+    for _ in range(LINGER_S + 1):
+        node.gateway.market.drop_idle()
+    assert len(node.gateway.market._topics[1]) == 1
+
+
+@pytest.mark.parametrize("wire", list(Format))
+def test_a_subscriber_that_comes_back_gets_what_it_missed(trio: Trio, wire: Format) -> None:
+    node, maker, _ = trio
+
+    def watch(held: int | None) -> tuple[Bot, list[Any]]:
+        bot = Bot(node, wire)
+        channel = {"name": "l2", "symbols": [SYMBOL]} | ({} if held is None else {"from": {SYMBOL: held}})
+        bot.good("subscribe", channels=[channel])
+        return bot, bot.pushes
+
+    bot, (snapshot,) = watch(None)
+    maker.place("buy", 1, "2.4")
+    (first,) = bot.take()
+    node.gateway.disconnect(bot.session)  # the only one who held it
+    maker.place("buy", 1, "2.5")
+    maker.place("buy", 1, "2.6")
+    bot, missed = watch(first["seq"])
+    assert [message["ev"] for message in missed] == ["delta", "delta"]
+    assert missed[0]["prev"] == first["seq"]
+    assert missed[1]["prev"] == missed[0]["seq"]
+    assert watch(missed[1]["seq"])[1] == []
+    assert [message["ev"] for message in watch(snapshot["seq"])[1]] == ["delta"] * 3
+    for unknown in (first["seq"] + 1, 0, 10**9):
+        assert [message["ev"] for message in watch(unknown)[1]] == ["snapshot"]
+    for _ in range(KEPT_MESSAGES):
+        maker.place("buy", 1, "2.4")
+    assert [message["ev"] for message in watch(first["seq"])[1]] == ["snapshot"]  # too long ago
 
 
 def test_one_encoding_serves_all(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
