@@ -32,6 +32,7 @@ class Database:
         if not read_only:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA temp_store = MEMORY")
 
     def check_format(self, number: int) -> None:
         """Note the format of the tables in a new file. Raises FormatError where they have another one."""

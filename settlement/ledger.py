@@ -183,13 +183,23 @@ INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1, 0, 0)
 """
 
 
-COLUMNS = len(MOVE.names or ())
-ROWS_PER_STATEMENT = 100
-_ROW = f"({', '.join('?' * COLUMNS)})"
-_INSERT = f"INSERT INTO transfers VALUES {_ROW}"  # noqa: S608 - of question marks
-_INSERT_MANY = f"INSERT INTO transfers VALUES {', '.join([_ROW] * ROWS_PER_STATEMENT)}"  # noqa: S608
+ROWS_PER_STATEMENT = 1_000
+"""What a statement costs is shared by its rows; SQLite takes 32,766 values in one."""
 
-_MOVE_BALANCE = "UPDATE balances SET amount = amount + ? WHERE asset = ? AND account = ?"
+_MOVED = "CREATE TEMP TABLE IF NOT EXISTS moved (asset INTEGER, account INTEGER, change INTEGER)"
+# The checks see the balance as it will be; of a plain upsert of changes they would see the change.
+_MOVE_BALANCES = """
+INSERT INTO balances
+SELECT moved.asset, moved.account, COALESCE(balances.amount, 0) + change FROM moved
+LEFT JOIN balances ON balances.asset = moved.asset AND balances.account = moved.account WHERE true
+ON CONFLICT (asset, account) DO UPDATE SET amount = excluded.amount
+"""
+_REFUSED = """
+SELECT moved.asset, moved.account, change FROM moved
+LEFT JOIN balances ON balances.asset = moved.asset AND balances.account = moved.account
+WHERE moved.asset = 0 AND moved.account NOT BETWEEN 8 AND 15 AND COALESCE(balances.amount, 0) + change < 0
+ORDER BY moved.account LIMIT 1
+"""
 
 
 class SqliteLedger:
@@ -249,37 +259,36 @@ class SqliteLedger:
         return int(row[0])
 
     def _insert(self, rows: NDArray[Any]) -> None:
-        """A hundred rows to a statement: what a statement costs is then shared by them."""
-        whole = len(rows) - len(rows) % ROWS_PER_STATEMENT
-        joined = np.ascontiguousarray(rows[:whole]).view("<i8").reshape(-1, COLUMNS * ROWS_PER_STATEMENT)
         try:
-            self._database.execute_many(_INSERT_MANY, joined.tolist())
-            self._database.execute_many(_INSERT, rows[whole:].tolist())
+            self._insert_many("transfers", np.ascontiguousarray(rows).view("<i8").reshape(len(rows), -1))
         except sqlite3.IntegrityError as error:
             raise LedgerError(f"a transfer of commands {rows['seq'][0]} to {rows['seq'][-1]}: {error}") from error
 
-    def _move_balances(self, rows: NDArray[Any]) -> None:
-        """Two statements, because the checks of an upsert look at the change as if it were the balance."""
-        assets, accounts, changes = changes_of(rows)
-        keys = list(zip(assets.tolist(), accounts.tolist(), strict=True))
-        moved = [(change, *key) for change, key in zip(changes.tolist(), keys, strict=True) if change]
-        self._database.execute_many("INSERT OR IGNORE INTO balances VALUES (?, ?, 0)", keys)
-        self._database.execute("SAVEPOINT moving")
-        try:
-            self._database.execute_many(_MOVE_BALANCE, moved)
-        except sqlite3.IntegrityError as error:
-            self._database.execute("ROLLBACK TO moving")
-            raise LedgerError(self._refusal_of(moved)) from error
-        self._database.execute("RELEASE moving")
+    def _insert_many(self, table: str, rows: NDArray[np.int64]) -> None:
+        """Many rows to a statement, and the rest one by one."""
+        columns, whole = rows.shape[1], len(rows) - len(rows) % ROWS_PER_STATEMENT
+        row = f"({', '.join('?' * columns)})"
+        joined = rows[:whole].reshape(-1, columns * ROWS_PER_STATEMENT)
+        insert = f"INSERT INTO {table} VALUES {row}"  # noqa: S608 - a name of ours, and question marks
+        self._database.execute_many(insert + f", {row}" * (ROWS_PER_STATEMENT - 1), joined.tolist())
+        self._database.execute_many(insert, rows[whole:].tolist())
 
-    def _refusal_of(self, moved: list[tuple[int, int, int]]) -> str:
-        """Which change was refused: one after the other, up to it."""
-        for change, asset, account in moved:
-            try:
-                self._database.execute(_MOVE_BALANCE, (change, asset, account))
-            except sqlite3.IntegrityError:
-                return f"{place_text(asset, account)} would fall below zero by a change of {change}"
-        return "a balance was refused"
+    def _move_balances(self, rows: NDArray[Any]) -> None:
+        self._database.execute(_MOVED)
+        self._database.execute("DELETE FROM moved")
+        self._insert_many("moved", np.stack(changes_of(rows), 1))
+        try:
+            self._database.execute(_MOVE_BALANCES)
+        except sqlite3.IntegrityError as error:
+            raise LedgerError(self._refusal()) from error
+
+    def _refusal(self) -> str:
+        """Which change was refused."""
+        found = self._database.one(_REFUSED)
+        if found is None:
+            return "a balance was refused"
+        asset, account, change = found
+        return f"{place_text(asset, account)} would fall below zero by a change of {change}"
 
     def balances(self, accounts: Sequence[int] | None = None, at_seq: int | None = None) -> Balances:
         if at_seq is None or at_seq >= self.head().applied_seq:

@@ -69,6 +69,13 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _FAILING_ROW = re.compile(r"\((-?\d+), (-?\d+), (-?\d+)\)")
 CHUNK_ROWS = 50_000
+_MOVED = b"CREATE TEMP TABLE IF NOT EXISTS moved (asset bigint, account bigint, change bigint) ON COMMIT DELETE ROWS"
+_MOVE_BALANCES = b"""
+INSERT INTO balances AS now
+SELECT moved.asset, moved.account, COALESCE(balances.amount, 0) + change FROM moved
+LEFT JOIN balances ON balances.asset = moved.asset AND balances.account = moved.account
+ON CONFLICT (asset, account) DO UPDATE SET amount = excluded.amount
+"""
 
 
 class PostgresLedger:
@@ -132,19 +139,14 @@ class PostgresLedger:
                 copy.write(copy_bytes(rows))
 
     def _move_balances(self, rows: NDArray[Any]) -> None:
-        """Two statements, because the checks of an upsert look at the change as if it were the balance."""
-        assets, accounts, changes = (column.tolist() for column in changes_of(rows))
-        self._connection.execute(
-            "INSERT INTO balances SELECT *, 0 FROM unnest(%s::bigint[], %s::bigint[]) ON CONFLICT DO NOTHING",
-            (assets, accounts),
-        )
+        """One statement; its checks see the balances as they will be."""
+        self._connection.execute(_MOVED)
+        assets, accounts, changes = changes_of(rows)
+        moved = np.zeros(len(assets), [("asset", "<i8"), ("account", "<i8"), ("change", "<i8")])
+        moved["asset"], moved["account"], moved["change"] = assets, accounts, changes
+        self._copy("moved", moved)
         try:
-            self._connection.execute(
-                "UPDATE balances SET amount = amount + change"
-                " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS moved (asset, account, change)"
-                " WHERE balances.asset = moved.asset AND balances.account = moved.account",
-                (assets, accounts, changes),
-            )
+            self._connection.execute(_MOVE_BALANCES)
         except psycopg.errors.CheckViolation as error:
             failing = _FAILING_ROW.search(error.diag.message_detail or "")
             asset, account, amount = (int(text) for text in failing.groups()) if failing else (0, 0, 0)
