@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from eth_hash.auto import keccak
 
@@ -27,10 +28,10 @@ POLL_S = 1
 class Node:
     """The few calls of a node that are needed."""
 
-    def __init__(self, url):
+    def __init__(self, url: str) -> None:
         self.url = url
 
-    def rpc(self, method, *params):
+    def rpc(self, method: str, *params: Any) -> Any:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
@@ -39,25 +40,25 @@ class Node:
             sys.exit(f"the node refused {method}: {found['error'].get('message', found['error'])}")
         return found["result"]
 
-    def number(self, method, *params):
+    def number(self, method: str, *params: Any) -> int:
         return int(self.rpc(method, *params), 16)
 
 
 class Vault:
     """The vault's functions, encoded by hand: numbers and addresses are words of 32 bytes."""
 
-    def __init__(self, node, address):
+    def __init__(self, node: Node, address: str) -> None:
         self.node = node
         self.address = address
 
-    def read(self, signature, *values):
+    def read(self, signature: str, *values: int | str) -> list[int]:
         data = "0x" + (selector(signature) + words(*values)).hex()
         found = bytes.fromhex(self.node.rpc("eth_call", {"to": self.address, "data": data}, "latest")[2:])
         if not found:
             sys.exit(f"there is no vault at {self.address} on this chain")
         return [int.from_bytes(found[at : at + 32], "big") for at in range(0, len(found), 32)]
 
-    def send(self, data, key):
+    def send(self, data: bytes, key: str) -> Any:
         """Signs and sends a call, waits for its receipt. The estimate fails, and says why, when the vault would refuse."""
         call = {"to": self.address, "data": "0x" + data.hex()}
         gas = self.node.number("eth_estimateGas", call)
@@ -83,22 +84,22 @@ class Vault:
         return receipt
 
 
-def selector(signature):
+def selector(signature: str) -> bytes:
     return keccak(signature.encode())[:4]
 
 
-def words(*values):
+def words(*values: int | str) -> bytes:
     return b"".join(
         bytes.fromhex(value[2:]).rjust(32, b"\0") if isinstance(value, str) else value.to_bytes(32, "big")
         for value in values
     )
 
 
-def array(values):
+def array(values: list[Any]) -> bytes:
     return words(len(values), *values)
 
 
-def root_of(domain, paper):
+def root_of(domain: int, paper: dict[str, Any]) -> int:
     """The root that the paper's leaf and proof lead to, as the vault works it out."""
     leaf = words(domain, paper["epoch"], paper["account"], int(paper["payable_units"]), int(paper["exit_units"]))
     node = keccak(keccak(leaf))
@@ -108,18 +109,18 @@ def root_of(domain, paper):
     return int.from_bytes(node, "big")
 
 
-def open_deposits(vault, account):
-    """Numbers and units of the account's deposits that are in no root."""
+def open_deposits(vault: Vault, account: str) -> list[tuple[int, int]]:
+    """Numbers and units of the account's deposits that are in no root and in none of its exits."""
     first, last = vault.read("covered_deposits()")[0], vault.read("deposit_count()")[0]
     found = []
     for index in range(first, last):
         depositor, units = vault.read("deposits(uint256)", index)
-        if depositor == int(account, 16):
+        if depositor == int(account, 16) and not vault.read("deposit_recovered(uint256)", index)[0]:
             found.append((index, units))
     return found[:SHOWN_DEPOSITS]
 
 
-def check(vault, paper):
+def check(vault: Vault, paper: dict[str, Any]) -> None:
     """Ends with the reason when the vault will not take this statement."""
     if vault.node.number("eth_chainId") != paper["chain_id"]:
         sys.exit(f"this statement is for chain {paper['chain_id']}, the node is on another")
@@ -133,15 +134,16 @@ def check(vault, paper):
         sys.exit("the statement does not fit the vault's root: it is not genuine, or this is not its vault")
 
 
-def show(vault, paper):
+def show(vault: Vault, paper: dict[str, Any]) -> None:
     account, payable, whole = paper["account"], int(paper["payable_units"]), int(paper["exit_units"])
     paid = vault.read("paid(address)", account)[0]
     deposits = open_deposits(vault, account)
+    whole += vault.read("recovered_units(address)", account)[0] + sum(units for _, units in deposits)
     opens, is_open = vault.read("exit_opens_at()")[0], vault.read("exit_open()")[0]
     print(f"account   {account}")
     print(f"paid      {paid} units so far")
     print(f"claim     {max(0, payable - paid)} units now")
-    print(f"exit      {max(0, whole + sum(units for _, units in deposits) - paid)} units, ", end="")
+    print(f"exit      {max(0, whole - paid)} units, ", end="")
     print(
         "open"
         if is_open
@@ -152,12 +154,12 @@ def show(vault, paper):
         print(f"deposit   {index} of {units} units is in no root yet")
 
 
-def claim_data(vault, paper):
+def claim_data(vault: Vault, paper: dict[str, Any]) -> bytes:
     head = words(paper["account"], int(paper["payable_units"]), int(paper["exit_units"]), 4 * 32)
     return selector("claim(address,uint256,uint256,bytes32[])") + head + array(paper["proof"])
 
 
-def exit_data(vault, paper):
+def exit_data(vault: Vault, paper: dict[str, Any]) -> bytes:
     proof = array(paper["proof"])
     indexes = array([index for index, _ in open_deposits(vault, paper["account"])])
     amounts = (int(paper["payable_units"]), int(paper["exit_units"]))
@@ -165,7 +167,7 @@ def exit_data(vault, paper):
     return selector("force_exit(address,uint256,uint256,bytes32[],uint256[])") + head + proof + indexes
 
 
-def papers(options, node):
+def papers(options: argparse.Namespace, node: Node) -> list[dict[str, Any]]:
     """What the statement says of each vault, or, without a statement, nothing but who asks."""
     if options.vault:
         nothing = {"payable_units": "0", "exit_units": "0", "proof": [], "epoch": 0}
@@ -173,13 +175,12 @@ def papers(options, node):
     if not options.statement:
         sys.exit("name a statement, or --vault and --account")
     found = json.loads(Path(options.statement).read_text(encoding="utf-8"))
-    found = (
-        found.get("vault", found) if isinstance(found, dict) and isinstance(found.get("vault"), dict | list) else found
-    )
+    if isinstance(found, dict) and not isinstance(found.get("vault"), str):
+        found = found.get("vault") or sys.exit("this statement has no part for a vault")
     return found if isinstance(found, list) else [found]
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("node")
     parser.add_argument("statement", nargs="?")
@@ -204,13 +205,12 @@ def main():
             continue
         if not options.key:
             sys.exit("--key FILE or --print")
-        before = vault.read("paid(address)", paper["account"])[0]
+        account = paper["account"]
+        before = vault.read("paid(address)", account)[0]
         receipt = vault.send(data, options.key.read_text(encoding="utf-8").strip())
         if int(receipt["status"], 16) != 1:
             sys.exit("the vault refused the call")
-        print(
-            f"{options.action} paid {vault.read('paid(address)', paper['account'])[0] - before} units to {paper['account']}"
-        )
+        print(f"{options.action} paid {vault.read('paid(address)', account)[0] - before} units to {account}")
 
 
 if __name__ == "__main__":

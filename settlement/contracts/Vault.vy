@@ -165,8 +165,8 @@ paid: public(HashMap[address, uint256])
 
 deposit_count: public(uint256)
 _deposits: HashMap[uint256, uint256]  # deposited_units after it, shifted left by 160, and the depositor's address
-_recovered: HashMap[uint256, bool]  # deposits already added to somebody's exit
-_recovered_units: HashMap[address, uint256]
+deposit_recovered: public(HashMap[uint256, bool])  # already added to its depositor's exit
+recovered_units: public(HashMap[address, uint256])
 transfer_credited: public(HashMap[bytes32, bool])
 
 batch_of: public(HashMap[uint256, bytes32])
@@ -547,7 +547,7 @@ def force_exit(
         self._require_leaf(account, payable_, exit_, proof)
     self._wind_down()
     self._recover(account, deposit_indexes)
-    mine: uint256 = exit_ + self._recovered_units[account]
+    mine: uint256 = exit_ + self.recovered_units[account]
     before: uint256 = self.paid[account]
     assert mine > before, "vault: nothing to exit with"
     units: uint256 = min(mine - before, self._free())
@@ -899,9 +899,9 @@ def _recover(account: address, indexes: DynArray[uint256, MAX_INDEXES]):
     for index: uint256 in indexes:
         assert index >= self._last.covered_deposits and index < self.deposit_count, "vault: deposit not open"
         assert self._depositor(index) == account, "vault: another's deposit"
-        assert not self._recovered[index], "vault: deposit recovered"
-        self._recovered[index] = True
-        self._recovered_units[account] += self._deposited_before(index + 1) - self._deposited_before(index)
+        assert not self.deposit_recovered[index], "vault: deposit recovered"
+        self.deposit_recovered[index] = True
+        self.recovered_units[account] += self._deposited_before(index + 1) - self._deposited_before(index)
 
 
 # Roots and leaves

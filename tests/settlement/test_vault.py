@@ -9,6 +9,7 @@ from settlement.abi import interface
 from settlement.typed_data import Authorization, Permit
 from settlement.vault import (
     ADMIN_ROLE,
+    FRESH_CHUNK,
     GUARDIAN_ROLE,
     LOCKER_ROLE,
     MAX_UNITS,
@@ -326,6 +327,15 @@ def test_four_hundred_fit_into_a_chunk_and_no_more(stage: Stage) -> None:
     assert all(stage.balance(key) == 1 for key in crowd)
     with pytest.raises(Reverted):
         stage.settle([(key, 1) for key in [*crowd, BOB]], chunk=1)
+
+
+def test_a_chunk_of_nobody_known_fits_into_a_transaction(stage: Stage) -> None:
+    """EIP-7825 caps a transaction's gas; each recipient here is new to the token and to the vault."""
+    stage.deposit(ALICE, 1000)
+    crowd = [person(3000 + number).address for number in range(FRESH_CHUNK)]
+    arguments = (batch_id(1), 1, 0, crowd, [1] * FRESH_CHUNK)
+    settled = stage.vault.send(SETTLER, "settle_batch", *arguments, gas=16_777_216).event("ChunkSettled")
+    assert settled["paid_units"] == FRESH_CHUNK
 
 
 def test_who_cannot_be_paid_is_owed_and_blocks_nobody(stage: Stage) -> None:

@@ -103,6 +103,8 @@ def test_a_claim_and_then_an_exit_when_the_exchange_is_gone(place: Place) -> Non
     place.pass_s(EXIT_S)
     assert "97" not in place.run(place.statement(ALICE.address))
     assert "exit paid 67 units" in place.run(place.statement(ALICE.address), "exit", *key)
+    assert "exit      0 units, open" in place.run(place.statement(ALICE.address))
+    assert "nothing to exit with" in place.run(place.statement(ALICE.address), "exit", *key, fails=True)
     assert "exit paid 80 units" in place.run(place.statement(BOB.address), "exit", *key)
     assert (place.balance(ALICE.address), place.balance(BOB.address), place.balance(place.vault)) == (97, 80, 30)
 
