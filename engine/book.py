@@ -5,7 +5,7 @@ links, the level's quantity, the bits of leaf and nodes, the side's best. Costs:
 after the last one emptied takes at most three find-lowest-bit steps.
 """
 
-from engine.kernel import bit, bits_above, inlined, kernel, lowest_bit
+from engine.kernel import bit, bits_above, inlined, kernel, lowest_bit, unlikely
 from engine.state import FAN, KEY_MASK, NIL, NO_KEY
 from engine.types import MAX_GENERATION, SLOT_BITS
 
@@ -21,7 +21,7 @@ def level_at(s, side, key):
     """The level of a key, made when it is not there. The door has seen to it that a leaf and two nodes are free."""
     if side.best_key >> 6 == key >> 6:
         return (side.best_level & -FAN) | (key & (FAN - 1))
-    return _make_level(s, side, key)
+    return _make_level(s, side, unlikely(key))
 
 
 @kernel
@@ -104,7 +104,7 @@ def _clear(s, side, level, key):
     word = s.leaves[leaf] ^ bit(key & (FAN - 1))
     s.leaves[leaf] = word
     if word == 0:
-        _clear_above(s, side, leaf, key)
+        _clear_above(s, side, leaf, unlikely(key))
     elif key == side.best_key:
         # The best key is the lowest: what is left of its leaf comes before any other leaf.
         low = lowest_bit(word)
@@ -184,7 +184,6 @@ def join(s, slot):
     else:
         s.orders[level.tail].next = slot
         level.tail = slot
-    side.orders += 1
 
 
 @inlined
@@ -202,7 +201,6 @@ def leave(s, slot):
         level.head = order.next
     else:
         s.orders[order.prev].next = order.next
-    side.orders -= 1
     if level.head == NIL:
         _clear(s, side, order.level, key_of(order.side_index & 1, order.price))
 

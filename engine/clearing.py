@@ -129,12 +129,22 @@ def home_of(s, account, instrument):
 
 @inlined
 def find_position(s, account, instrument):
-    """The account's position in the instrument, or NIL. Linear probing; the index is at most half full."""
+    """The account's position in the instrument, or NIL."""
+    last = s.accounts[account].last_position
+    if last != NIL and s.positions[last].instrument == instrument:
+        return last
+    return _look_up(s, account, instrument)
+
+
+@kernel
+def _look_up(s, account, instrument):
+    # Linear probing; the index is at most half full.
     place = home_of(s, account, instrument)
     slot = s.index[place]
     while slot != NIL:
         position = s.positions[slot]
         if position.account == account and position.instrument == instrument:
+            s.accounts[account].last_position = slot
             return slot
         place = (place + 1) & (len(s.index) - 1)
         slot = s.index[place]
@@ -179,6 +189,8 @@ def drop_position(s, slot):
     position = s.positions[slot]
     _unindex(s, slot)
     account = s.accounts[position.account]
+    if account.last_position == slot:
+        account.last_position = NIL
     if account.first_position == slot:
         account.first_position = position.next_of_account
     else:

@@ -18,7 +18,7 @@ from engine import accounts, cash, lifecycle, matching, shares
 from engine.book import has_leaf, has_nodes
 from engine.clearing import home_of, index_position
 from engine.dump import dump
-from engine.kernel import JIT, door, inlined, kernel, pointer
+from engine.kernel import JIT, door, inlined, kernel, pointer, unlikely
 from engine.pointers import prefetch, state_at
 from engine.state import (
     NIL,
@@ -27,7 +27,7 @@ from engine.state import (
     State,
     aligned,
 )
-from engine.types import COMMAND, LISTING, MONEY, SLOT_BITS, TRANSFER, UNCHANGED, Kind, Reason
+from engine.types import COMMAND, HEAD, LISTING, MONEY, SLOT_BITS, TRANSFER, UNCHANGED, Kind, Reason
 
 
 class Stop(IntEnum):
@@ -45,6 +45,12 @@ class Stop(IntEnum):
 
 
 ARRAYS = len(State._fields)
+STOPPED, NOT_NEXT = -1, -2
+"""What the door returns instead of a number of events."""
+FIRST_EVENTS = 32_768
+"""Rows for events at first. Only those that a batch fills are ever touched."""
+STREAM = 16
+"""How many commands ahead their own memory is asked for: a batch is larger than the caches near the core."""
 FAR, NEAR = 12, 6
 """How many commands ahead the two stages of `_look_ahead` work."""
 LARGE_ORDERS = 8_192
@@ -199,9 +205,22 @@ def _look_ahead(s, far, near):
         prefetch(s.positions, order.position)
 
 
+@inlined
+def _surely(s, h):
+    """How many single orders, cancels and amends have room whatever they do; zero says only that one has to look.
+
+    Each takes a slot, a position, a leaf and two nodes at the most. Its events are its own two and its trades; and of the
+    trades of n such commands n leave their maker in the book, each other one takes away an order that rested or one of the n.
+    """
+    free_events = len(s.events) - (h.event_seq - s.batch[0].first_event_seq)
+    room = min(len(s.orders) - h.orders_used, len(s.positions) - h.positions_used)
+    room = min(room, len(s.leaves) - h.leaves_used, (len(s.nodes) - h.nodes_used) // 2)
+    return min(room, (free_events - h.open_orders) // 4)
+
+
 @kernel
 def apply_batch(s, start, count, grown):
-    """Apply commands[start:count]. Returns the number of events, or -1 when it stopped; then `batch` says where and why."""
+    """Apply commands[start:count]. Returns the number of events, or STOPPED; then `batch` says where and why."""
     b = s.batch[0]
     h = s.header[0]
     b.first_event_seq = h.event_seq
@@ -210,44 +229,61 @@ def apply_batch(s, start, count, grown):
     done = count
     now_ns = h.now_ns
     last_to_look = count - FAR if h.orders_used > LARGE_ORDERS else 0
+    sure = 0
+    commands, heads = s.commands, s.heads
     for i in range(start, count):
-        c = s.commands[i]
+        c = commands[i]
+        prefetch(commands, i + STREAM)
         if i < last_to_look:
-            _look_ahead(s, s.commands[i + FAR], s.commands[i + NEAR])
-        short = _short_of(s, h, c, grown)
-        if short != END:
-            b.stop = short
-            done = i
-            break
+            _look_ahead(s, commands[i + FAR], commands[i + NEAR])
+        kind = c.kind
+        if sure <= 0:
+            sure = unlikely(_surely(s, h))
+        if sure <= 0 or kind > AMEND:
+            short = _short_of(s, h, c, grown)
+            sure = 0
+            if short != END:
+                b.stop = unlikely(short)
+                done = i
+                break
+        sure -= 1
         now_ns = max(now_ns, c.ts_ns)
-        if c.kind == NEW_ORDER:
-            reason = matching.new_order(s, c)
-        elif c.kind == CANCEL:
+        if kind == NEW_ORDER:
+            reason = matching.new_order(s, c, heads[i].terms)
+        elif kind == CANCEL:
             reason = matching.cancel(s, c)
-        elif c.kind == AMEND:
+        elif kind == AMEND:
             reason = matching.amend(s, c)
         else:
-            reason = _apply_other(s, c, i)
+            reason = unlikely(_apply_other(s, c, i))
         if reason != NONE:
-            _reject(s, c, reason)
+            _reject(s, c, unlikely(reason))
     b.done = done
     h.now_ns = now_ns
     if done > start:
         h.applied_seq = s.commands[done - 1].seq
-    return h.event_seq - b.first_event_seq if done == count else -1
+    return h.event_seq - b.first_event_seq if done == count else STOPPED
+
+
+@kernel
+def _follow(s, count):
+    """Whether the commands' numbers go on from the last one applied."""
+    first = s.commands[0].seq
+    return first == s.header[0].applied_seq + 1 and s.commands[count - 1].seq - first == count - 1
 
 
 @door
-def apply_at(address, commands, start, count, grown):
-    """`apply_batch` on the state at `address`, for the commands that lie at `commands`."""
+def apply_on(address, commands, start, grown):
+    """`apply_batch` on the state at `address`, an array of COMMAND; NOT_NEXT where the numbers do not follow."""
     table = carray(pointer(address), (ARRAYS, 2), np.int64)
-    table[1, 0] = commands
-    table[2, 0] = commands
-    table[3, 0] = commands
-    table[1, 1] = count
-    table[2, 1] = count
-    table[3, 1] = count
-    return apply_batch(state_at(address), start, count, grown)
+    count = len(commands)
+    for row in (1, 2, 3, 4):
+        table[row, 0] = commands.ctypes.data
+        table[row, 1] = count
+    s = state_at(address)
+    if start == 0 and count > 0 and not _follow(s, count):
+        return NOT_NEXT
+    return apply_batch(s, start, count, grown)
 
 
 @kernel
@@ -263,15 +299,27 @@ def index_at(address):
     _index_all(state_at(address))
 
 
+def as_commands(records: NDArray[np.void]) -> NDArray[np.void]:
+    """The records as a contiguous, writable array of COMMAND; a copy where they are not. ValueError for another size."""
+    if records.dtype.itemsize != COMMAND.itemsize:
+        raise ValueError(f"a command has {COMMAND.itemsize} bytes, these have {records.dtype.itemsize}")
+    return np.require(records, requirements=("C", "W", "A")).view(COMMAND)
+
+
 class Engine:
     """The exchange: commands in, events out, one at a time and in order. Not safe to call from two threads."""
 
     def __init__(self, limits: Limits | None = None, memory: Memory | None = None) -> None:
         self.memory = memory or Memory(limits or Limits())
-        self._events = aligned(8_192, "events")
+        self._events = aligned(FIRST_EVENTS, "events")
         self._table = np.zeros((len(State._fields), 2), np.int64)
         self._grown = 0
         self._bind()
+        if JIT and not apply_on.overloads:
+            # Loads the machine code, or compiles it. From then on the door takes arrays of COMMAND alone: for each other
+            # kind of array numba would compile all of the engine anew.
+            apply_on(self._address, np.zeros(0, COMMAND), 0, 0)
+            apply_on.disable_compile()
         self._reindex()
 
     @classmethod
@@ -312,17 +360,12 @@ class Engine:
         The first command's `seq` must be `applied_seq + 1` and the rest count on from it (ValueError); commands that are
         refused for what they ask are REJECTED events, never exceptions.
         """
-        count = len(commands)
-        if count == 0:
-            return self._events[:0]
-        if not commands.flags.c_contiguous or commands.dtype.itemsize != COMMAND.itemsize:
-            raise ValueError("commands must be a contiguous array of COMMAND records")
-        first, last = int(commands["seq"][0]), int(commands["seq"][-1])
-        if first != self.applied_seq + 1 or last - first != count - 1:
-            raise ValueError(f"commands {first} to {last}, {count} of them, do not follow command {self.applied_seq}")
         events = self._call(commands, 0)
         if events >= 0:
             return self._events[:events]
+        if events == NOT_NEXT:
+            numbers = f"{commands['seq'][0]} to {commands['seq'][-1]}, {len(commands)} of them"
+            raise ValueError(f"commands {numbers}, do not follow command {self.applied_seq}")
         return self._apply_in_parts(commands)
 
     def _apply_in_parts(self, commands: NDArray[np.void]) -> NDArray[np.void]:
@@ -359,12 +402,23 @@ class Engine:
         self._address = self._table.ctypes.data
 
     def _call(self, commands: NDArray[np.void], start: int) -> int:
-        if JIT:
-            return int(apply_at(self._address, commands.ctypes.data, start, len(commands), self._grown))
+        if not JIT:
+            return self._interpret(commands, start)
+        try:
+            return apply_on(self._address, commands, start, self._grown)  # type: ignore[no-any-return]
+        except TypeError:
+            # Not what the door was compiled for: records under another name, read-only, or not one after the other.
+            return int(apply_on(self._address, as_commands(commands), start, self._grown))
+
+    def _interpret(self, commands: NDArray[np.void], start: int) -> int:
+        commands = as_commands(commands)
         arrays = self.memory.arrays
         arrays["commands"], arrays["transfers"] = commands.view(COMMAND), commands.view(TRANSFER)
-        arrays["listings"] = commands.view(LISTING)
-        return int(apply_batch(self.memory.state(), start, len(commands), self._grown))
+        arrays["listings"], arrays["heads"] = commands.view(LISTING), commands.view(HEAD)
+        s = self.memory.state()
+        if start == 0 and len(commands) > 0 and not _follow(s, len(commands)):
+            return NOT_NEXT
+        return int(apply_batch(s, start, len(commands), self._grown))
 
     def _reindex(self) -> None:
         self.memory.arrays["index"][:] = NIL
@@ -378,8 +432,5 @@ def warm_up() -> bool:
     """Load the compiled door, compiling it when it is not in the cache. True when it was compiled."""
     if not JIT:
         return False
-    engine = Engine()
-    tick = np.zeros(1, COMMAND)
-    tick["seq"], tick["kind"] = 1, Kind.TICK
-    engine.apply(tick)
-    return bool(apply_at.stats.cache_misses)
+    Engine()
+    return bool(apply_on.stats.cache_misses)

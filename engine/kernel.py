@@ -19,6 +19,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -91,6 +92,18 @@ if JIT:
         return types.int64(types.uint64), generate
 
     @intrinsic
+    def unlikely(typingctx: Any, value: Any) -> Any:
+        """The value, and a mark: what leads here is rare, so the code for it lies apart and spills no register elsewhere."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            nothing = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+            # llvmlite does not list this attribute among those of calls; LLVM takes a path with such a call for a rare one.
+            set.add(builder.call(nothing, []).attributes, "cold")
+            return args[0]
+
+        return value(value), generate
+
+    @intrinsic
     def pointer(typingctx: Any, address: Any) -> Any:
         """An address as a pointer, for `carray`."""
 
@@ -112,11 +125,18 @@ if JIT:
         """a // b for a >= 0 and b > 0: unsigned, which spares what Python's rounding of negative numbers costs."""
         return np.int64(np.uint64(a) // np.uint64(b))
 
-    bit, bits_above, quotient = inlined(bit), inlined(bits_above), inlined(quotient)
+    def within(n: Any, count: Any) -> Any:
+        """0 <= n < count, for a count from zero up: one unsigned comparison."""
+        return np.uint64(n) < np.uint64(count)
+
+    bit, bits_above, quotient, within = inlined(bit), inlined(bits_above), inlined(quotient), inlined(within)
 else:
 
     def lowest_bit(word: int) -> int:
         return (word & -word).bit_length() - 1
+
+    def unlikely(value: Any) -> Any:
+        return value
 
     def pointer(address: int) -> int:
         raise NotImplementedError("addresses are for compiled code")
@@ -129,6 +149,9 @@ else:
 
     def quotient(a: Any, b: Any) -> Any:
         return a // b
+
+    def within(n: Any, count: Any) -> Any:
+        return 0 <= n < count
 
 
 class Record:

@@ -4,10 +4,12 @@ A command is checked to the end before it changes anything. Then an order takes 
 if its price reaches the other side, and rests with what is left.
 """
 
+import numpy as np
+
 from engine.book import free_slot, has_leaf, has_nodes, join, key_of, leave, level_of, next_key, take_slot
 from engine.clearing import find_position, hold_micros, make_position, reserve, trade
-from engine.kernel import inlined, kernel
-from engine.pointers import clear
+from engine.kernel import inlined, kernel, unlikely, within
+from engine.pointers import clear, clear_second_line
 from engine.state import NIL, NO_KEY
 from engine.types import (
     ANY_SIDE,
@@ -17,6 +19,7 @@ from engine.types import (
     UNCHANGED,
     EventKind,
     Flag,
+    Kind,
     OrdType,
     Reason,
     Side,
@@ -25,6 +28,9 @@ from engine.types import (
 )
 
 BUY = int(Side.BUY)
+NEW_ORDER = np.uint64(Kind.NEW_ORDER)
+PLAIN_MASK = np.uint64(0xFFFFFFFF_FE_FF_FE_FF)
+"""Of a HEAD's terms all but the side and the difference between GTG and GTC: a plain order's are NEW_ORDER alone."""
 POST_ONLY, REQUEUE = int(Flag.POST_ONLY), int(Flag.REQUEUE)
 LIMIT, MARKET = int(OrdType.LIMIT), int(OrdType.MARKET)
 GTC, IOC, FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
@@ -47,14 +53,40 @@ EV_CANCELED, EV_REPLACED = int(EventKind.CANCELED), int(EventKind.REPLACED)
 def next_event(s, command, kind):
     """The number, in the batch, of a new event: its head filled in, its body zero."""
     h = s.header[0]
-    number = h.event_seq - s.batch[0].first_event_seq
-    h.event_seq += 1
+    before = h.event_seq
+    number = before - s.batch[0].first_event_seq
+    h.event_seq = before + 1
     clear(s.events, number)
     e = s.events[number]
-    e.seq = h.event_seq
+    e.seq = before + 1
     e.command_seq = command.seq
     e.ts_ns = command.ts_ns
     e.kind = kind
+    return number
+
+
+@inlined
+def order_event(s, command, kind, reason, side_index, account, order_id, price, qty):
+    """`next_event` for what happens to an order, each byte of the first cache line written once."""
+    h = s.header[0]
+    before = h.event_seq
+    h.event_seq = before + 1
+    number = before - s.batch[0].first_event_seq
+    clear_second_line(s.events, number)
+    e = s.events[number]
+    e.seq = before + 1
+    e.command_seq = command.seq
+    e.ts_ns = command.ts_ns
+    e.kind = kind
+    e.side = side_index & 1
+    e.reason = reason
+    e.instrument = side_index >> 1
+    e.account = account
+    e.contra_account = 0
+    e.order_id = order_id
+    e.contra_order_id = 0
+    e.price = price
+    e.qty = qty
     return number
 
 
@@ -71,7 +103,7 @@ def reject(s, command, side, order_id, reason):
 
 @inlined
 def known_account(s, account):
-    return 0 < account < s.header[0].accounts_used
+    return account != 0 and within(account, s.header[0].accounts_used)
 
 
 @inlined
@@ -92,21 +124,61 @@ def limit_key(side_index, price):
 
 
 @inlined
-def new_order(s, c):
-    """NEW_ORDER. Returns the reason of a refusal, or NONE."""
+def new_order(s, c, terms):
+    """NEW_ORDER; `terms` is the command's HEAD word. Returns the reason of a refusal, or NONE.
+
+    Nearly all orders are plain: limit, good till the gate, no flags. What else an order may ask for stands apart, in
+    `_new_conditional`, so that these pay nothing for it.
+    """
     # What is needed again is read once: after each store LLVM must take every field of a record for changed.
-    number, instrument, side, qty = c.account, c.instrument, c.side, c.qty
-    time_in_force, flags = c.time_in_force, c.flags
-    if not known_account(s, number):
-        return UNKNOWN_ACCOUNT
-    if not is_listed(s, instrument):
-        return UNKNOWN_SYMBOL
+    number, instrument, side, qty, price = c.account, c.instrument, c.side, c.qty, c.price
+    if terms & PLAIN_MASK != NEW_ORDER:
+        return _new_conditional(s, c)
+    reason = _check_access(s, number, instrument, c.ts_ns)
+    if reason != NONE:
+        return unlikely(reason)
     account, book = s.accounts[number], s.books[instrument]
-    reason = _check_terms(s, c, account, book, side, qty, time_in_force, flags)
+    reason = _check_terms(s, account, book, qty, price)
+    if reason != NONE:
+        return unlikely(reason)
+    side_index = 2 * instrument + side
+    takes = s.sides[side_index ^ 1].best_key <= limit_key(side_index, price)
+    place = find_position(s, number, instrument)
+    # No branch on the side here and below: nothing foretells it, and a wrong guess costs twenty cycles.
+    held = hold_micros(book, price, qty) * (1 - side)
+    if place != NIL:
+        reason = _check_risk(s.positions[place], account, side, qty, held)
+    else:
+        reason = unlikely(_check_first(account, side, held))
+    if reason != NONE:
+        return unlikely(reason)
+    if place == NIL:
+        place = unlikely(make_position(s, number, instrument))
+    slot = _accept(s, c, account, side_index, place, price, qty, held, 0)
+    if takes:
+        _match(s, c, slot)
+        _settle_rest(s, c, slot, False)
+    else:
+        join(s, slot)
+    return NONE
+
+
+@kernel
+def _new_conditional(s, c):
+    # Any other order: the same with all that it may ask for.
+    number, instrument, side, qty, price = c.account, c.instrument, c.side, c.qty, c.price
+    time_in_force, flags = c.time_in_force, c.flags
+    reason = _check_access(s, number, instrument, c.ts_ns)
+    if reason == NONE:
+        reason = _check_kind(side, c.ord_type, time_in_force, flags)
     if reason != NONE:
         return reason
-    price = c.price
+    account, book = s.accounts[number], s.books[instrument]
     is_market = c.ord_type == MARKET
+    # A market order has no price: any other than zero is out of every range.
+    reason = _check_terms(s, account, book, qty, -1 if is_market and price != 0 else price)
+    if reason != NONE:
+        return reason
     side_index = 2 * instrument + side
     if is_market:
         price = _worst_price(s, side_index ^ 1, qty)
@@ -117,12 +189,11 @@ def new_order(s, c):
     if time_in_force == FOK and not _fillable(s, side_index ^ 1, limit, qty):
         return FOK_NOT_FILLABLE
     place = find_position(s, number, instrument)
-    held = 0
-    if side == BUY:
-        held = hold_micros(book, price, qty)
-        reason = _check_buy(s, place, account, qty, held)
+    held = hold_micros(book, price, qty) * (1 - side)
+    if place != NIL:
+        reason = _check_risk(s.positions[place], account, side, qty, held)
     else:
-        reason = _check_sell(s, place, qty)
+        reason = _check_first(account, side, held)
     if reason != NONE:
         return reason
     if place == NIL:
@@ -130,26 +201,27 @@ def new_order(s, c):
     slot = _accept(s, c, account, side_index, place, price, qty, held, flags)
     if takes:
         _match(s, c, slot)
-    if is_market or time_in_force >= IOC or takes:
-        _settle_rest(s, c, slot, is_market or time_in_force >= IOC)
-    else:
-        join(s, slot)
+    _settle_rest(s, c, slot, time_in_force >= IOC)
     return NONE
 
 
 @inlined
-def _check_terms(s, c, account, book, side, qty, time_in_force, flags):
-    if not is_open(book, c.ts_ns):
-        return MARKET_NOT_OPEN
-    ord_type, price = c.ord_type, c.price
-    # Most orders are plain limit orders, and need none of the tests between the lines.
-    if ord_type != LIMIT or flags != 0 or time_in_force > GTC or side > 1:
-        reason = _check_kind(side, ord_type, time_in_force, flags)
-        if reason != NONE:
-            return reason
-    if not 1 <= qty <= MAX_QTY:
+def _check_access(s, number, instrument, ts_ns):
+    if not known_account(s, number):
+        return UNKNOWN_ACCOUNT
+    # Number 0 is never open.
+    if not within(instrument, s.header[0].instruments_used):
+        return UNKNOWN_SYMBOL
+    if not is_open(s.books[instrument], ts_ns):
+        return MARKET_NOT_OPEN if s.books[instrument].status != 0 else UNKNOWN_SYMBOL
+    return NONE
+
+
+@inlined
+def _check_terms(s, account, book, qty, price):
+    if not within(qty - 1, MAX_QTY):
         return BAD_QTY
-    if not 0 <= price <= book.max_price or (ord_type == MARKET and price != 0):
+    if not within(price, book.max_price + 1):
         return BAD_PRICE
     if account.open_orders >= s.header[0].max_open_orders:
         return TOO_MANY_OPEN_ORDERS
@@ -184,23 +256,23 @@ def has_room(s):
 
 
 @inlined
-def _check_buy(s, place, account, qty, held):
-    if place != NIL:
-        position = s.positions[place]
-        if position.net_lots + position.open_buy_lots + qty > MAX_POSITION_LOTS:
-            return POSITION_LIMIT
+def _check_risk(position, account, side, qty, held):
+    to_buy = MAX_POSITION_LOTS - position.net_lots - position.open_buy_lots
+    to_sell = position.net_lots + position.capacity_lots - position.open_sell_lots
+    if qty > to_buy + (to_sell - to_buy) * side:
+        return POSITION_LIMIT if side == BUY else INSUFFICIENT_CAPACITY
     if held > account.cash_micros:
         return INSUFFICIENT_FUNDS
     return NONE
 
 
 @inlined
-def _check_sell(s, place, qty):
-    if place == NIL:
+def _check_first(account, side, held):
+    # The account's first order in the instrument: no lots, no capacity, nothing open.
+    if side != BUY:
         return INSUFFICIENT_CAPACITY
-    position = s.positions[place]
-    if position.net_lots + position.capacity_lots - position.open_sell_lots < qty:
-        return INSUFFICIENT_CAPACITY
+    if held > account.cash_micros:
+        return INSUFFICIENT_FUNDS
     return NONE
 
 
@@ -233,6 +305,14 @@ def _fillable(s, side_index, limit, qty):
 
 
 @inlined
+def add_open(position, side, lots):
+    """Count lots as open on a side of a position."""
+    sold = lots * side
+    position.open_buy_lots += lots - sold
+    position.open_sell_lots += sold
+
+
+@inlined
 def _accept(s, c, account, side_index, place, price, qty, held, flags):
     slot = take_slot(s)
     order = s.orders[slot]
@@ -248,21 +328,10 @@ def _accept(s, c, account, side_index, place, price, qty, held, flags):
     account.held_micros += held
     account.cash_micros -= held
     account.open_orders += 1
-    position = s.positions[place]
-    if side_index & 1 == BUY:
-        position.open_buy_lots += qty
-    else:
-        position.open_sell_lots += qty
+    add_open(s.positions[place], side_index & 1, qty)
     s.header[0].open_orders += 1
     order_id = order.order_id
-    number = next_event(s, c, EV_NEW)
-    e = s.events[number]
-    e.side = side_index & 1
-    e.instrument = side_index >> 1
-    e.account = c.account
-    e.order_id = order_id
-    e.price = price
-    e.qty = qty
+    e = s.events[order_event(s, c, EV_NEW, NONE, side_index, c.account, order_id, price, qty)]
     e.leaves_qty = qty
     e.held_micros = held
     return slot
@@ -299,15 +368,9 @@ def _match(s, c, slot):
         maker.leaves_qty = maker_leaves
         maker.cum_qty = maker_cum
         maker_account, maker_id = maker.account, maker.order_id
-        e = s.events[next_event(s, c, EV_TRADE)]
-        e.side = side_index & 1
-        e.instrument = side_index >> 1
-        e.account = account
+        e = s.events[order_event(s, c, EV_TRADE, NONE, side_index, account, order_id, price, qty)]
         e.contra_account = maker_account
-        e.order_id = order_id
         e.contra_order_id = maker_id
-        e.price = price
-        e.qty = qty
         e.leaves_qty = leaves
         e.cum_qty = cum
         e.contra_leaves_qty = maker_leaves
@@ -315,14 +378,14 @@ def _match(s, c, slot):
         trade(s, e, book, order, maker, price, qty, side_index & 1 == BUY)
         book.last_price = price
         if maker_leaves == 0:
-            _finish(s, maker_slot)
+            _finish(s, maker_slot, s.accounts[maker_account])
         best = other.best_key
 
 
 @inlined
-def _finish(s, slot):
+def _finish(s, slot, account):
     # The order has left its queue and reserves nothing.
-    s.accounts[s.orders[slot].account].open_orders -= 1
+    account.open_orders -= 1
     s.header[0].open_orders -= 1
     free_slot(s, slot)
 
@@ -331,7 +394,7 @@ def _finish(s, slot):
 def _settle_rest(s, c, slot, immediate):
     order = s.orders[slot]
     if order.leaves_qty == 0:
-        _finish(s, slot)
+        _finish(s, slot, s.accounts[order.account])
     elif immediate:
         _cancel_rest(s, c, slot, UNFILLED)
     else:
@@ -345,22 +408,12 @@ def _cancel_rest(s, c, slot, reason):
     side_index, leaves, cum, held = order.side_index, order.leaves_qty, order.cum_qty, order.held_micros
     number, price, order_id = order.account, order.price, order.order_id
     position, account = s.positions[order.position], s.accounts[number]
-    if side_index & 1 == BUY:
-        position.open_buy_lots -= leaves
-        order.held_micros = 0
-        account.held_micros -= held
-        account.cash_micros += held
-    else:
-        position.open_sell_lots -= leaves
-    _finish(s, slot)
-    e = s.events[next_event(s, c, EV_CANCELED)]
-    e.side = side_index & 1
-    e.reason = reason
-    e.instrument = side_index >> 1
-    e.account = number
-    e.order_id = order_id
-    e.price = price
-    e.qty = cum + leaves
+    add_open(position, side_index & 1, -leaves)
+    order.held_micros = 0
+    account.held_micros -= held
+    account.cash_micros += held
+    _finish(s, slot, account)
+    e = s.events[order_event(s, c, EV_CANCELED, reason, side_index, number, order_id, price, cum + leaves)]
     e.leaves_qty = leaves
     e.cum_qty = cum
     e.held_micros = -held
@@ -378,10 +431,10 @@ def _find_order(s, c):
     # The slot of the account's working order, or NIL. The id carries the slot; any other bits must agree too.
     slot = c.order_id & ((1 << SLOT_BITS) - 1)
     if slot >= s.header[0].orders_used:
-        return NIL
+        return unlikely(NIL)
     order = s.orders[slot]
     if order.order_id != c.order_id or order.leaves_qty == 0 or order.account != c.account:
-        return NIL
+        return unlikely(NIL)
     return slot
 
 
@@ -389,10 +442,10 @@ def _find_order(s, c):
 def cancel(s, c):
     """CANCEL. Returns the reason of a refusal, or NONE."""
     if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
+        return unlikely(UNKNOWN_ACCOUNT)
     slot = _find_order(s, c)
     if slot == NIL:
-        return ORDER_NOT_FOUND
+        return unlikely(ORDER_NOT_FOUND)
     cancel_resting(s, c, slot, BY_REQUEST)
     return NONE
 
@@ -457,20 +510,12 @@ def _replace(s, c, slot, price, leaves, held, kept):
         s.levels[order.level].qty += grown
     else:
         leave(s, slot)
-    if order.side_index & 1 == BUY:
-        position.open_buy_lots += grown
-    else:
-        position.open_sell_lots += grown
+    add_open(position, order.side_index & 1, grown)
     order.leaves_qty = leaves
     order.price = price
-    e = s.events[next_event(s, c, EV_REPLACED)]
-    e.side = order.side_index & 1
-    e.reason = KEPT if kept else LOST
-    e.instrument = order.side_index >> 1
-    e.account = order.account
-    e.order_id = order.order_id
-    e.price = price
-    e.qty = order.cum_qty + leaves
+    reason, total = KEPT if kept else LOST, order.cum_qty + leaves
+    number, order_id = order.account, order.order_id
+    e = s.events[order_event(s, c, EV_REPLACED, reason, order.side_index, number, order_id, price, total)]
     e.leaves_qty = leaves
     e.cum_qty = order.cum_qty
     e.held_micros = reserve(s, order, s.accounts[order.account], held)

@@ -26,7 +26,7 @@ from engine.kernel import JIT
 from engine.state import SHAPES, State
 
 WORD = ir.IntType(64)
-PER_CALL = {"commands", "transfers", "listings"}
+PER_CALL = {"heads", "commands", "transfers", "listings"}
 """Fields whose pair the door itself writes; all others are fixed for the whole call, and LLVM may keep them in registers."""
 
 
@@ -201,6 +201,18 @@ def _clear_compiled(typingctx: Any, rows: Any, index: Any) -> Any:
     return types.void(rows, types.intp), generate
 
 
+@intrinsic
+def _clear_second_line_compiled(typingctx: Any, rows: Any, index: Any) -> Any:
+    """Set bytes 64 to 127 of a row to zero: its second cache line."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.bitcast(_item_pointer(context, builder, rows, *args), cgutils.voidptr_t)
+        cgutils.memset(builder, builder.gep(place, [WORD(64)]), WORD(64), 0)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp), generate
+
+
 def _clear_interpreted(rows: Any, index: int) -> None:
     rows.clear(index)
 
@@ -209,5 +221,6 @@ def _prefetch_interpreted(rows: Any, index: int) -> None:
     pass
 
 
+clear_second_line: Any = _clear_second_line_compiled if JIT else _clear_interpreted
 clear: Any = _clear_compiled if JIT else _clear_interpreted
 prefetch: Any = _prefetch_compiled if JIT else _prefetch_interpreted

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernel import JIT, Records
-from engine.types import COMMAND, EVENT, ID_WORDS, LISTING, MONEY, SLOT_BITS, TRANSFER
+from engine.types import COMMAND, EVENT, HEAD, ID_WORDS, LISTING, MONEY, SLOT_BITS, TRANSFER
 
 NIL = -1
 KEY_BITS = 18
@@ -49,7 +49,9 @@ ACCOUNT = np.dtype(
         ("rebate_micros", "<i8"),
         ("open_orders", "<i4"),
         ("first_position", "<i4"),
-        ("reserved", "<u8", (2,)),
+        ("last_position", "<i4"),  # where it traded last: its next order is most often in the same book
+        ("pad", "<i4"),
+        ("reserved", "<u8"),
         ("frozen_micros", "<i8"),  # under a lien
         ("is_frozen", "<i4"),
         ("first_share", "<i4"),  # of those held in this account as a pool
@@ -91,7 +93,7 @@ BOOK = np.dtype(
     ]
 )
 
-SIDE = np.dtype([("best_key", "<i4"), ("best_level", "<i4"), ("root", "<i4"), ("orders", "<i4")])
+SIDE = np.dtype([("best_key", "<i4"), ("best_level", "<i4"), ("root", "<i4"), ("reserved", "<i4")])
 """Side 0 (bids) of instrument i is sides[2*i], side 1 (offers) sides[2*i + 1]."""
 
 ORDER = np.dtype(
@@ -147,11 +149,12 @@ class Limits:
 class State(NamedTuple):
     """The arrays, in the order in which the compiled door receives their addresses.
 
-    `batch` and what follows to `money` is the batch at hand (its commands under their three layouts, the room for its events
+    `batch` and what follows to `money` is the batch at hand (its commands under their four layouts, the room for its events
     under their two) and not part of what the engine remembers. `index` is a hash table over positions and follows from them.
     """
 
     batch: Any
+    heads: Any
     commands: Any
     transfers: Any
     listings: Any
@@ -176,6 +179,7 @@ class State(NamedTuple):
 
 SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "batch": (BATCH, ()),
+    "heads": (HEAD, ()),
     "commands": (COMMAND, ()),
     "transfers": (TRANSFER, ()),
     "listings": (LISTING, ()),
@@ -220,7 +224,7 @@ POOLS = {
 }
 
 _FRESH: dict[str, dict[str, int]] = {
-    "accounts": {"first_position": NIL, "first_share": NIL},
+    "accounts": {"first_position": NIL, "last_position": NIL, "first_share": NIL},
     "positions": {"next_of_account": NIL, "next_of_instrument": NIL},
     "books": {"first_position": NIL, "last_price": NIL},
     "sides": {"best_key": NO_KEY, "best_level": NIL, "root": NIL},

@@ -104,6 +104,18 @@ LISTING = np.dtype(
 )
 """A contract as it was listed; the terms hold for the life of the book, but for those that SET_BAND changes."""
 
+HEAD = np.dtype(
+    [
+        ("seq", "<i8"),
+        ("ts_ns", "<i8"),
+        ("session", "<i4"),
+        ("group", "<i4"),
+        ("terms", "<u8"),  # kind, side, ord_type, time_in_force and flags, from the lowest byte up
+        ("rest", "<u8", (20,)),
+    ]
+)
+"""The head of any command with its codes as one word: a single test tells a plain limit order from all others."""
+
 _EVENT_HEAD = [
     ("seq", "<i8"),  # the engine's, from 1, without gaps
     ("command_seq", "<i8"),  # the command that caused it
@@ -167,7 +179,8 @@ MONEY = np.dtype(
 """Movements of cash, capacity, escrow and bonds outside a trade. Changes are signed and sum to the external flow."""
 
 assert COMMAND.fields["ref"][1] == TRANSFER.fields["ref"][1] == LISTING.fields["ref"][1] == 64  # type: ignore[index]
-assert COMMAND.itemsize == TRANSFER.itemsize == LISTING.itemsize == 192
+assert COMMAND.itemsize == TRANSFER.itemsize == LISTING.itemsize == HEAD.itemsize == 192
+assert HEAD.fields["terms"][1] == COMMAND.fields["kind"][1]  # type: ignore[index]
 assert EVENT.itemsize == MONEY.itemsize == 128
 
 
