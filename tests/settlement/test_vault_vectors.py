@@ -231,6 +231,20 @@ def test_the_vault_cannot_be_made_to_run_code_of_others() -> None:
     assert set(callees) == {"token"}
 
 
+def test_the_page_has_every_function_and_event_as_they_are() -> None:
+    page = (CONTRACTS.parents[1] / "docs" / "vault.md").read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^    ([A-Z]\w+)\(([^()]*)\)$", page, re.MULTILINE))
+    for entry in interface("Vault").abi:
+        if entry["type"] == "function":
+            assert re.search(rf"\b{entry['name']}\b", page), entry["name"]
+        elif entry["type"] == "event" and entry["name"] in stated:
+            fields = [(field["name"], "indexed " * field["indexed"] + field["type"]) for field in entry["inputs"]]
+            assert stated[entry["name"]] == ", ".join(f"{name}: {kind}" for name, kind in fields)
+        elif entry["type"] == "event":
+            assert re.search(rf"\b{entry['name']}\b", page), entry["name"]
+    assert {"Deposited", "ChunkSettled", "RootProposed", "Exited"} < stated.keys()
+
+
 # The codec
 
 
