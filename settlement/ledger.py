@@ -183,6 +183,7 @@ INSERT OR IGNORE INTO head VALUES (1, 0, 0, -1, 0, 0)
 """
 
 
+COLUMNS = len(MOVE.names or ())
 ROWS_PER_STATEMENT = 1_000
 """What a statement costs is shared by its rows; SQLite takes 32,766 values in one."""
 
@@ -260,7 +261,7 @@ class SqliteLedger:
 
     def _insert(self, rows: NDArray[Any]) -> None:
         try:
-            self._insert_many("transfers", np.ascontiguousarray(rows).view("<i8").reshape(len(rows), -1))
+            self._insert_many("transfers", np.ascontiguousarray(rows).view("<i8").reshape(len(rows), COLUMNS))
         except sqlite3.IntegrityError as error:
             raise LedgerError(f"a transfer of commands {rows['seq'][0]} to {rows['seq'][-1]}: {error}") from error
 

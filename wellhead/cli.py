@@ -298,12 +298,15 @@ def settle_run(data: Path) -> None:
 @cycle_argument
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--parquet", is_flag=True, help="One Parquet file for all accounts, instead of CSV and JSON for each.")
-def settle_export(data: Path, cycle: int | None, out: Path, parquet: bool) -> None:
+@click.option("--camt", is_flag=True, help="ISO 20022 camt.053 for each account, instead of CSV and JSON.")
+def settle_export(data: Path, cycle: int | None, out: Path, parquet: bool, camt: bool) -> None:
     """Write the statements of a CYCLE (the newest, if not given) under OUT."""
-    from wellhead.settle import SettleError, export, export_parquet  # noqa: PLC0415 - only here
+    from wellhead.settle import SettleError, export, export_camt, export_parquet  # noqa: PLC0415 - only here
 
+    if parquet and camt:
+        _fail("--parquet or --camt, not both", 2)
     try:
-        place = (export_parquet if parquet else export)(data, cycle, out)
+        place = (export_parquet if parquet else export_camt if camt else export)(data, cycle, out)
         console.print(str(place), highlight=False, soft_wrap=True)
     except (SettleError, OSError) as error:
         _fail(str(error), getattr(error, "exit_code", 1))

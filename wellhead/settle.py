@@ -15,6 +15,7 @@ from engine.catalogue import Catalogue
 from engine.log import LogError, LogLocked
 from engine.types import COMMAND, Kind
 from settlement.batches import Batch, BatchError, BatchState
+from settlement.camt import write_camt
 from settlement.income import render
 from settlement.liabilities import Node, SumTree, assets_micros, is_counted, leaf, owed_to_members
 from settlement.netting import Sums
@@ -119,6 +120,15 @@ def export_parquet(data_dir: Path, cycle: int | None, out: Path) -> Path:
         path = out / f"{batch.cycle}.parquet"
         write_parquet(books, batch, path)
         return path
+
+
+def export_camt(data_dir: Path, cycle: int | None, out: Path) -> Path:
+    """The statements of a cycle as ISO 20022 camt.053, `out`/<cycle>-camt/<account>.xml. Raises SettleError."""
+    with open_books(data_dir) as books, books.database.reading():
+        batch = frozen_batch(books, cycle)
+        place = out / f"{batch.cycle}-camt"
+        write_camt(books, batch, place)
+        return place
 
 
 def export_income(data_dir: Path, cycle: int | None, account: int, out: Path) -> Path:
