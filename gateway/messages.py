@@ -423,33 +423,11 @@ class StatementPart(Struct):
     data: str
 
 
-class LiabilityProof(Struct):
-    """That what an account owns is counted in the total of all. Money is in 10^-6 in every format."""
+class ProofResult(Struct):
+    """The file that `wellhead settle prove` prints, as text: its sums may pass 2^53."""
 
     cycle: int
-    account: int
-    owed_micros: int
-    total_micros: int
-    assets_micros: int  # what the exchange says it holds against it
-    root: str
-    index: int
-    leaves: int
-    partners: list[tuple[int, str]]  # sum and hash
-
-
-class ProofResult(Struct, omit_defaults=True):
-    """The file that `wellhead settle prove` prints; hashes in hex, money in 10^-6 in every format."""
-
-    cycle: int
-    account: int
-    net_micros: int
-    external_micros: int
-    batch_id: str
-    root: str
-    index: int
-    leaves: int
-    partners: list[str]
-    liability: LiabilityProof | None = None
+    file: str
 
 
 class SubscribeResult(Struct):

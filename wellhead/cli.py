@@ -164,7 +164,7 @@ async def _serve(config: Config, catalogue: Catalogue) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await node.start()
     console.print(
-        f"[bold]{catalogue.venue}[/] listens on [bold]{node.server.url}[/]"
+        f"[bold]{catalogue.venue}[/] listens on [bold]{node.server.url}[/]   page {node.server.page_url}"
         f"   data {config.data_dir}   {node.replayed} commands replayed   ready in {time.monotonic() - started:.2f} s",
         highlight=False,
         soft_wrap=True,

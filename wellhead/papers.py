@@ -6,12 +6,11 @@ keeps neither the market nor the books waiting.
 """
 
 import asyncio
+import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from engine.catalogue import Catalogue
 from gateway.messages import (
@@ -150,7 +149,8 @@ class PaperRoom:
             case Statement():
                 return self._part(account, question)
             case Proof():
-                return msgspec.convert(proof_of(books, question.cycle, account), ProofResult)
+                proof = proof_of(books, question.cycle, account)
+                return ProofResult(proof["cycle"], json.dumps(proof, indent=1))
             case Statements():
                 return StatementsResult(statements(books, account))
 

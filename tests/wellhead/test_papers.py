@@ -148,8 +148,10 @@ async def test_a_statement_is_the_file_whole_or_in_parts(settled, tmp_path, monk
 async def test_a_proof_checks_and_is_ones_own(settled, tmp_path):
     market, _ = settled
     async with line(market.node, tmp_path, "taker") as taker:
-        proof = await taker.good("proof", cycle=1)
+        found = await taker.good("proof", cycle=1)
+        assert found["cycle"] == 1
+        proof = json.loads(found["file"])
         assert (proof["account"], proof["cycle"]) == (2, 1)
-        lines = check(json.dumps(proof).encode(), proof["root"], proof["liability"]["root"])
+        lines = check(found["file"].encode(), proof["root"], proof["liability"]["root"])
         assert len(lines) == 2
         assert (await taker.ask("proof", cycle=99))["err"]["field"] == "cycle"

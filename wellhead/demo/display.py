@@ -58,6 +58,7 @@ class View:
     rows: list[BookRow] = field(default_factory=list)
     log: list[tuple[int, str]] = field(default_factory=list)  # the last lines, market time and text
     log_count: int = 0  # of all lines there ever were
+    page: str = ""  # where a browser can look on
 
 
 def screen(view: View) -> RenderableType:
@@ -79,12 +80,16 @@ class Lines:
         self._write = write
         self._told = 0  # lines of the log
         self._next_ms = 0
+        self._told_page = False
 
     def show(self, view: View) -> None:
         """Write what is new in a view."""
         for ts_ns, text in view.log[max(0, len(view.log) - (view.log_count - self._told)) :]:
             self._write(f"       {_clock(ts_ns)}  {text}")
         self._told = view.log_count
+        if view.page and not self._told_page:
+            self._told_page = True
+            self._write(f"the market page is {view.page}")
         if view.elapsed_ms >= self._next_ms:
             self._next_ms = view.elapsed_ms // 1000 * 1000 + 1000
             self._write(line(view))
@@ -181,4 +186,5 @@ def _log(view: View) -> RenderableType:
     for ts_ns, message in reversed(view.log):
         text.append(f"{_clock(ts_ns)[-5:]}  ", "dim")
         text.append(f"{message}\n")
-    return Panel(text, title="what happens", border_style="dim", padding=(0, 1))
+    subtitle = f"in a browser: {view.page}" if view.page else None
+    return Panel(text, title="what happens", subtitle=subtitle, border_style="dim", padding=(0, 1))

@@ -39,6 +39,9 @@ LOOK_S = 0.1
 RATE_WINDOW_MS = 1_000
 DUE_TIMEOUT_S = 10
 SHOWN_LOG_LINES = 9
+GUEST = "guest"
+"""Whoever looks on may trade too: a key for the market page, with paper money from its first log-on on."""
+GUEST_MICROS = 1_000_000 * 1_000_000
 
 
 class DemoError(Exception):
@@ -106,6 +109,7 @@ class Demo:
             durable=options.durable,
             markets=self.markets,
             list_hours=options.list_hours,
+            paper_micros=GUEST_MICROS,
         )
         self.tape = Tape(self.catalogue, config.settlement_dir / STATEMENTS_NAME)
         self.node = Node(config, self.catalogue, self.clock, lambda contract: self.path.ticks(contract, self.clock()))
@@ -204,6 +208,7 @@ class Demo:
         directory.mkdir(mode=0o700, exist_ok=True)
         for part in CAST:
             keys.create(part.name, part.name, private_path=directory / f"{part.name}.key")
+        keys.create(GUEST, GUEST, private_path=directory / f"{GUEST}.key")
 
     def _keys_dir(self) -> Path:
         return self.options.data_dir / "keys"
@@ -267,6 +272,11 @@ class Demo:
 
     # --- Looking on ---------------------------------------------------------------------------------------------------
 
+    @property
+    def page(self) -> str:
+        """Where a browser can look on, and the key it can log on with."""
+        return f"{self.node.server.page_url}  log on with {self._keys_dir() / GUEST}.key"
+
     def _tell_news(self) -> None:
         """Batches that were frozen, and a new day of the price history."""
         now_ns = self.node.now_ns()
@@ -305,6 +315,7 @@ class Demo:
             self._rows(now_ns),
             list(tape.log)[-SHOWN_LOG_LINES:],
             tape.log_count,
+            self.page,
         )
 
     def _rates_at(self, elapsed_ms: int) -> tuple[int, int]:
