@@ -13,7 +13,7 @@ import { Wire } from "./wire.js";
 
 const VIEWS = ["overview", "contract", "settlement", "account"];
 const LINKS = { open: "live", connecting: "connecting", closed: "no connection" };
-const THEMES = [["", "Auto", "as the system has them"], ["light", "Light", "light"], ["dark", "Dark", "dark"]];
+const THEMES = [["", "Auto", "as the system has them"], ["light", "Light", "always light"], ["dark", "Dark", "always dark"]];
 
 const wire = new Wire(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1`);
 const session = new Session(wire);
@@ -101,7 +101,7 @@ function setTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
   setText($("theme"), label);
-  setAttribute($("theme"), "aria-label", `Colours: ${words}`);
+  setAttribute($("theme"), "aria-label", `${label}: colours ${words}`);
   document.dispatchEvent(new Event("colours"));
 }
 

@@ -246,7 +246,7 @@ export class Contract {
     setText(row.cells[1], level ? grouped(level.qty) : "");
     setText(row.cells[2], level ? grouped(level.sum) : "");
     setAttribute(row.button, "tabindex", level ? "0" : "-1");
-    setAttribute(row.button, "aria-label", level ? `${side === "sell" ? "Ask" : "Bid"} ${level.px}` : null);
+    setAttribute(row.button, "aria-label", level ? `${side === "sell" ? "Ask" : "Bid"} ${price(level.px, digits)}` : null);
     setAttribute(row, "aria-hidden", level ? null : "true");
     setAttribute(row, "data-own", level && own.has(`${side}${level.px}`) ? "" : null);
     const fill = level ? `${Math.round((level.sum * 100) / most)}%` : "0%";

@@ -45,6 +45,7 @@ function readProof(content) {
   } catch {
     throw new ProofError("This is not JSON.");
   }
+  if (typeof fields !== "object" || fields === null) throw new ProofError("This is no proof.");
   const inner = fields.proof ? { ...fields.proof, cycle: fields.cycle, root: fields.root } : fields;
   const sum = (name) => (inner[`${name}_micros`] === undefined ? micros(inner[name]) : whole(inner[`${name}_micros`], name));
   const proof = {
@@ -111,7 +112,10 @@ async function climb({ index, leaves }, partners, meet) {
 async function checkLiability(fields, batch, steps) {
   const [owed, total] = [whole(fields.owed_micros, "owed"), whole(fields.total_micros, "total")];
   const spot = place(fields);
-  const partners = list(fields.partners).map(([amount, digest]) => ({ amount: whole(amount, "sum"), digest: unhex(hash(digest, "partner")) }));
+  const partners = list(fields.partners).map((partner) => {
+    const [amount, digest] = list(partner);
+    return { amount: whole(amount, "sum"), digest: unhex(hash(digest, "partner")) };
+  });
   let node = { amount: owed, digest: await sha256(tag("owed"), int64(whole(fields.cycle, "cycle")), int64(whole(fields.account, "account")), uint128(owed)) };
   await climb(spot, partners, async (partner, isRight) => {
     const [left, right] = isRight ? [partner, node] : [node, partner];

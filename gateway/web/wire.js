@@ -44,11 +44,6 @@ export class Wire extends EventTarget {
     socket.onclose = (event) => socket === this._socket && this._lost(event);
   }
 
-  /** Start anew, as after a loss. */
-  reconnect() {
-    this._socket?.close(1000);
-  }
-
   /** Send a request; its result. Throws Refused. */
   request(op, fields = {}) {
     if (this._socket?.readyState !== WebSocket.OPEN) {

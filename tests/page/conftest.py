@@ -1,0 +1,127 @@
+"""A live exchange and a real browser, once for all tests of the page; each test has a page of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.page.chromium import NoBrowser, chromium
+
+ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "build" / "page"
+DESKTOP = (1440, 900)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the exchange is: the page, the guest's key file, the data directory."""
+
+    url: str
+    key: Path
+    data: Path
+
+
+@contextmanager
+def venue(directory: Path, *options: str) -> Iterator[Place]:
+    """The process of `tests.page.venue`."""
+    command = [sys.executable, "-m", "tests.page.venue", str(directory), *options]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout
+    try:
+        told = json.loads(process.stdout.readline() or "{}")
+        yield Place(told["url"], Path(told["key"]), Path(told["data"]))
+    finally:
+        process.communicate("\n", timeout=60)
+
+
+@pytest.fixture(scope="session")
+def place(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A running exchange; not without a browser to look at it."""
+    with venue(tmp_path_factory.mktemp("venue")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, started. Where there is none and none can be had, the tests are skipped, but not in CI."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    try:
+        found = chromium()
+    except NoBrowser as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=found.program, env=found.environment, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield started
+        started.close()
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(browser: Any, place: Place, request: pytest.FixtureRequest) -> Iterator[Open]:
+    """`visit("#/settlement", size=(390, 844), theme="dark")` opens the page. Screenshots are kept; errors fail the test."""
+    contexts: list[Any] = []
+    errors: list[str] = []
+
+    def visit(
+        address: str = "", size: tuple[int, int] = DESKTOP, theme: str = "light", sockets: list[Any] | None = None
+    ) -> Any:
+        width, height = size
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, locale="en-US", accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on(
+            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        if sockets is not None:  # to be cut by the test
+            page.route_web_socket("**/v1", lambda route: sockets.append((route, route.connect_to_server())))
+        page.goto(place.url + address)
+        page.wait_for_selector("#link[data-state=open]")
+        return page
+
+    yield visit
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for number, context in enumerate(contexts):
+        name = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")
+        context.pages[0].screenshot(path=SHOTS / f"{name}-{number}.png")
+        context.close()
+    print(f"screenshots are in {SHOTS}")
+    assert errors == []
+
+
+@pytest.fixture
+def logon(place: Place) -> Callable[[Any], None]:
+    """Log a page on as the guest, with the key file."""
+
+    def logon(page: Any) -> None:
+        page.click("#logon")
+        page.set_input_files("#key-file", place.key)
+        page.wait_for_function("() => document.querySelector('#key-text').value.includes('private_key')")
+        page.click("#logon-form button.main")
+        page.wait_for_selector("#logon:has-text('Log off guest')")
+        page.wait_for_selector("#ticket-cash:not(:text('·'))", state="attached")
+
+    return logon

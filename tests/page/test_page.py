@@ -1,0 +1,297 @@
+"""The market page in a real browser, against a real exchange: look, log on, trade, settle, check a proof."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.page.chromium import axe
+from tests.page.conftest import SHOTS, Place
+from wellhead.settle import open_books, proof_of
+
+GUEST_ACCOUNT = 2
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+VIEWS = {"overview": "", "contract": "#/book", "settlement": "#/settlement", "account": "#/account"}
+SMALLEST_PX = """Math.min(...[...document.querySelectorAll("td, dd, button")].filter(one => one.offsetParent)
+    .map(one => parseFloat(getComputedStyle(one).fontSize)))"""
+READY = {
+    "overview": "#map a.cell b:not(:text('·'))",
+    "contract": "#ladder-bids tr:first-child button:not(:empty)",
+    "settlement": "#batches tbody tr",
+    "account": "#account-locked",
+}
+
+
+def changes(page: Any, selector: str) -> None:
+    """Wait until the text of an element is another one."""
+    before = page.inner_text(selector)
+    page.wait_for_function(
+        "([selector, before]) => document.querySelector(selector).innerText !== before", arg=[selector, before]
+    )
+
+
+def count(page: Any, selector: str, wanted: int) -> None:
+    """Wait until so many elements are there."""
+    page.wait_for_function(
+        "([selector, wanted]) => document.querySelectorAll(selector).length === wanted", arg=[selector, wanted]
+    )
+
+
+def test_the_market_moves_while_one_looks(visit: Any) -> None:
+    page = visit()
+    page.wait_for_selector(READY["overview"])
+    assert page.locator("#map tbody th").all_inner_texts() != []
+    assert page.locator("#hours-strip label").count() == 3
+    changes(page, "#figure-volume")
+    page.wait_for_selector("#curve-chart canvas")
+    page.wait_for_selector("#tape tbody tr")
+    page.click("#as-list")
+    assert page.locator("#list tbody tr").count() == 12
+    page.select_option("#list-class", "L4")
+    count(page, "#list tbody tr", 3)
+    changes(page, "#list tbody")
+
+
+def test_a_cell_leads_to_its_book(visit: Any) -> None:
+    page = visit()
+    symbol = page.get_attribute("#map a.cell", "href").rsplit("/")[-1]
+    page.click("#map a.cell")
+    page.wait_for_selector(READY["contract"])
+    assert page.inner_text("#contract-title") == symbol
+    assert symbol in page.title()
+    assert page.inner_text("#contract-state") == "Open"
+    changes(page, "#ladder")
+    for chart in ("#candle-chart canvas", "#depth-chart canvas"):
+        page.wait_for_selector(chart)
+    page.click("[data-candles='5m']")
+    page.wait_for_selector("#candle-chart canvas")
+    bids = [float(text) for text in page.locator("#ladder-bids button:not(:empty)").all_inner_texts()]
+    asks = [float(text) for text in page.locator("#ladder-asks button:not(:empty)").all_inner_texts()]
+    assert bids == sorted(bids, reverse=True)
+    assert asks == sorted(asks, reverse=True)
+    assert bids[0] < asks[-1]
+
+
+def test_log_on_place_amend_cancel_trade_and_see_the_fill(visit: Any, logon: Any) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    cash = page.inner_text("#ticket-cash")
+    page.fill("[name=px]", "0.105")
+    page.fill("[name=qty]", "3")
+    page.click("#ticket-send:has-text('Buy 3 at 0.105')")
+    page.wait_for_selector("#ticket-answer:has-text('3 in the book')")
+    count(page, "#orders tbody tr", 1)
+    page.click("#orders button:has-text('Amend')")
+    page.get_by_label("New total, fills included").fill("2")
+    page.click("#orders button:has-text('Save')")
+    page.wait_for_selector("#toasts p:has-text('amended, its place kept')")
+    page.wait_for_selector("#orders tbody td:nth-child(4):has-text('2')")
+    page.click("#orders button:has-text('Cancel')")
+    count(page, "#orders tbody tr", 0)
+
+    page.select_option("[name=type]", "market")
+    page.fill("[name=qty]", "2")
+    page.click("#ticket-send:has-text('Buy 2 at the market')")
+    page.wait_for_selector("#ticket-answer:has-text('Bought 2.')")
+    page.wait_for_selector("#toasts p:has-text('Bought 2')")
+    page.click("#tab-fills")
+    page.wait_for_selector("#fills tbody tr td:has-text('taker')")
+    page.click("#tab-positions")
+    page.wait_for_selector("#positions tbody tr td.up:has-text('2')")
+    assert page.inner_text("#ticket-cash") != cash
+    page.goto(page.url.split("#")[0] + "#/account")
+    page.wait_for_selector("#balances dd:has-text('$')")
+
+
+def test_what_is_refused_is_said(visit: Any, logon: Any) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    page.click("#ticket-send:has-text('Log on to trade')")
+    page.wait_for_selector("#logon-dialog[open]")
+    page.fill("#key-text", "nonsense")
+    page.click("#logon-form button.main")
+    page.wait_for_selector("#logon-answer:has-text('does not say')")
+    page.keyboard.press("Escape")
+    logon(page)
+    for px, qty, words in [
+        ("x", "1", "a number"),
+        ("0.00005", "1", "in steps of"),
+        ("1", "1.5", "whole number"),
+        ("101", "1", "at the most"),
+    ]:
+        page.fill("[name=px]", px)
+        page.fill("[name=qty]", qty)
+        page.click("#ticket-send")
+        page.wait_for_selector(f"#ticket-answer:has-text('{words}')")
+    page.fill("[name=px]", "99")
+    page.fill("[name=qty]", "1000000")
+    page.click("#ticket-send")
+    page.wait_for_selector("#ticket-answer:has-text('INSUFFICIENT_FUNDS')")
+
+
+def test_a_lost_connection_comes_back_with_the_account(visit: Any, logon: Any) -> None:
+    sockets: list[Any] = []
+    page = visit("#/book", sockets=sockets)
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    page.fill("[name=px]", "0.1")
+    page.click("#ticket-send:has-text('Buy 1')")
+    count(page, "#orders tbody tr", 1)
+    for end in sockets[0]:
+        end.close(code=1001)
+    page.wait_for_selector("#link:not([data-state=open])")
+    page.wait_for_selector("#link[data-state=open]")
+    changes(page, "#ladder")
+    assert page.inner_text("#logon") == "Log off guest"
+    page.click("#cancel-all")
+    page.wait_for_selector("#toasts p:has-text('1 cancelled')")
+    count(page, "#orders tbody tr", 0)
+
+
+def test_a_key_that_logs_on_elsewhere_ends_the_session_here(visit: Any, logon: Any) -> None:
+    page, other = visit("#/book"), visit("#/book")
+    logon(page)
+    logon(other)
+    page.wait_for_selector("#toasts p:has-text('elsewhere')")
+    page.wait_for_selector("#logon:text('Log on')")
+    page.wait_for_selector("#link[data-state=open]")
+    assert other.inner_text("#logon") == "Log off guest"
+    other.click("#logon")
+    other.wait_for_selector("#logon:text('Log on')")
+
+
+@pytest.fixture(scope="module")
+def proof(place: Place) -> Any:
+    with open_books(place.data) as books:
+        return proof_of(books, 1, GUEST_ACCOUNT)
+
+
+def check(page: Any, text: str) -> tuple[bool, str]:
+    """What the page says of a proof."""
+    page.evaluate("document.querySelector('#proof-result').replaceChildren()")
+    page.fill("#proof-text", text)
+    page.click("#proof-form button.main")
+    page.wait_for_selector(".verdict")
+    return page.get_attribute(".verdict", "data-ok") == "true", page.inner_text("#proof-result")
+
+
+def test_a_proof_checks_and_a_tampered_one_does_not(visit: Any, proof: Any) -> None:
+    page = visit("#/settlement")
+    page.wait_for_selector("#chain-note:has-text('the chain holds')")
+    good, said = check(page, json.dumps(proof, indent=1))
+    assert good, said
+    assert said.count("that the exchange published") == 2
+    tampered: list[dict[str, Any]] = [
+        {**proof, "net_micros": proof["net_micros"] + 1},
+        {**proof, "external_micros": 0},
+        {**proof, "account": 1},
+        {**proof, "partners": proof["partners"][::-1]},
+        {**proof, "partners": proof["partners"][:-1]},
+        {**proof, "leaves": proof["leaves"] + 1},
+        {**proof, "root": "ab" * 32},
+        {**proof, "liability": {**proof["liability"], "owed_micros": proof["liability"]["owed_micros"] + 1}},
+        {**proof, "liability": {**proof["liability"], "total_micros": proof["liability"]["total_micros"] - 1}},
+    ]
+    for one in tampered:
+        good, said = check(page, json.dumps(one))
+        assert not good, said
+    for text in ("", "{}", "null", "7", "[1]", '{"proof": 1}', '{"cycle": 1}', "not JSON"):
+        assert not check(page, text)[0]
+
+
+def test_a_statement_is_downloaded_and_its_proof_checked(visit: Any, logon: Any, place: Place) -> None:
+    page = visit("#/account")
+    logon(page)
+    page.click("#tab-statements")
+    statements = place.data / "settlement" / "statements" / "1"
+    for form in ("csv", "json"):
+        with page.expect_download() as download:
+            page.get_by_label(f"Statement of cycle 1 as {form}").click()
+        assert download.value.suggested_filename == f"guest-1.{form}"
+        content = download.value.path().read_bytes()
+        assert content == (statements / f"{GUEST_ACCOUNT}.{form}").read_bytes()
+    page.get_by_label("Check the proof of cycle 1").click()
+    page.wait_for_selector(".verdict[data-ok=true]")
+    assert check(page, content.decode())[0]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_rules_of_accessibility_hold(visit: Any, logon: Any, theme: str) -> None:
+    page = visit(theme=theme)
+    page.evaluate(axe())
+    run = """rules => axe.run(document, { runOnly: rules })
+        .then(found => found.violations.map(rule => [rule.id, rule.nodes.map(node => node.html)]))"""
+
+    def violations() -> Any:
+        return page.evaluate(run, RULES)
+
+    for name, address in VIEWS.items():
+        page.evaluate("address => { location.hash = address }", address or "#/")
+        page.wait_for_selector(READY[name])
+        assert violations() == [], name
+    page.evaluate("location.hash = '#/'")
+    page.click("#as-list")
+    page.wait_for_selector("#list tbody tr")
+    assert violations() == []
+    page.click("#logon")
+    assert violations() == []
+    page.keyboard.press("Escape")
+    logon(page)
+    page.evaluate("location.hash = '#/book'")
+    page.wait_for_selector(READY["contract"])
+    assert violations() == []
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1440, 900), (3840, 2160)], ids=["phone", "desk", "4k"])
+def test_every_view_fits_its_screen(visit: Any, size: tuple[int, int]) -> None:
+    page = visit(size=size, theme="dark" if size[0] == 1440 else "light")
+    for name, address in VIEWS.items():
+        page.evaluate("address => { location.hash = address }", address or "#/")
+        page.wait_for_selector(READY[name])
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0], name
+        smallest = page.evaluate(SMALLEST_PX)
+        assert smallest >= 10, name
+        if name == "contract":
+            page.wait_for_selector("#depth-chart canvas")
+        page.screenshot(path=SHOTS / f"{name}-{size[0]}.png", full_page=size[0] < 1000)
+
+
+def test_the_keyboard_is_enough(visit: Any) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    focused = "document.activeElement.id || document.activeElement.className"
+    page.keyboard.press("s")
+    assert page.evaluate(focused) == "" or page.evaluate("document.activeElement.name") == "px"
+    assert page.is_checked("#side-sell")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("b")
+    assert page.is_checked("#side-buy")
+    page.focus("#ladder-bids tr:first-child button")
+    page.keyboard.press("Enter")
+    assert re.fullmatch(r"\d+\.\d+", page.input_value("[name=px]"))
+    assert page.is_checked("#side-sell")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("/")
+    symbol = page.inner_text("#contract-title")
+    page.keyboard.type("L4-USE")
+    page.keyboard.press("Enter")
+    page.wait_for_function("symbol => document.querySelector('#contract-title').innerText !== symbol", arg=symbol)
+    assert page.inner_text("#contract-title").startswith("L4-USE")
+    page.reload()
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "skip"
+
+
+def test_colours_can_be_chosen_and_are_kept(visit: Any) -> None:
+    page = visit(theme="light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.click("#theme")
+    page.click("#theme")
+    assert page.inner_text("#theme") == "Dark"
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(ground) == dark

@@ -1,0 +1,152 @@
+"""An exchange as a process of its own for whoever looks at the page: books that move, a settled cycle, a guest.
+
+    python -m tests.page.venue DIRECTORY [--markets 4] [--hours 3] [--updates 40]
+
+The real node on real websockets. Its clock is the real one, set ahead: first it leaps from hour to hour, so that a
+cycle with trades of the guest is settled; then it goes on at its own pace, and bots quote and trade. One line of JSON
+says where everything is. It ends when its input does.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from engine.catalogue import NS, Catalogue
+from engine.types import COMMAND, TRANSFER, Kind
+from gateway.auth import KeyStore
+from settlement.batches import BatchState
+from wellhead import AmendOrder, Client, NewOrder
+from wellhead.config import Config
+from wellhead.demo.cast import markets
+from wellhead.node import Node
+from wellhead.types import Side
+
+MAKER, GUEST, TAKER = "maker", "guest", "taker"
+HOUR_NS = 3_600 * NS
+PAPER_MICROS = 50_000_000_000_000
+LEVELS = 8
+CAPACITY_LOTS = 2_000
+BATCH_ITEMS = 90
+ROUNDS_PER_S = 20
+TRADES_PER_ROUND = 0.25
+SIDES: tuple[Side, Side] = ("buy", "sell")
+
+
+class Venue:
+    """Open it, `prepare`, and let it `run`."""
+
+    def __init__(self, directory: Path, market_count: int, hours: int, updates_per_s: int) -> None:
+        self.directory = directory
+        self.ahead_ns = 0
+        self.updates_per_s = updates_per_s
+        self.chance = random.Random(7)
+        config = Config(
+            directory / "data", port=0, markets=markets(market_count), list_hours=hours, paper_micros=PAPER_MICROS,
+            poll_ms=10, durable=False,
+        )  # fmt: skip
+        self.node = Node(config, Catalogue.load(), clock=lambda: time.time_ns() + self.ahead_ns)
+
+    async def prepare(self) -> None:
+        """Accounts, capacity, and one hour that is traded, delivered and settled."""
+        await self.node.start()
+        for name in (MAKER, GUEST, TAKER):
+            KeyStore(self.node.config.keys_path).create(name, name, private_path=self.key(name))
+        self.maker, self.guest, self.taker = [
+            Client.from_key_file(self.node.server.url, self.key(name)) for name in (MAKER, GUEST, TAKER)
+        ]
+        for client in (self.maker, self.guest, self.taker):
+            await client.__aenter__()
+        await self._nominate()
+        await self._quote(1)
+        first = min(await self.maker.instruments(), key=lambda one: one.start)
+        await self.guest.place(first.sym, "buy", 3, tif="ioc")
+        await self.guest.close()
+        await self._settle()
+        await self._nominate()
+        await self._quote(LEVELS)
+
+    def key(self, name: str) -> Path:
+        return self.directory / f"{name}.key"
+
+    async def _settle(self) -> None:
+        """Leap to a gate, over the hour, and to the end of the cycle, until one is frozen."""
+        for _ in range(8):
+            self.ahead_ns += HOUR_NS
+            await asyncio.sleep(0.15)
+            batches = self.node.exchange.settlement.books.batches.all()
+            if [batch for batch in batches if batch.state >= BatchState.FROZEN]:
+                return
+        raise RuntimeError("no cycle was settled")
+
+    async def _nominate(self) -> None:
+        """Maker and taker may sell in every open hour."""
+        pairs = [(account, number) for number in sorted(self.node.gateway.projection.instruments) for account in (1, 3)]
+        commands = np.zeros(len(pairs), TRANSFER)
+        commands["kind"], commands["lots"] = Kind.NOMINATE, CAPACITY_LOTS
+        commands["account"], commands["instrument"] = np.array(pairs).T
+        await self.node.execute(commands.view(COMMAND))
+
+    async def _quote(self, levels: int) -> None:
+        """A ladder on both sides of every open book."""
+        items: list[NewOrder] = []
+        for one in await self.maker.instruments():
+            if one.status != "continuous":
+                continue
+            tick = int(one.tick * 1_000_000)
+            middle = int(one.ref_px * 1_000_000) // tick
+            for level in range(1, levels + 1):
+                for side, ticks in zip(SIDES, (middle - 2 * level, middle + 2 * level), strict=True):
+                    px = Decimal(ticks * tick) / 1_000_000
+                    items.append(NewOrder(one.sym, side, self.chance.randint(2, 30), px))
+        for start in range(0, len(items), BATCH_ITEMS):
+            await self.maker.batch(items[start : start + BATCH_ITEMS])
+
+    async def run(self) -> None:
+        """Amend orders and trade, so many times a second, until cancelled."""
+        orders = await self.maker.orders()
+        symbols = sorted({order.sym for order in orders})
+        full = len(orders)
+        while True:
+            begun_s = time.monotonic()
+            changed = self.chance.sample(
+                orders, min(max(1, self.updates_per_s // ROUNDS_PER_S), len(orders), BATCH_ITEMS)
+            )
+            await self.maker.batch([AmendOrder(order.oid, qty=self.chance.randint(2, 40)) for order in changed])
+            if self.chance.random() < TRADES_PER_ROUND:
+                side = self.chance.choice(SIDES)
+                await self.taker.place(self.chance.choice(symbols), side, 1, tif="ioc")
+                orders = await self.maker.orders()
+                if len(orders) < full * 3 // 4:
+                    await self.maker.cancel_all()
+                    await self._quote(LEVELS)
+            await asyncio.sleep(max(0.0, 1 / ROUNDS_PER_S - (time.monotonic() - begun_s)))
+
+
+async def main(options: argparse.Namespace) -> None:
+    venue = Venue(options.directory, options.markets, options.hours, options.updates)
+    await venue.prepare()
+    told = {"url": venue.node.server.page_url, "key": str(venue.key(GUEST)), "data": str(venue.node.config.data_dir)}
+    print(json.dumps(told), flush=True)
+    bots = asyncio.create_task(venue.run())
+    ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await asyncio.wait([bots, ended], return_when=asyncio.FIRST_COMPLETED)
+    if bots.done():
+        bots.result()
+    bots.cancel()
+    await venue.node.stop()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--markets", type=int, default=4)
+    parser.add_argument("--hours", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=40)
+    asyncio.run(main(parser.parse_args()))
