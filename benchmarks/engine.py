@@ -5,7 +5,7 @@
 With --flow it runs one recorded flow and prints what it came to; the format is in wellhead/flow.py. Without, it makes a seeded
 flow and measures: throughput by batch size beside a bare numba book that only matches (in turns, in the same run: the
 ratio is the figure), latency of a call, cost against resting orders and against books, memory, start-up, and the peers
-that are installed (`pip install lightmatchingengine`).
+that are installed (benchmarks/peers.py).
 
 Not measured here: the log, the network, and anything that Python does with an event. Order ids are resolved beforehand, as
 clients that read their acknowledgements would have them.
@@ -28,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bare_book import BareBook
+from benchmarks.peers import peers
 from engine.engine import Engine
 from engine.state import Limits
 from engine.types import COMMAND, LISTING, TRANSFER, EventKind, Kind
 from wellhead.flow import Resolved, market_engine, read_flow, resolve, run, summary
 
-BATCHES = (1, 16, 256, 4_096)
+BATCHES = (1, 16, 256, 1_024, 4_096)
 LATENCY_BATCHES = (1, 256)
 RESTING = (1_000, 10_000, 100_000, 1_000_000)
 BOOKS = (1, 100, 10_000)
@@ -232,32 +233,6 @@ def start_up() -> dict[str, float]:
     return times
 
 
-def peers(rows: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """Engines from package indexes, on the adds and cancels of the flow's beginning; those not installed are named."""
-    results: list[dict[str, Any]] = []
-    rows = rows[:20_000]
-    try:
-        from lightmatchingengine.lightmatchingengine import LightMatchingEngine
-    except ImportError:
-        return [{"peer": "lightmatchingengine", "installed": False}]
-    engine, orders, trades, done = LightMatchingEngine(), {}, 0, 0
-    started = time.perf_counter()
-    for op, flow_id, side, price, qty in rows.tolist():
-        if op == 0:
-            orders[flow_id], filled = engine.add_order("A", price, qty, side + 1)
-            trades += len(filled)
-        elif op == 1 and flow_id in orders:
-            engine.cancel_order(orders[flow_id].order_id, "A")
-        else:
-            continue
-        done += 1
-    seconds = time.perf_counter() - started
-    results.append(
-        {"peer": "lightmatchingengine", "installed": True, "mcommands_per_s": done / seconds / 1e6, "trades": trades}
-    )
-    return results
-
-
 def run_flow(path: Path, batch: int, rounds: int) -> dict[str, Any]:
     """A recorded flow: what it came to, and its speed, best and median of the rounds, beside the yardstick's."""
     rows = read_flow(path)
@@ -346,7 +321,12 @@ def show(report: dict[str, Any]) -> None:
         room = f"state {row['state_mb']:.1f} MB, allocated {row['allocated_mb']:.1f} MB"
         print(f"  books {row['books']:>6}  resting {row['resting']:>9,}  {row['ns_per_command']:7.1f}  {room}")
     print("\nmemory:", report["memory"])
-    print("peers:", report["peers"])
+    print("\npeers, which match and do not clear")
+    for row in report["peers"]:
+        figure = (
+            f"{row['mcommands_per_s']:.3f} M commands/s ({row['commands']:,})" if row["installed"] else "not installed"
+        )
+        print(f"  {row['peer']:>20}  {figure}")
     print("start-up:", report["start_up"])
     print("not measured: log, network, and what Python does with an event")
 
@@ -354,7 +334,7 @@ def show(report: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flow", type=Path)
-    parser.add_argument("--batch", type=int, default=4_096)
+    parser.add_argument("--batch", type=int, default=1_024, help="commands a call, for --flow")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--brief", action="store_true", help="a few seconds, for CI")
     parser.add_argument("--json", action="store_true")

@@ -76,6 +76,6 @@ def test_the_report_has_every_part() -> None:
         text=True,
     )
     report = json.loads(printed.stdout)
-    assert [row["batch"] for row in report["throughput"]] == [1, 16, 256, 4_096]
+    assert [row["batch"] for row in report["throughput"]] == [1, 16, 256, 1_024, 4_096]
     assert report["memory"]["bytes_per_resting_order"] >= 64
     assert {"conditions", "latency", "scaling", "peers"} <= set(report)
