@@ -16,49 +16,20 @@ from gateway.messages import (
     OPS,
     PRIVATE_EVENTS,
     PUSHES,
-    BalancesResult,
-    BatchResult,
     Close,
     Code,
     Error,
     Format,
-    InstrumentsResult,
-    LogonResult,
-    MassCancelResult,
-    OpenOrdersResult,
-    OrderResult,
-    PositionsResult,
-    ProofResult,
     Reply,
-    StatementPart,
-    StatementsResult,
-    SubscribeResult,
     decode,
 )
+from gateway.reference import RESULTS
 from tests.gateway.test_depth import VECTORS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 LINES = [line for line in PAGE.splitlines() if line.startswith(("-> ", "<- "))]
 SENT = [line[3:] for line in LINES if line.startswith("-> ")]
 RECEIVED = [line[3:] for line in LINES if line.startswith("<- ")]
-RESULTS: dict[str, Any] = {
-    "session.logon": LogonResult,
-    "session.logout": MassCancelResult,
-    "order.place": OrderResult,
-    "order.amend": OrderResult,
-    "order.cancel": OrderResult,
-    "order.batch": BatchResult,
-    "cancel.mass": MassCancelResult,
-    "orders.open": OpenOrdersResult,
-    "positions": PositionsResult,
-    "balances": BalancesResult,
-    "instruments": InstrumentsResult,
-    "statements": StatementsResult,
-    "statement": StatementPart,
-    "proof": ProofResult,
-    "subscribe": SubscribeResult,
-    "unsubscribe": SubscribeResult,
-}
 
 
 def test_every_op_has_an_example_that_the_server_takes() -> None:
