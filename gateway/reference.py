@@ -206,7 +206,8 @@ def _with_money(schema: Any) -> Any:
         money = {"$ref": SCHEMAS + "Money"}
         rest = {name: value for name, value in schema.items() if name != "anyOf"}
         return rest | ({"anyOf": [money, *others]} if others else money)
-    return {name: _with_money(value) for name, value in schema.items()}
+    # AsyncAPI has no such discriminator; the constant tag of each struct says the same.
+    return {name: _with_money(value) for name, value in schema.items() if name != "discriminator"}
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------
