@@ -117,6 +117,9 @@ Balances = dict[tuple[int, int], int]
 class Ledger(Protocol):
     """What any backend offers."""
 
+    def create(self) -> None:
+        """Make the tables where they are missing."""
+
     def claim(self) -> int:
         """Become the one writer; the epoch of that. A writer that claimed before is refused from then on."""
 

@@ -174,8 +174,8 @@ class CycleSums:
     def _upsert(self, accounts: NDArray[np.int64], nets: NDArray[np.int64], external: NDArray[np.int64]) -> None:
         self._database.execute_many(
             "INSERT INTO cycle_sums VALUES (?, ?, ?) ON CONFLICT (account) DO UPDATE SET"
-            " net_micros = net_micros + excluded.net_micros,"
-            " external_micros = external_micros + excluded.external_micros",
+            " net_micros = cycle_sums.net_micros + excluded.net_micros,"
+            " external_micros = cycle_sums.external_micros + excluded.external_micros",
             zip(accounts.tolist(), nets.tolist(), external.tolist(), strict=True),
         )
 

@@ -1,4 +1,4 @@
-"""The ledger in PostgreSQL: the same tables, the same digest, for books that outgrow a file (`wellhead[postgres]`).
+"""The books in PostgreSQL: the same tables, the same digest, for books that outgrow a file (`wellhead[postgres]`).
 
 Transfers go in by COPY in the binary format, made by numpy; balances by one set-based update. Whoever writes has
 claimed the ledger: `claim` raises the epoch, and a writer of an older epoch is refused from then on, whatever it had
@@ -6,8 +6,10 @@ under way. Commits are synchronous: a server that sets `synchronous_commit = off
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from itertools import count
 from typing import Any, Self
 
 import numpy as np
@@ -15,9 +17,11 @@ import psycopg
 from numpy.typing import NDArray
 
 from settlement.accounts import place_text
+from settlement.database import Database, FormatError, Values
 from settlement.ledger import (
     MOMENT,
     MOVE,
+    SCHEMA,
     Audit,
     Balances,
     Difference,
@@ -32,43 +36,11 @@ from settlement.ledger import (
     new_moments,
 )
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS transfers (
-    seq BIGINT NOT NULL,
-    leg BIGINT NOT NULL,
-    debit_account BIGINT NOT NULL,
-    credit_account BIGINT NOT NULL CHECK (credit_account <> debit_account),
-    asset BIGINT NOT NULL,
-    amount_micros BIGINT NOT NULL CHECK (amount_micros > 0),
-    code BIGINT NOT NULL,
-    listing BIGINT NOT NULL,
-    PRIMARY KEY (seq, leg)
-);
-CREATE TABLE IF NOT EXISTS balances (
-    asset BIGINT NOT NULL,
-    account BIGINT NOT NULL,
-    amount BIGINT NOT NULL CHECK (amount >= 0 OR asset <> 0 OR account BETWEEN 8 AND 15),
-    PRIMARY KEY (asset, account)
-) WITH (fillfactor = 70);
-CREATE TABLE IF NOT EXISTS moments (
-    seq BIGINT PRIMARY KEY,
-    ts_ns BIGINT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS head (
-    id BIGINT PRIMARY KEY CHECK (id = 1),
-    applied_seq BIGINT NOT NULL,
-    transfers BIGINT NOT NULL,
-    ts_ns BIGINT NOT NULL,
-    epoch BIGINT NOT NULL,
-    gross_micros BIGINT NOT NULL
-);
-INSERT INTO head VALUES (1, 0, 0, -1, 0, 0) ON CONFLICT DO NOTHING
-"""
-
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
+CHUNK_ROWS = 131_072
 _FAILING_ROW = re.compile(r"\((-?\d+), (-?\d+), (-?\d+)\)")
-CHUNK_ROWS = 50_000
+_NAMED = re.compile(r"(?<![:\w]):([a-z_]+)")
 _MOVED = b"CREATE TEMP TABLE IF NOT EXISTS moved (asset bigint, account bigint, change bigint) ON COMMIT DELETE ROWS"
 _MOVE_BALANCES = b"""
 INSERT INTO balances AS now
@@ -78,19 +50,132 @@ ON CONFLICT (asset, account) DO UPDATE SET amount = excluded.amount
 """
 
 
-class PostgresLedger:
-    """One connection, used by one thread at a time."""
+class _Whole(psycopg.adapt.Loader):
+    """Sums of integers come as numeric, and are integers."""
 
-    def __init__(self, conninfo: str) -> None:
+    def load(self, data: Any) -> int:
+        return int(bytes(data))
+
+
+class PostgresDatabase(Database):
+    """Like the SQLite file: the same statements, translated, on one connection that one thread uses at a time."""
+
+    path = None
+
+    def __init__(self, conninfo: str, read_only: bool = False) -> None:
         """Connect. Raises psycopg.OperationalError where there is no server."""
-        self._connection = psycopg.connect(conninfo, autocommit=True)
+        self.connection = psycopg.connect(conninfo, autocommit=True)
+        self.connection.adapters.register_loader("numeric", _Whole)
+        self._depth = 0
+        self._cursors = count()
+        if read_only:
+            self.connection.execute("SET default_transaction_read_only = on")
+
+    @classmethod
+    def connect(cls, conninfo: str, read_only: bool = False) -> Self:
+        """Raises LedgerError where there is no server."""
+        try:
+            return cls(conninfo, read_only)
+        except psycopg.OperationalError as error:
+            raise LedgerError(f"no PostgreSQL at the ledger's address: {error}") from error
+
+    def check_format(self, number: int) -> None:
+        if self.one("SELECT to_regclass('format')") == (None,):
+            self.create("CREATE TABLE format (number INTEGER NOT NULL)")
+            self.execute("INSERT INTO format VALUES (?)", (number,))
+        found = self.one("SELECT number FROM format")
+        if found != (number,):
+            raise FormatError(
+                f"the books in PostgreSQL have format {found and found[0]}, this version reads {number}:"
+                " drop their tables, and they are made again from the log"
+            )
+
+    def create(self, schema: str) -> None:
+        for statement in schema.split(";"):
+            if statement.strip():
+                self.execute(_in_postgres(statement))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._within("BEGIN"):
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._within("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
+            yield
+
+    @contextmanager
+    def _within(self, begin: str) -> Iterator[None]:
+        if self._depth == 0:
+            self.connection.execute(begin.encode())
+        self._depth += 1
+        try:
+            yield
+            if self._depth == 1:
+                self.connection.execute("COMMIT")
+        except BaseException:
+            if self._depth == 1 and not self.connection.broken:
+                self.connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._depth -= 1
+
+    def execute(self, statement: str, values: Values = ()) -> None:
+        self.connection.execute(translated(statement), values or None)
+
+    def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(translated(statement), rows)
+
+    def rows(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        return self.connection.execute(translated(query), values or None).fetchall()
+
+    def one(self, query: str, values: Values = ()) -> tuple[Any, ...] | None:
+        return self.connection.execute(translated(query), values or None).fetchone()
+
+    def chunks(self, query: str, values: Values = (), size: int = 50_000) -> Iterator[list[tuple[Any, ...]]]:
+        name, outside = f"rows_{next(self._cursors)}", self._depth == 0
+        with self.connection.cursor(name, withhold=outside) as cursor:
+            cursor.execute(translated(query), values or None)
+            while rows := cursor.fetchmany(size):
+                yield rows
+
+    def checkpoint(self) -> None:
+        """A commit is durable as it is."""
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@lru_cache(maxsize=1_024)
+def translated(statement: str) -> bytes:
+    """A statement for SQLite as PostgreSQL wants it: other names for parameters, and for what is to be ignored."""
+    text = statement.replace("%", "%%").replace("?", "%s").replace("x''", "''::bytea")
+    text = _NAMED.sub(r"%(\1)s", text)
+    if "INSERT OR IGNORE" in text:
+        text = text.replace("INSERT OR IGNORE", "INSERT") + " ON CONFLICT DO NOTHING"
+    return (text if "%s" in text or "%(" in text else text.replace("%%", "%")).encode()
+
+
+def _in_postgres(schema: str) -> str:
+    text = schema.replace(" STRICT, WITHOUT ROWID", "").replace(" STRICT", "")
+    return text.replace(" INTEGER", " BIGINT").replace(" BLOB", " BYTEA")
+
+
+class PostgresLedger:
+    """The ledger in such a database."""
+
+    def __init__(self, target: str | PostgresDatabase) -> None:
+        """`target` may be what to connect to. Raises psycopg.OperationalError where there is no server."""
+        self._database = PostgresDatabase(target) if isinstance(target, str) else target
+        self._connection = self._database.connection
         self._epoch: int | None = None
 
     def create(self) -> None:
         """Make the tables where they are missing."""
-        with self._connection.transaction():
-            for statement in SCHEMA.split(";"):
-                self._connection.execute(statement.encode())
+        with self._database.transaction():
+            self._database.create(SCHEMA)
 
     def claim(self) -> int:
         """Become the one writer; the epoch of that. Every earlier writer is fenced off."""
@@ -101,7 +186,7 @@ class PostgresLedger:
         return Head(*self._one("SELECT applied_seq, transfers FROM head"))
 
     def apply(self, posting: Posting, previous_seq: int) -> int:
-        with self._connection.transaction():
+        with self._database.transaction():
             # The lock holds off a `claim` until this is committed.
             applied, ts_ns, epoch = self._one("SELECT applied_seq, ts_ns, epoch FROM head FOR UPDATE")
             if epoch != self._epoch:
@@ -169,14 +254,16 @@ class PostgresLedger:
         }  # fmt: skip
 
     def transfers(self, from_seq: int, to_seq: int) -> Iterator[NDArray[Any]]:
-        with self._connection.transaction(), self._connection.cursor("transfers") as cursor:
-            cursor.execute(
-                "SELECT seq, leg, debit_account, credit_account, asset, amount_micros, code, listing FROM transfers"
-                " WHERE seq BETWEEN %s AND %s ORDER BY seq, leg",
-                (from_seq, to_seq),
-            )
-            while rows := cursor.fetchmany(CHUNK_ROWS):
-                yield np.array(rows, "<i8").view(MOVE).reshape(-1)
+        """Taken whole, so that the connection is free while they are looked at; 98 bytes each."""
+        query = f"SELECT * FROM transfers WHERE seq BETWEEN {from_seq:d} AND {to_seq:d} ORDER BY seq, leg"  # noqa: S608
+        with self._connection.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)".encode()) as copy:
+            data = b"".join(copy)
+        packed = np.frombuffer(data, _packed(MOVE), offset=len(_SIGNATURE), count=_rows_in(data))
+        for at in range(0, len(packed), CHUNK_ROWS):
+            rows = np.empty(len(packed[at : at + CHUNK_ROWS]), MOVE)
+            for name in MOVE.names or ():
+                rows[name] = packed[name][at : at + CHUNK_ROWS]
+            yield rows
 
     def moments(self, from_seq: int, to_seq: int) -> NDArray[Any]:
         rows = self._connection.execute(
@@ -187,19 +274,12 @@ class PostgresLedger:
         return np.array(rows.fetchall(), MOMENT)
 
     def digest(self) -> str:
-        with self._reading():
+        with self._database.reading():
             return digest_of(self)
 
     def verify(self) -> list[Difference]:
-        with self._reading():
+        with self._database.reading():
             return Audit(self).run()
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Everything inside sees one state, whatever is written meanwhile."""
-        with self._connection.transaction():
-            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield
 
     def execute(self, statement: str) -> None:
         """Any statement: for maintenance, and for tests that tamper."""
@@ -211,7 +291,7 @@ class PostgresLedger:
         return row
 
     def close(self) -> None:
-        self._connection.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -220,13 +300,22 @@ class PostgresLedger:
         self.close()
 
 
+def _packed(layout: np.dtype[Any]) -> np.dtype[Any]:
+    """A row of int64 columns in that format."""
+    fields = [("count", ">i2")]
+    for name in layout.names or ():
+        fields += [(f"{name}_bytes", ">i4"), (name, ">i8")]
+    return np.dtype(fields)
+
+
+def _rows_in(data: bytes) -> int:
+    return (len(data) - len(_SIGNATURE) - len(_TRAILER)) // _packed(MOVE).itemsize
+
+
 def copy_bytes(rows: NDArray[Any]) -> bytes:
     """Rows of int64 columns in PostgreSQL's binary COPY format: big-endian, each field behind its length."""
     names = rows.dtype.names or ()
-    fields = [("count", ">i2")]
-    for name in names:
-        fields += [(f"{name}_bytes", ">i4"), (name, ">i8")]
-    packed = np.empty(len(rows), fields)
+    packed = np.empty(len(rows), _packed(rows.dtype))
     packed["count"] = len(names)
     for name in names:
         packed[f"{name}_bytes"] = 8

@@ -7,6 +7,7 @@ end (netting, freezing, statements) comes after that transaction, step by step; 
 finished.
 """
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,7 @@ from settlement.delivery import Deliveries
 from settlement.flows import Flows
 from settlement.inbox import INBOX_NAME, Inbox
 from settlement.indices import Indices
-from settlement.ledger import LedgerGapError, SqliteLedger
+from settlement.ledger import Ledger, LedgerGapError, SqliteLedger
 from settlement.metering import Metering
 from settlement.netting import CycleSums
 from settlement.posting import post
@@ -31,19 +32,52 @@ from settlement.statements import Statements
 from settlement.tickets import KEY_NAME, SignedTicket, Signer
 
 DATABASE_NAME = "ledger.sqlite"
+LEDGER_NAME = "ledger.url"
+SQLITE = "sqlite"
 STATEMENTS_NAME = "statements"
 FORMAT = 4
 """Of the tables. Books of another one are made again from the log."""
 
 
+def ledger_of(directory: Path, ledger: str = "") -> str:
+    """Where the books of a directory are: `sqlite`, or the postgresql:// address; as given, else as it was last time."""
+    if ledger:
+        return ledger
+    remembered = directory / LEDGER_NAME
+    return remembered.read_text().strip() if remembered.exists() else SQLITE
+
+
+def has_books(directory: Path) -> bool:
+    """Whether there ever were books in a directory, or are elsewhere for it."""
+    return (directory / DATABASE_NAME).exists() or (directory / LEDGER_NAME).exists()
+
+
+def _open(directory: Path, read_only: bool, ledger: str) -> tuple[Database, Ledger]:
+    place = ledger_of(directory, ledger)
+    if place == SQLITE:
+        if ledger and not read_only:
+            (directory / LEDGER_NAME).unlink(missing_ok=True)
+        database = Database(directory / DATABASE_NAME, read_only)
+        return database, SqliteLedger(database)
+    from settlement.postgres import PostgresDatabase, PostgresLedger  # noqa: PLC0415 - optional
+
+    server = PostgresDatabase.connect(place, read_only)
+    if ledger and not read_only:
+        # It may have a password in it.
+        handle = os.open(directory / LEDGER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(ledger + "\n")
+    return server, PostgresLedger(server)
+
+
 class Books:
     """The parts that live in one settlement directory. Open it read-only to look at the books of a running node."""
 
-    def __init__(self, directory: Path, catalogue: Catalogue, read_only: bool = False) -> None:
+    def __init__(self, directory: Path, catalogue: Catalogue, read_only: bool = False, ledger: str = "") -> None:
+        """`ledger` says where they are; see `ledger_of`."""
         if not read_only:
             directory.mkdir(parents=True, exist_ok=True)
-        self.database = Database(directory / DATABASE_NAME, read_only)
-        self.ledger = SqliteLedger(self.database)
+        self.database, self.ledger = _open(directory, read_only, ledger)
         self.registry = Registry(self.database)
         self.catalogue = catalogue
         self.metering = Metering(directory)
@@ -89,12 +123,12 @@ class Books:
 class Settlement:
     """The books, written by one thread. `due`, `report` and `tickets` may be called from another one."""
 
-    def __init__(self, directory: Path, catalogue: Catalogue) -> None:
-        """Open or make the books in a directory and finish what an earlier run left unfinished.
+    def __init__(self, directory: Path, catalogue: Catalogue, ledger: str = "") -> None:
+        """Open or make the books of a directory and finish what an earlier run left unfinished.
 
         Raises BatchError when a cycle's two computations differ.
         """
-        self.books = Books(directory, catalogue)
+        self.books = Books(directory, catalogue, ledger=ledger)
         self.books.ledger.claim()
         self._applied_seq = self.books.ledger.head().applied_seq
         self._signer = Signer(directory / KEY_NAME)

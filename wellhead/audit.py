@@ -9,7 +9,7 @@ from engine.invariants import InvariantError, check
 from engine.log import FileLog, LogDamaged, LogError
 from engine.snapshot import Snapshot
 from settlement.database import FormatError
-from settlement.service import DATABASE_NAME, Books
+from settlement.service import Books, has_books
 from settlement.verify import verify
 from wellhead.config import Config
 
@@ -29,7 +29,7 @@ class AuditReport:
 def audit(data_dir: Path) -> AuditReport:
     """Audit a data directory that no node has open. Changes nothing but the log's torn tail. Raises AuditError."""
     config, catalogue = Config(data_dir), Catalogue.load()
-    if not config.log_dir.is_dir() or not (config.settlement_dir / DATABASE_NAME).exists():
+    if not config.log_dir.is_dir() or not has_books(config.settlement_dir):
         raise AuditError(f"{data_dir} is not the data directory of an exchange")
     report = AuditReport([], [])
     try:

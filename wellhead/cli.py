@@ -86,6 +86,12 @@ def demo(data: Path, seconds: int, seed: int, port: int, plain: bool) -> None:
     "--paper", type=click.IntRange(0, 1_000_000_000), default=0, help="Paper trading: dollars for each new account."
 )
 @click.option(
+    "--ledger",
+    metavar="URL",
+    default="",
+    help="Where the books are: sqlite, or postgresql://...; else where they were last.",
+)
+@click.option(
     "--no-fsync", is_flag=True, help="Do not force the log to the disk. Loses acknowledged orders in a power cut."
 )
 @click.option("--tls-cert", type=PEM, help="Certificate chain (PEM); with --tls-key the port speaks TLS.")
@@ -249,10 +255,10 @@ def settle() -> None:
 @click.argument("cycle", type=int, required=False)
 def show_batches(data: Path, cycle: int | None) -> None:
     """Show the batches, or the nets of one CYCLE. Safe beside a running node."""
-    from settlement.service import DATABASE_NAME, Books  # noqa: PLC0415 - only here
+    from settlement.service import Books, has_books  # noqa: PLC0415 - only here
 
     directory = Config(data).settlement_dir
-    if not (directory / DATABASE_NAME).exists():
+    if not has_books(directory):
         _fail(f"{directory} holds no books")
     with Books(directory, Catalogue.load(), read_only=True) as books:
         batches = books.batches.all()

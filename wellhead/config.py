@@ -24,6 +24,7 @@ class Config:
     max_frame_commands: int = 16_384  # commands in one log frame; the rest wait for the next
     snapshot_every_commands: int = 2_000_000
     settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them
+    ledger: str = ""  # where the books are: "sqlite", or postgresql://...; empty: where they were last time
     limits: Limits = field(default_factory=Limits)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
 

@@ -16,6 +16,7 @@ from engine.engine import Engine
 from engine.log import FileLog
 from engine.snapshot import Snapshot
 from settlement.database import FormatError
+from settlement.ledger import LedgerError
 from settlement.service import Settlement
 from wellhead.config import Config
 
@@ -54,8 +55,8 @@ class Exchange:
         """Open or make a data directory; `recover` must follow. Raises LogError, LogDamaged, RecoveryError."""
         config.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            settlement = Settlement(config.settlement_dir, catalogue)
-        except FormatError as error:
+            settlement = Settlement(config.settlement_dir, catalogue, config.ledger)
+        except (FormatError, LedgerError, ImportError) as error:
             raise RecoveryError(str(error)) from error
         try:
             # A snapshot ahead of the books would leave them without the events between.

