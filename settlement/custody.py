@@ -139,6 +139,7 @@ class Custody:
         self.flows, self._batches = Flows(self._ledger), Batches(self._ledger)
         self.halts = Halts(self.database, now_s)
         self.deposits = Deposits(self.database, self.flows, venue)
+        self.deposits.create()
         self.claims = Claims(self.database)
         self.roots = Roots(self.database, self._ledger, self.deposits, coins)
         self.sites = [self._site(network, chains[network.name], keys[network.name]) for network in coins.networks()]
@@ -147,6 +148,7 @@ class Custody:
         self._waits: dict[str, tuple[int, str]] = {}  # purpose -> (not before, why)
         self._view: EngineView | None = None
         self._reconciled: set[str] = set()
+        self.retry_s = RETRY_S
 
     def _site(self, network: Network, chain: Chain, keys: Keys) -> Site:
         vault = interface("Vault")
@@ -200,7 +202,7 @@ class Custody:
             self.deposits.scan(site.chain, token, site.final)
             self.claims.scan(site.chain, token, site.final)
         for outbox in (site.outbox, site.root_outbox):
-            outbox.step()
+            outbox.step(site.final)
         commands = self._credits(site) + self._outcomes(site)
         if any(self.claims.exited(token.number) for token in site.tokens):
             self.halts.add(f"the vault on {site.network.name} is winding down: members leave by themselves")
@@ -452,12 +454,12 @@ class Custody:
         last = entries[-1]
         if last.state == TxState.REPLACED and purpose.startswith("withdrawal:"):
             return False  # it is given back when its signatures are out of date
-        return last.state in {TxState.REVERTED, TxState.REPLACED} and self._now_s() - last.made_s >= RETRY_S
+        return last.state in {TxState.REVERTED, TxState.REPLACED} and self._now_s() - last.made_s >= self.retry_s
 
     def _wait(self, purpose: str, why: str) -> None:
         if self._waits.get(purpose, (0, ""))[1] != why:
             log.warning("%s waits: %s", purpose, why)
-        self._waits[purpose] = (self._now_s() + RETRY_S, why)
+        self._waits[purpose] = (self._now_s() + self.retry_s, why)
 
     def _put(
         self, site: Site, outbox: Outbox, plan: Plan, rows: Sequence[Withdrawal], chunk: int | None = None

@@ -108,8 +108,11 @@ class Deposits:
         self._flows = flows
         self._venue = venue
         self._handed_out: set[tuple[int, Evidence]] = set()
-        with database.transaction():
-            database.create(SCHEMA)
+
+    def create(self) -> None:
+        """Make the tables where they are missing."""
+        with self._database.transaction():
+            self._database.create(SCHEMA)
 
     # Scanning
 

@@ -247,12 +247,12 @@ class Outbox:
                 f" {following} are known here: the key was used elsewhere, or the outbox is not the newest one"
             )
 
-    def step(self) -> list[Entry]:
-        """Look at everything under way, send what is not in a block; returns what has become final.
+    def step(self, final: int) -> list[Entry]:
+        """Look at everything under way, send what is not in a block; returns what has become final. Blocks up to `final`
+        are: the caller's, so that all it reads is of one moment.
 
         Raises OutboxError when a final event is not the planned one.
         """
-        final = self._chain.finalized().number
         final_nonce = self._chain.nonce(self.sender, final)
         finished = []
         for entry in self.under_way():

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -21,6 +21,10 @@ from engine.catalogue import Catalogue
 from engine.log import LogError
 from gateway.auth import SCOPES, KeyStore, KeyStoreError
 from wellhead.config import Config
+
+if TYPE_CHECKING:
+    from wellhead.custody import Custodian
+    from wellhead.node import Node
 
 MICROS = 1_000_000
 DEFAULT_DATA = Path("wellhead-data")
@@ -96,6 +100,9 @@ def demo(data: Path, seconds: int, seed: int, port: int, plain: bool) -> None:
 )
 @click.option("--tls-cert", type=PEM, help="Certificate chain (PEM); with --tls-key the port speaks TLS.")
 @click.option("--tls-key", type=PEM, help="Its private key (PEM).")
+@click.option(
+    "--chain", type=PEM, help="A TOML file of stablecoins, chains and keys: deposits and withdrawals on chain."
+)
 @click.option("--origin", "origins", multiple=True, help="Pages of this origin may connect; repeat for more. *: any.")
 @click.option("--config", "settings", type=PEM, help="A TOML file with any setting; options given here win.")
 @click.option("--check", is_flag=True, help="Look whether it could start, say what is wrong, and exit.")
@@ -169,6 +176,7 @@ async def _serve(config: Config, catalogue: Catalogue) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await node.start()
+    custodian = await _custody(node, config, catalogue)
     console.print(
         f"[bold]{catalogue.venue}[/] listens on [bold]{node.server.url}[/]   page {node.server.page_url}"
         f"   data {config.data_dir}   {node.replayed} commands replayed   ready in {time.monotonic() - started:.2f} s",
@@ -184,8 +192,30 @@ async def _serve(config: Config, catalogue: Catalogue) -> None:
     await asyncio.wait([stopping, failed], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     failed.cancel()
+    if custodian is not None:
+        await custodian.stop()
     await node.stop()
     console.print("stopped; everything acknowledged is on the disk")
+
+
+async def _custody(node: "Node", config: Config, catalogue: Catalogue) -> "Custodian | None":
+    """The custody of a node whose configuration names a chain file; the node is stopped when it cannot begin."""
+    if config.chain is None:
+        return None
+    from settlement.signer import SignerError  # noqa: PLC0415 - web3 takes a second to import
+    from settlement.stablecoins import RegistryError  # noqa: PLC0415
+    from wellhead.chainfile import ChainFile  # noqa: PLC0415
+    from wellhead.custody import Custodian  # noqa: PLC0415
+
+    try:
+        file = ChainFile.load(config.chain)
+        custodian = Custodian(node, lambda place: file.custody(place, catalogue.venue, lambda: int(time.time())))
+        await custodian.start()
+    except (RegistryError, SignerError, OSError) as error:
+        await node.stop()
+        _fail(str(error))
+    custodian.keep()
+    return custodian
 
 
 def _report_replay(done: int, total: int) -> None:

@@ -16,6 +16,7 @@ class Config:
     port: int = 8765  # 0: any free one
     tls_cert: Path | None = None  # PEM files; with both the port speaks TLS
     tls_key: Path | None = None
+    chain: Path | None = None  # the file of stablecoins, chains and keys; without it nothing is on a chain
     durable: bool = True  # fdatasync before every answer; False only to measure what that costs
     markets: tuple[str, ...] = ()  # CLASS-REGION pairs to list; empty: every class in every region
     list_hours: int = 0  # how many hours ahead to list; 0: to the end of D+2, as the catalogue says

@@ -105,13 +105,13 @@ class Anvil:
 
 
 @contextlib.contextmanager
-def anvil(*options: str) -> Iterator[Anvil]:
+def anvil(*options: str, epoch_blocks: int = EPOCH_BLOCKS) -> Iterator[Anvil]:
     """A node, until the end of the block. Raises NoAnvil."""
     program = binary()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = ["--port", str(port), "--enable-tx-gas-limit", "--slots-in-an-epoch", str(EPOCH_BLOCKS), *options]
+    arguments = ["--port", str(port), "--enable-tx-gas-limit", "--slots-in-an-epoch", str(epoch_blocks), *options]
     with subprocess.Popen(
         [str(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
