@@ -848,11 +848,17 @@ _PATH_FIELD = re.compile(r"at `\$(?:\.channels|\.items)?(?:\[\d+\])?\.?(\w*)")
 _QUOTED_FIELD = re.compile(r"field `(\w+)`")
 
 
+LONGEST_WORDS: Final = 400
+"""Of an error's `msg`."""
+
+
 class RequestError(Exception):
     """A request is refused. `id` is None when the message did not show one."""
 
     def __init__(self, code: Code, msg: str, **details: Any) -> None:
         super().__init__(msg)
+        if len(msg) > LONGEST_WORDS:  # what was sent is not sent back whole
+            msg = f"{msg[:LONGEST_WORDS]}..."
         self.error = Error(code, code.name, code is not Code.OUTCOME_UNKNOWN, msg, **details)
         self.id: int | None = None
 
@@ -877,7 +883,7 @@ def _refusal(data: bytes, wire: Format, failure: Exception) -> RequestError:
         return RequestError(Code.BAD_MESSAGE, f"not {wire.name.lower()}: {failure}")
     try:
         head = _head_decoders[wire](data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return RequestError(Code.BAD_MESSAGE, f"not an object: {failure}")
     refusal = _invalid(head.op, str(failure))
     if type(head.id) is int and 0 <= head.id <= MAX_ID:
