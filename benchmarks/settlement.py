@@ -293,6 +293,25 @@ def sums_and_trees(trades: int, accounts: int) -> dict[str, float]:
     return found
 
 
+def rebuild(rows: NDArray[Any], root: Path) -> dict[str, float]:
+    """A ledger made again in batches of a hundred thousand, read back whole and compared by its digest."""
+    work, found, digests = postings(rows, BATCHES[-1]), {}, set()
+    for name in ("sqlite ledger", "postgres ledger (COPY)"):
+        try:
+            with VARIANTS[name](Path(tempfile.mkdtemp(dir=root))) as apply:
+                started = time.perf_counter()
+                for posting, previous in work:
+                    apply(posting, previous)
+                built = time.perf_counter()
+                digests.add(apply.__self__.digest())  # type: ignore[attr-defined]
+                found[f"{name}: transfers built/s"] = round(len(rows) / (built - started))
+                found[f"{name}: transfers read back and hashed/s"] = round(len(rows) / (time.perf_counter() - built))
+        except ImportError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+    assert len(digests) == 1, "the ledgers differ"
+    return found
+
+
 def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": platform.platform(),
@@ -324,6 +343,7 @@ def main() -> None:
             "ledger, transfers a second by batch": ledger_rates(
                 transfers(arguments.transfers, arguments.accounts), root
             ),
+            "rebuild": rebuild(transfers(arguments.transfers, arguments.accounts), root),
             "sums and trees, seconds": sums_and_trees(arguments.trades, arguments.accounts),
             "a cycle, seconds": cycle(arguments.trades, arguments.accounts, root, not arguments.no_text),
         }

@@ -363,6 +363,25 @@ def settle_income(data: Path, account: int, cycle: int | None, out: Path) -> Non
         _fail(str(error), getattr(error, "exit_code", 1))
 
 
+@settle.command("shares")
+@data_option
+@click.argument("pool", type=click.IntRange(1))
+@cycle_argument
+def settle_shares(data: Path, pool: int, cycle: int | None) -> None:
+    """Show who else holds shares of the account POOL, now or at the end of a CYCLE. Safe beside a running node."""
+    from wellhead.settle import SettleError, open_books, register_of  # noqa: PLC0415 - only here
+
+    try:
+        with open_books(data) as books:
+            names = books.registry.names()
+            table = Table("account", "name", "shares")
+            for account, lots in register_of(books, pool, cycle).items():
+                table.add_row(str(account), names.get(account, ""), f"{lots:,}")
+    except SettleError as error:
+        _fail(str(error), error.exit_code)
+    console.print(table)
+
+
 @settle.command("prove")
 @data_option
 @click.argument("account", type=click.IntRange(0))

@@ -14,6 +14,7 @@ import numpy as np
 from engine.catalogue import Catalogue
 from engine.log import LogError, LogLocked
 from engine.types import COMMAND, Kind
+from settlement.accounts import owner_of, shares_of
 from settlement.batches import Batch, BatchError, BatchState
 from settlement.camt import write_camt
 from settlement.income import render
@@ -129,6 +130,17 @@ def export_camt(data_dir: Path, cycle: int | None, out: Path) -> Path:
         place = out / f"{batch.cycle}-camt"
         write_camt(books, batch, place)
         return place
+
+
+def register_of(books: Books, pool: int, cycle: int | None) -> dict[int, int]:
+    """Account -> its shares of a pool, now or at the end of a cycle. Raises SettleError."""
+    if pool not in books.registry.names():
+        raise SettleError(f"there is no account {pool}", 2)
+    balances = books.ledger.balances() if cycle is None else books.batches.closing(frozen_batch(books, cycle).cycle)
+    asset = shares_of(pool)
+    held = {owner_of(account): lots for (of, account), lots in balances.items() if of == asset}
+    # The pool owes what others hold; what it holds itself moves nothing in the ledger.
+    return {account: lots for account, lots in sorted(held.items()) if account != pool}
 
 
 def export_income(data_dir: Path, cycle: int | None, account: int, out: Path) -> Path:

@@ -105,6 +105,17 @@ def test_wrong_use_is_told_apart(data: Path, tmp_path: Path) -> None:
     assert "liability" not in json.loads(house.output)
 
 
+def test_the_register_of_a_pool_is_kept_by_cycle(data: Path) -> None:
+    shares = [transfer(Kind.ISSUE_SHARES, 1, contra_account=account, lots=7) for account in (1, 2)]
+    trade(data, *shares)
+    assert cli("run", "--data", data).exit_code == 0
+    trade(data, transfer(Kind.ISSUE_SHARES, 1, contra_account=2, lots=-7))
+    then, now = cli("shares", "--data", data, 1, 1), cli("shares", "--data", data, 1)
+    assert "member-2" in then.output
+    assert "member-2" not in now.output
+    assert cli("shares", "--data", data, 9).exit_code == 2
+
+
 def test_an_income_statement_is_a_page(data: Path, tmp_path: Path) -> None:
     cli("run", "--data", data)
     assert cli("income", "--data", data, 1, "--out", tmp_path / "1.html").exit_code == 0
