@@ -234,6 +234,27 @@ def test_an_authorization_outside_its_time_is_refused(stage: Stage, late_s: int)
         stage.vault.send(STRANGER, "deposit_with_authorization", *values)
 
 
+def test_no_way_in_is_open_while_the_vault_is_paused_or_winding_down(stage: Stage) -> None:
+    stage.deposit(BOB, 5)
+    stage.fund(ALICE, 8)
+
+    def each_is(reason: str) -> None:
+        for sender, function, values in (
+            (ALICE, "deposit", (8, REF)),
+            (ALICE, "deposit_with_permit", (8, REF, *permit(stage, ALICE, 8))),
+            (STRANGER, "deposit_with_authorization", authorized(stage, ALICE, 8)),
+        ):
+            with refused(reason):
+                stage.vault.send(sender, function, *values)
+
+    stage.vault.send(GUARDIAN, "pause")
+    each_is("pausable: contract is paused")
+    stage.vault.send(ADMIN, "unpause")
+    stage.open_exit()
+    stage.exit(None, BOB, [0])
+    each_is("vault: winding down")
+
+
 def test_a_plain_transfer_becomes_a_deposit_once(stage: Stage) -> None:
     stage.deposit(BOB, 100)
     stage.token.send(ADMIN, "mint", stage.vault.address, 30)
