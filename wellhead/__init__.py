@@ -4,6 +4,8 @@ from gateway.auth import generate_key, public_key
 from wellhead.book import Book
 from wellhead.client import Client
 from wellhead.feed import Feed
+from wellhead.queue_book import QueueBook, QueuedOrder
+from wellhead.sync import SyncClient
 from wellhead.types import (
     AmendOrder,
     AnyEvent,
@@ -32,20 +34,25 @@ from wellhead.types import (
     Trade,
     WellheadError,
 )
+from wellhead.updates import BestPrices, Candle, Candles, Index, StatusUpdate, Ticker, Update
 
 __all__ = [
     "AmendOrder",
     "AnyEvent",
     "Balance",
     "BalanceEvent",
+    "BestPrices",
     "Book",
     "BookOutOfSync",
     "CancelOrder",
+    "Candle",
+    "Candles",
     "Client",
     "DeliveryEvent",
     "Disconnected",
     "Feed",
     "Fill",
+    "Index",
     "Instrument",
     "InstrumentEvent",
     "Level",
@@ -58,10 +65,16 @@ __all__ = [
     "OutcomeUnknown",
     "Position",
     "PositionEvent",
+    "QueueBook",
+    "QueuedOrder",
     "Rejected",
     "SessionReplaced",
     "Snapshot",
+    "StatusUpdate",
+    "SyncClient",
+    "Ticker",
     "Trade",
+    "Update",
     "WellheadError",
     "generate_key",
     "public_key",

@@ -34,6 +34,7 @@ from gateway.auth import generate_key, public_key, read_private_key, sign
 from gateway.messages import Close, Code
 from wellhead.book import L2, Book
 from wellhead.feed import Feed
+from wellhead.queue_book import L3, QueueBook
 from wellhead.types import (
     AmendOrder,
     AnyEvent,
@@ -58,6 +59,7 @@ from wellhead.types import (
     Trade,
     WellheadError,
 )
+from wellhead.updates import UPDATES, ChannelName
 from wellhead.wire import Codec, FormatName, Message, WireError
 
 __all__ = ["Client", "generate_key", "public_key"]
@@ -178,6 +180,8 @@ class Client:
         self._books: dict[str, Book] = {}
         self._trade_feeds: dict[str, set[Feed[Trade]]] = {}
         self._last_tid: dict[str, int] = {}
+        self._queue_books: dict[str, QueueBook] = {}
+        self._update_feeds: dict[str, dict[str, set[Feed[Any]]]] = {}  # channel -> symbol -> its readers
         self._listing_feeds: set[Feed[InstrumentEvent]] = set()
         self._event_feeds: set[Feed[AnyEvent]] = set()
         self._aseq: int | None = None  # of the last private event
@@ -186,6 +190,8 @@ class Client:
             "trades": self._on_trades,
             "instruments": self._on_instruments,
             "private": self._on_private,
+            "l3": self._on_l3,
+            **dict.fromkeys(UPDATES, self._on_update),
         }
 
     @classmethod
@@ -329,6 +335,40 @@ class Client:
         """Stop following a book."""
         if self._books.pop(sym, None) is not None:
             await self._unsubscribe("l2", sym)
+
+    async def queue_book(self, sym: str) -> QueueBook:
+        """A local book with every order in its place (channel `l3`), ready to read."""
+        book = self._queue_books.get(sym)
+        if book is None:
+            book = self._queue_books[sym] = QueueBook(sym)
+            try:
+                await self._subscribe("l3", sym)
+            except WellheadError:
+                del self._queue_books[sym]
+                raise
+        return await book.wait_ready()
+
+    def updates(self, channel: ChannelName, *syms: str) -> Feed[Any]:
+        """What a channel brings (wellhead/updates.py), of some symbols or of all: `async for ticker in client.updates("ticker",
+        sym)`. The first of each symbol is how it stands; they begin when the first is asked for, or with `ready()`.
+        """
+        if channel not in UPDATES:
+            raise ValueError(f"channel {channel!r}: one of {', '.join(UPDATES)}")
+
+        async def start() -> None:
+            readers = self._update_feeds.setdefault(channel, {})
+            for sym in syms or (ALL,):
+                readers.setdefault(sym, set()).add(feed)
+                # Also where the channel is held already: a new reader, too, begins with how things stand.
+                self._channels.get(channel, {}).pop(sym, None)
+                await self._subscribe(channel, sym)
+
+        def stop(feed: Feed[Any]) -> None:
+            for readers in self._update_feeds.get(channel, {}).values():
+                readers.discard(feed)
+
+        feed: Feed[Any] = Feed(self._feed_limit, start, stop)
+        return feed
 
     def trades(self, *syms: str) -> Feed[Trade]:
         """Public trades, of some symbols or of all: `async for trade in client.trades(sym)`. They begin when the first is
@@ -485,7 +525,8 @@ class Client:
     async def _greet(self, hello: _Hello) -> None:
         if self._key is not None and self._private_key is not None:
             await self._log_on(hello, self._key, self._private_key)
-        for book in self._books.values():
+        books: list[Book | QueueBook] = [*self._books.values(), *self._queue_books.values()]
+        for book in books:
             book.ready = False
         channels: list[dict[str, Any]] = []
         for name, held in self._channels.items():
@@ -574,7 +615,8 @@ class Client:
     def _disconnected(self) -> None:
         self._ready.clear()
         self._socket = None
-        for book in self._books.values():
+        books: list[Book | QueueBook] = [*self._books.values(), *self._queue_books.values()]
+        for book in books:
             book.ready = False
         self._fail_calls(lambda call: call.sent and not call.repeat)
 
@@ -596,6 +638,7 @@ class Client:
         feeds: set[Feed[Any]] = {*self._listing_feeds, *self._event_feeds}
         for trade_feeds in self._trade_feeds.values():
             feeds |= trade_feeds
+        feeds |= {feed for readers in self._update_feeds.values() for held in readers.values() for feed in held}
         for feed in feeds:
             feed.end(quiet)
 
@@ -616,6 +659,27 @@ class Client:
         except BookOutOfSync as error:
             log.warning("%s", error)
             self._later(self._resubscribe_book(book))
+
+    def _on_l3(self, data: bytes, message: Message) -> None:
+        book = self._queue_books.get(message.sym or "")
+        if book is None:
+            return
+        try:
+            book.apply(self._codec.decode(data, L3))
+        except BookOutOfSync as error:
+            log.warning("%s", error)
+            self._later(self._resubscribe("l3", book.sym))
+
+    async def _resubscribe(self, channel: str, sym: str) -> None:
+        with contextlib.suppress(WellheadError, TimeoutError):
+            await self._ask({"op": "subscribe", "channels": [_channel(channel, [sym], {})]}, Any)
+
+    def _on_update(self, data: bytes, message: Message) -> None:
+        channel = message.ch or ""
+        readers = self._update_feeds.get(channel, {})
+        update = self._codec.decode(data, UPDATES[channel])
+        for feed in readers.get(update.sym, set()) | readers.get(ALL, set()):
+            feed.put(update)
 
     async def _resubscribe_book(self, book: Book) -> None:
         channel = _channel("l2", [book.sym], {"depth": book.depth})

@@ -282,11 +282,11 @@ def scaled(value: Any) -> Any:
     """A value as MessagePack brought it, with its money (whole 10^-6) turned into dollars, in place."""
     if isinstance(value, Decimal):
         return value.scaleb(-6)
-    if isinstance(value, list):
-        return [scaled(item) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(scaled(item) for item in value)
     if isinstance(value, Struct):
         for name in value.__struct_fields__:
             content = getattr(value, name)
-            if isinstance(content, Decimal | list | Struct):
+            if isinstance(content, Decimal | list | tuple | Struct):
                 msgspec.structs.force_setattr(value, name, scaled(content))
     return value

@@ -1,0 +1,188 @@
+"""The client for notebooks and scripts that do not want to know of asyncio: the same calls, which wait for their answers.
+
+The connection lives in a thread of its own, so it is kept alive, mended and followed while the notebook thinks.
+
+    with SyncClient("ws://localhost:8700") as exchange:
+        print(exchange.book("H100S-USE-H26112214").best_bid)
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from wellhead.book import Book
+from wellhead.client import Client
+from wellhead.feed import Feed
+from wellhead.queue_book import QueueBook
+from wellhead.types import (
+    AmendOrder,
+    AnyEvent,
+    Balance,
+    CancelOrder,
+    Instrument,
+    NewOrder,
+    Order,
+    OrderAck,
+    Position,
+    Price,
+    Side,
+    TimeInForce,
+    Trade,
+    WellheadError,
+)
+from wellhead.updates import ChannelName
+
+T = TypeVar("T")
+
+
+class SyncClient:
+    """A connection to the exchange. Takes what `Client` takes; use it as a context manager, or call `close` at the end.
+
+    Every method raises a WellheadError with `code`, `name` and `message`. The streams are iterators that end after
+    `wait_s` seconds without an item, never when it is None.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="wellhead-client", daemon=True)
+        self._thread.start()
+        self._client = self._wait(_make(url, options))
+        try:
+            self._wait(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+
+    @classmethod
+    def from_key_file(cls, url: str, path: str | Path, **options: Any) -> Self:
+        """A client with the key that `wellhead keys` wrote to a file."""
+        return cls(url, key_file=path, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close for good. May be called twice."""
+        if self._thread.is_alive():
+            self._wait(self._client.close())
+            self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # --- Orders -------------------------------------------------------------------------------------------------------
+
+    def place(  # noqa: PLR0913
+        self,
+        sym: str,
+        side: Side,
+        qty: int,
+        px: Price | None = None,
+        *,
+        tif: TimeInForce | None = None,
+        post_only: bool = False,
+        cid: str | None = None,
+    ) -> OrderAck:
+        """A new order; without a price a market order."""
+        return self._wait(self._client.place(sym, side, qty, px, tif=tif, post_only=post_only, cid=cid))
+
+    def amend(
+        self, oid: int | None = None, *, cid: str | None = None, px: Price | None = None, qty: int | None = None
+    ) -> OrderAck:
+        """Change price or total quantity."""
+        return self._wait(self._client.amend(oid, cid=cid, px=px, qty=qty))
+
+    def cancel(self, oid: int | None = None, *, cid: str | None = None) -> OrderAck:
+        """Cancel an order; of a finished one the answer is its final state."""
+        return self._wait(self._client.cancel(oid, cid=cid))
+
+    def cancel_all(self, sym: str | None = None, side: Side | None = None) -> int:
+        """Cancel the account's orders; returns how many there were."""
+        return self._wait(self._client.cancel_all(sym, side))
+
+    def batch(self, items: Sequence[NewOrder | AmendOrder | CancelOrder]) -> list[OrderAck | WellheadError]:
+        """Up to 100 requests in order, each with its own result."""
+        return self._wait(self._client.batch(items))
+
+    # --- The account and the market -----------------------------------------------------------------------------------
+
+    def orders(self, sym: str | None = None) -> list[Order]:
+        """The working orders."""
+        return self._wait(self._client.orders(sym))
+
+    def positions(self, sym: str | None = None) -> list[Position]:
+        """The positions."""
+        return self._wait(self._client.positions(sym))
+
+    def balances(self) -> Balance:
+        """The account's money."""
+        return self._wait(self._client.balances())
+
+    def instruments(self, gpu_class: str | None = None, region: str | None = None) -> list[Instrument]:
+        """What is listed."""
+        return self._wait(self._client.instruments(gpu_class, region))
+
+    def book(self, sym: str, depth: Literal[10, 100, "all"] = 10) -> Book:
+        """A local book, which goes on following the market in the background."""
+        return self._wait(self._client.book(sym, depth))
+
+    def queue_book(self, sym: str) -> QueueBook:
+        """A local book with every order in its place."""
+        return self._wait(self._client.queue_book(sym))
+
+    def trades(self, *syms: str, wait_s: float | None = None) -> Iterator[Trade]:
+        """Public trades as they happen."""
+        return self._items(self._wait(_made(self._client.trades, *syms)), wait_s)
+
+    def updates(self, channel: ChannelName, *syms: str, wait_s: float | None = None) -> Iterator[Any]:
+        """What a channel brings; see `Client.updates`."""
+        return self._items(self._wait(_made(self._client.updates, channel, *syms)), wait_s)
+
+    def events(self, wait_s: float | None = None) -> Iterator[AnyEvent]:
+        """The account's private events from now on."""
+        return self._items(self._wait(_made(self._client.events)), wait_s)
+
+    def _items(self, feed: Feed[T], wait_s: float | None) -> Iterator[T]:
+        # Subscribed before the first item is asked for, so that nothing in between is missed.
+        self._wait(feed.ready())
+        return self._take(feed, wait_s)
+
+    def _take(self, feed: Feed[T], wait_s: float | None) -> Iterator[T]:
+        try:
+            while True:
+                try:
+                    yield self._wait(_next(feed, wait_s))
+                except (TimeoutError, StopAsyncIteration):
+                    return
+        finally:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(feed.close)
+
+
+async def _make(url: str, options: dict[str, Any]) -> Client:
+    # On the loop, which the client's events and futures belong to.
+    if "key_file" in options:
+        return Client.from_key_file(url, options.pop("key_file"), **options)
+    return Client(url, **options)
+
+
+async def _made(method: Any, *arguments: Any) -> Any:
+    return method(*arguments)
+
+
+async def _next(feed: Feed[T], wait_s: float | None) -> T:
+    async with asyncio.timeout(wait_s):
+        return await anext(feed)
