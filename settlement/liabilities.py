@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from settlement.accounts import CUSTODY, HOUSE, STABLECOIN, HouseRole, owner_of
 from settlement.ledger import Balances
-from settlement.proofs import ProofError
+from settlement.proofs import ProofError, climb, levels_of, partners_of
 
 MAX_AMOUNT = 10**18
 """Micro-dollars: everything ever deposited, at the most."""
@@ -70,28 +70,15 @@ class SumTree:
             raise ProofError("a tree needs at least one leaf")
         self.accounts = sorted(owed)
         self.owed = owed
-        level = [leaf(cycle, account, owed[account]) for account in self.accounts]
-        self.count = len(level)
-        self._levels = [level]
-        while len(level) > 1:
-            above = [_parent(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
-            if len(level) % 2:
-                above.append(level[-1])
-            self._levels.append(above)
-            level = above
-        self.total_micros = level[0].amount_micros
-        self.root = _root(self.count, level[0])
+        self.count = len(self.accounts)
+        self._levels = levels_of([leaf(cycle, account, owed[account]) for account in self.accounts], _parent)
+        (top,) = self._levels[-1]
+        self.total_micros = top.amount_micros
+        self.root = _root(self.count, top)
 
     def proof(self, index: int) -> list[Node]:
         """The partners of a leaf on its way up. Raises ProofError when there is no such leaf."""
-        if not 0 <= index < self.count:
-            raise ProofError(f"no leaf {index} in a tree of {self.count}")
-        partners = []
-        for level in self._levels[:-1]:
-            if index ^ 1 < len(level):
-                partners.append(level[index ^ 1])
-            index >>= 1
-        return partners
+        return partners_of(self._levels, index)
 
 
 def is_counted(own: Node, place: tuple[int, int], partners: Sequence[Node], total_micros: int, root: bytes) -> bool:
@@ -99,15 +86,10 @@ def is_counted(own: Node, place: tuple[int, int], partners: Sequence[Node], tota
     index, width = place
     if not 0 <= index < width:
         return False
-    node, left, count = own, list(partners), width
     try:
-        while width > 1:
-            if index ^ 1 < width:
-                partner = left.pop(0)
-                node = _parent(partner, node) if index & 1 else _parent(node, partner)
-            index, width = index >> 1, (width + 1) >> 1
-        return not left and node.amount_micros == total_micros and _root(count, node) == root
-    except (IndexError, ProofError):
+        top = climb(own, place, partners, _parent)
+        return top.amount_micros == total_micros and _root(width, top) == root
+    except ProofError:
         return False
 
 

@@ -18,8 +18,9 @@ where the previous id is that of the batch before, and 32 zero bytes for the fir
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
+from typing import TypeVar
 
 HASH_BYTES = 32
 NO_BATCH = bytes(HASH_BYTES)
@@ -51,6 +52,46 @@ def _root(count: int, top: bytes) -> bytes:
     return sha256(_ROOT + struct.pack(">q", count) + top).digest()
 
 
+T = TypeVar("T")
+Parent = Callable[[T, T], T]
+
+
+def levels_of(leaves: list[T], parent: Parent[T]) -> list[list[T]]:
+    """All levels of a tree, the leaves first: pairs from the left, a last one without a partner rises as it is."""
+    levels = [leaves]
+    while len(level := levels[-1]) > 1:
+        above = [parent(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+        levels.append(above + level[-1:] if len(level) % 2 else above)
+    return levels
+
+
+def partners_of(levels: list[list[T]], index: int) -> list[T]:
+    """The partners of a leaf on its way up. Raises ProofError when there is no such leaf."""
+    if not 0 <= index < len(levels[0]):
+        raise ProofError(f"no leaf {index} in a tree of {len(levels[0])}")
+    partners = []
+    for level in levels[:-1]:
+        if index ^ 1 < len(level):
+            partners.append(level[index ^ 1])
+        index >>= 1
+    return partners
+
+
+def climb(node: T, place: tuple[int, int], partners: Sequence[T], parent: Parent[T]) -> T:
+    """The top that a leaf at `place` (index, number of leaves) leads to. Raises ProofError for too many or few partners."""
+    (index, width), left = place, list(partners)
+    while width > 1:
+        if index ^ 1 < width:
+            if not left:
+                raise ProofError("a partner is missing")
+            partner = left.pop(0)
+            node = parent(partner, node) if index & 1 else parent(node, partner)
+        index, width = index >> 1, (width + 1) >> 1
+    if left:
+        raise ProofError("there are more partners than levels")
+    return node
+
+
 class Tree:
     """All levels of a tree: building hashes each node once, a proof reads one node a level."""
 
@@ -59,40 +100,22 @@ class Tree:
             raise ProofError("a tree needs at least one leaf")
         level = [leaf_hash(data) for data in entries]
         self.count = len(level)
-        self._levels = [level]
-        while len(level) > 1:
-            above = [_node(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
-            if len(level) % 2:
-                above.append(level[-1])
-            self._levels.append(above)
-            level = above
-        self.root = _root(self.count, level[0])
+        self._levels = levels_of(level, _node)
+        self.root = _root(self.count, self._levels[-1][0])
 
     def proof(self, index: int) -> list[bytes]:
         """The partners of a leaf on its way up. Raises ProofError when there is no such leaf."""
-        if not 0 <= index < self.count:
-            raise ProofError(f"no leaf {index} in a tree of {self.count}")
-        partners = []
-        for level in self._levels[:-1]:
-            if index ^ 1 < len(level):
-                partners.append(level[index ^ 1])
-            index >>= 1
-        return partners
+        return partners_of(self._levels, index)
 
 
 def is_included(data: bytes, index: int, count: int, partners: Sequence[bytes], root: bytes) -> bool:
     """Whether the tree with this root has `data` as its leaf `index`."""
     if not 0 <= index < count or root == NO_BATCH:
         return False
-    node, left, width = leaf_hash(data), list(partners), count
-    while width > 1:
-        if index ^ 1 < width:
-            if not left:
-                return False
-            partner = left.pop(0)
-            node = _node(partner, node) if index & 1 else _node(node, partner)
-        index, width = index >> 1, (width + 1) >> 1
-    return not left and _root(count, node) == root
+    try:
+        return _root(count, climb(leaf_hash(data), (index, count), partners, _node)) == root
+    except ProofError:
+        return False
 
 
 def batch_hash(cycle: int, seqs: tuple[int, int], gross_micros: int, root: bytes, previous: bytes) -> bytes:

@@ -24,6 +24,7 @@ from settlement.batches import Batch, BatchState
 from settlement.delivery import Delivery, credited_ppm, sums_due
 from settlement.flows import WithdrawalState
 from settlement.ledger import Balances, Difference, changes_of
+from settlement.liabilities import assets_micros
 from settlement.meter import Meter
 from settlement.metering import MeteringError
 from settlement.netting import Sums
@@ -238,6 +239,10 @@ def check_batches(books: Books) -> list[Difference]:
                 if expected != have
             ]
         balances = _add_changes(books, balances, batch)
+        owed = sum(n for (asset, account), n in balances.items() if asset == STABLECOIN and account >= FIRST_USER)
+        held = assets_micros(balances)
+        if owed > held:
+            found.append(Difference("liabilities", place, f"<= {held}", owed, batch.to_seq))
         found += _compare(f"{place}: closing", balances, books.batches.closing(batch.cycle), batch.to_seq)
         previous, last_seq = batch.batch_id, batch.to_seq
     return found
