@@ -208,6 +208,14 @@ class Chain:
             return _understand(str(error)), str(error)
         return Sent.TAKEN, ""
 
+    def mine(self, blocks: int = 1, seconds: int = 0) -> None:
+        """Have a development node make blocks, the first so many seconds later. Raises ChainError where it is no such node."""
+        with _answered():
+            for method, parameters in [("evm_increaseTime", [seconds])] * bool(seconds) + [("evm_mine", [])] * blocks:
+                answer = self._web3.provider.make_request(method, parameters)  # type: ignore[arg-type]
+                if "error" in answer:
+                    raise ChainError(f"{method}: {answer['error']}")
+
     def user_of_nonce(self, sender: bytes, nonce: int, last: int) -> tuple[bytes, int] | None:
         """The hash of the transaction with which an address used a nonce, and its block, not after block `last`."""
         if self.nonce(sender, last) <= nonce:

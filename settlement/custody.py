@@ -505,6 +505,17 @@ class Custody:
         halted = self.halts.open()
         return halted[0].reason if halted else self._waits.get(withdrawal_purpose(seq), (0, ""))[1]
 
+    def settled_to(self, network: Network) -> int:
+        """The last cycle whose payouts on a chain are all in the log."""
+        return self._cursor(f"payouts {network.name}")
+
+    def root_text(self, token: Token) -> str:
+        """The last root that was built for a vault, for people."""
+        row = self.database.one(
+            "SELECT root, epoch FROM roots WHERE token = ? ORDER BY epoch DESC, cycle DESC LIMIT 1", (token.number,)
+        )
+        return f"0x{row[0].hex()[:16]} (epoch {row[1]})" if row else "none"
+
     # Does it all agree?
 
     def _reconcile(self, site: Site) -> None:

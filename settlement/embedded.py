@@ -28,7 +28,8 @@ from settlement.vault import GUARDIAN_ROLE, LOCKER_ROLE, ROOT_SETTER_ROLE, SETTL
 FINALITY = 2
 """Blocks, on a chain where nothing is ever reorganised."""
 DAY_S = 86_400
-GAS = 12_000_000
+GAS, CALL_GAS = 12_000_000, 600_000
+"""Of a deployment, and of anything else: to ask for an estimate costs more time here than to run it."""
 
 
 class _Provider(EthereumTesterProvider):
@@ -53,6 +54,12 @@ class Embedded:
 
     def mine(self, blocks: int = 1) -> None:
         self.tester.mine_blocks(blocks)
+
+    def advance(self, blocks: int, seconds: int) -> None:
+        """Make blocks, the first so many seconds later."""
+        if seconds:
+            self.pass_time(seconds)
+        self.mine(blocks)
 
     def pass_time(self, seconds: int) -> None:
         """Let the chain's clock run ahead."""
@@ -86,9 +93,7 @@ class Deployer:
 
     def call(self, contract: Interface, address: bytes, function: str, *arguments: Any) -> Receipt:
         """Raises ChainError when it is reverted."""
-        data = contract.call(function, *arguments)
-        gas = self.chain.gas(self.address, address, data)
-        return self._send(address, data, gas * 13 // 10)
+        return self._send(address, contract.call(function, *arguments), CALL_GAS)
 
     def _send(self, to: bytes, data: bytes, gas: int) -> Receipt:
         fees = self.chain.fees()

@@ -16,11 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eth_utils.address import is_address, to_canonical_address, to_checksum_address
+from eth_utils.address import is_checksum_address, to_canonical_address, to_checksum_address
 
 from settlement.abi import AbiError, interface
 from settlement.accounts import MONEY_DECIMALS
 from settlement.chain import CallRefused, Chain
+from settlement.flows import ADDRESS_BYTES
 from settlement.typed_data import Domain
 from settlement.vault import vault_domain
 
@@ -193,6 +194,15 @@ class Stablecoins:
         return [token for token in self.tokens.values() if token.network.name == network.name]
 
 
+def parse_address(text: str) -> bytes:
+    """An address as people write it, with capitals as its checksum: without them one wrong letter is somebody else.
+    Raises ValueError.
+    """
+    if not is_checksum_address(text):
+        raise ValueError(f"{text!r} is not an address, or its checksum is wrong")
+    return to_canonical_address(text)
+
+
 def check(chain: Chain, tokens: Sequence[Token]) -> None:
     """Compare what the registry says of a chain's tokens with the chain. Raises RegistryError at the first difference."""
     for token in tokens:
@@ -259,14 +269,11 @@ def _take(entry: dict[str, Any], where: str, name: str, kind: type, default: Any
 def _bytes(entry: dict[str, Any], where: str, name: str, size: int) -> bytes:
     text = _take(entry, where, name, str)
     try:
-        value = (
-            to_canonical_address(text) if size == 20 and is_address(text) else bytes.fromhex(text.removeprefix("0x"))
-        )
+        value = parse_address(text) if size == ADDRESS_BYTES else bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
-        raise RegistryError(f"{where}: {name} is not hexadecimal") from error
-    # An address in mixed case carries a checksum; `is_address` has refused a wrong one, so it must not pass as plain hex.
-    if len(value) != size or (size == 20 and not is_address(text)):
-        raise RegistryError(f"{where}: {name} {text} does not have {size} bytes, or its checksum is wrong")
+        raise RegistryError(f"{where}: {name}: {error}") from error
+    if len(value) != size:
+        raise RegistryError(f"{where}: {name} {text} does not have {size} bytes")
     return value
 
 

@@ -62,7 +62,9 @@ class ChainFile:
         return {network.name: Chain.at(network.url, network.finality) for network in self.coins.networks()}
 
     def custody(self, directory: Path, venue: str, now_s: Callable[[], int]) -> Custody:
-        """The custody of a settlement directory."""
+        """The custody of a settlement directory. Raises RegistryError where the books are elsewhere."""
+        if not (directory / DATABASE_NAME).exists():
+            raise RegistryError("custody follows books in SQLite, and these are elsewhere")
         return make_custody(directory, self.coins, self.chains(), self.keys, venue, now_s)
 
 

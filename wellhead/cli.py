@@ -70,12 +70,20 @@ def _compile_kernels() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same bots.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Websocket port; 0 takes a free one.")
 @click.option("--plain", is_flag=True, help="Lines instead of a live screen.")
-def demo(data: Path, seconds: int, seed: int, port: int, plain: bool) -> None:
+@click.option(
+    "--node", "node_url", metavar="URL", help="Settle on this development node (anvil), not inside this process."
+)
+@click.option("--no-chain", is_flag=True, help="Without a chain: deposits are only booked.")
+def demo(data: Path, seconds: int, seed: int, port: int, plain: bool, node_url: str | None, no_chain: bool) -> None:
     """Run a whole market on this machine: makers and takers on real prices, delivery, settlement, proof."""
     _compile_kernels()
     from wellhead import demo as demonstration  # noqa: PLC0415 - after the engine
 
-    sys.exit(demonstration.run(data_dir=data, seconds=seconds, seed=seed, port=port, plain=plain))
+    sys.exit(
+        demonstration.run(
+            data_dir=data, seconds=seconds, seed=seed, port=port, plain=plain, chain=not no_chain, node_url=node_url
+        )
+    )
 
 
 @main.command()

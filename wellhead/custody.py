@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from eth_utils.address import is_address, to_canonical_address, to_checksum_address
+from eth_utils.address import to_checksum_address
 from numpy.typing import NDArray
 
 from engine.engine import Engine
@@ -24,7 +24,7 @@ from settlement.deposits import Deposit, Deposits, account_ref
 from settlement.flows import Destination, Flows, Route, Withdrawal, withdraw_command
 from settlement.reconcile import EngineView
 from settlement.service import DATABASE_NAME
-from settlement.stablecoins import Stablecoins, Token
+from settlement.stablecoins import Stablecoins, Token, parse_address
 from wellhead.node import Node
 
 log = logging.getLogger(__name__)
@@ -179,10 +179,10 @@ class MoneyDesk:
             raise MoneyError("BAD_AMOUNT", str(error)) from error
 
     def _address(self, token: Token, text: str) -> bytes:
-        if not is_address(text) or text == text.lower():
-            # Without capitals there is no checksum, and one wrong letter is somebody else.
-            raise MoneyError("BAD_ADDRESS", f"{text!r} is not an address with its checksum")
-        address = to_canonical_address(text)
+        try:
+            address = parse_address(text)
+        except ValueError as error:
+            raise MoneyError("BAD_ADDRESS", str(error)) from error
         if address in {bytes(20), token.vault, token.address}:
             raise MoneyError("BAD_ADDRESS", f"what is sent to {text} is lost")
         return address

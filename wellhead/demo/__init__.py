@@ -18,7 +18,14 @@ REFUSED = 2
 
 
 def run(  # noqa: PLR0913, PLR0917 - the options of the command
-    data_dir: Path, seconds: int = 30, seed: int = 1, port: int = 0, plain: bool = False, market_count: int = 12
+    data_dir: Path,
+    seconds: int = 30,
+    seed: int = 1,
+    port: int = 0,
+    plain: bool = False,
+    market_count: int = 12,
+    chain: bool = False,
+    node_url: str | None = None,
 ) -> int:
     """Run a demo and print what happens; the exit code: 0, 1 when something does not agree or failed, 2 when it cannot
     run in the directory, 130 after Ctrl-C.
@@ -41,7 +48,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the command
         return REFUSED
     if directory != data_dir:
         console.print(f"{data_dir} holds an exchange already; this one goes to {directory}", highlight=False)
-    options = Options(directory, seconds, seed, port, market_count)
+    options = Options(directory, seconds, seed, port, market_count, chain=chain, node_url=node_url)
     try:
         return _tell(_run(options, console, plain), console)
     except KeyboardInterrupt:

@@ -60,6 +60,7 @@ class Summary:
     batches: list[Frozen] = field(default_factory=list)
     proof: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    chain: list[str] = field(default_factory=list)  # what it did on a chain, in words
 
     @property
     def ok(self) -> bool:
@@ -111,6 +112,8 @@ def tell(summary: Summary, console: Console) -> None:
             f"batch {batch.cycle}  id {batch.batch_id[:16]}  root {batch.root[:16]}"
             f"  gross {usd(batch.gross_micros)} USD, netting saved {batch.saved_ppm // 10_000} %",
         )
+    for at, line in enumerate(summary.chain):
+        _say(console, f"{'            ' if at else 'chain       '}{line}")
     _say(console, f"statements  {Config(summary.data_dir).settlement_dir / 'statements'}")
     for line in summary.proof:
         _say(console, line)

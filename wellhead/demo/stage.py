@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ from wellhead.demo.prices import PriceHistory, PricePath
 from wellhead.demo.report import Summary
 from wellhead.demo.tape import Listed, Tape
 from wellhead.node import Node
+
+if TYPE_CHECKING:
+    from wellhead.demo.treasury import Treasury
 
 FIRST_DAY = "2025-09-25"
 """Of the price history; the next day has the great fall of H100 prices."""
@@ -59,6 +63,8 @@ class Options:
     market_count: int = 12
     list_hours: int = 4
     durable: bool = True
+    chain: bool = False  # deposits and gains on a chain, instead of deposits out of nothing
+    node_url: str | None = None  # of a development node; None: a chain in this process
 
 
 Show = Callable[[View], None]
@@ -119,6 +125,7 @@ class Demo:
         self._rates: deque[tuple[int, int, int]] = deque([(0, 0, 0)])
         self._day = FIRST_DAY
         self._tasks: list[asyncio.Task[None]] = []
+        self._treasury: Treasury | None = None
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -127,6 +134,8 @@ class Demo:
         try:
             self._tasks = [asyncio.create_task(self.node.failed())]
             await self._open_accounts()
+            if self.options.chain:
+                await self._open_treasury()
             await self._nominate()
             self._tasks.append(asyncio.create_task(self._keep_nominating()))
             self._crew = await Crew.hire(self._plan(), self.options.data_dir / "bots.log")
@@ -140,6 +149,8 @@ class Demo:
                 await self._crew.stop()
             for task in self._tasks:
                 task.cancel()
+            if self._treasury is not None:
+                await self._treasury.close()
             await self.node.stop()
 
     async def trade(self, show: Show, stop: asyncio.Event) -> None:
@@ -162,6 +173,8 @@ class Demo:
         if settle:
             await self._nothing_due()
             await self._execute(Kind.CLOSE_CYCLE)
+            if self._treasury is not None:
+                await self._treasury.settle()
         engine, tape = self.node.exchange.engine, self.tape
         return Summary(
             self.options.data_dir,
@@ -176,6 +189,7 @@ class Demo:
             int(engine.memory.header["house_fees_micros"]),
             engine.state_hash(),
             tape.volumes,
+            chain=self._treasury.lines if self._treasury else [],
         )
 
     def _check(self) -> None:
@@ -203,12 +217,18 @@ class Demo:
             accounts["external_id"][at] = pack_id(part.name)
             deposits["amount_micros"][at] = part.deposit_micros
             deposits["external_id"][at] = pack_id(f"demo-deposit-{at + 1}")
-        await self._execute_all(np.concatenate([accounts, deposits]))
+        await self._execute_all(accounts if self.options.chain else np.concatenate([accounts, deposits]))
         directory = self._keys_dir()
         directory.mkdir(mode=0o700, exist_ok=True)
         for part in CAST:
             keys.create(part.name, part.name, private_path=directory / f"{part.name}.key")
         keys.create(GUEST, GUEST, private_path=directory / f"{GUEST}.key")
+
+    async def _open_treasury(self) -> None:
+        from wellhead.demo.treasury import Treasury  # noqa: PLC0415 - web3 takes seconds to import
+
+        self._treasury = Treasury(self.node, self.catalogue, self.options.node_url)
+        await self._treasury.open([part.deposit_micros for part in CAST])
 
     def _keys_dir(self) -> Path:
         return self.options.data_dir / "keys"
