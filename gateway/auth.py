@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from gateway.messages import PROTO
 
-SCOPES = ("read", "trade", "quote", "withdraw", "admin")
+SCOPES = ("read", "trade", "quote", "withdraw", "provide", "admin")
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,40}", re.ASCII)
 
 

@@ -69,6 +69,7 @@ from gateway.messages import (
     encode,
 )
 from gateway.metrics import Counts
+from gateway.operations import SCOPE_OF, Operations
 from gateway.order_entry import OrderEntry, internal
 from gateway.private import PrivateStreams, StreamState
 from gateway.projection import Projection, ProjectionState
@@ -120,6 +121,7 @@ class Gateway:
         # The first ref is the time, so that a command of an earlier run can hardly have the same.
         self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
+        self.operations = Operations(self.projection, self.orders, keys, catalogue, now_ns, lambda: self.logons.by_key)
         self.rates = Rates(config)
         self.counts = Counts()
         self.readiness = Readiness()
@@ -151,6 +153,7 @@ class Gateway:
             Proof: self._paper,
             Subscribe: self._subscribe,
             Unsubscribe: self._unsubscribe,
+            **self.operations.handlers,
         }
 
     def wall_us(self) -> int:
@@ -276,6 +279,8 @@ class Gateway:
                 account = session.require("read")
             case Logon() | Logout():
                 cost = 0
+            case _ if (scope := SCOPE_OF.get(type(request))) is not None:
+                account = session.require(scope)
             case _ if session.identity is None and not self.config.public_market_data:
                 raise RequestError(Code.NOT_LOGGED_ON, "log on first")
             case Instruments():

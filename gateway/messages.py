@@ -52,9 +52,15 @@ class Code(IntEnum):
     INSUFFICIENT_FUNDS = 2115
     COD_REQUIRED = 2117
     INSUFFICIENT_CAPACITY = 2120
+    UNKNOWN_ACCOUNT = 2201
+    INSTRUMENT_EXISTS = 2203
+    BAD_AMOUNT = 2206
+    BAD_LISTING = 2208
+    ACCOUNT_FROZEN = 2209
     RATE_LIMIT = 3001
     OVERLOADED = 3002
     SHUTTING_DOWN = 3003
+    NOT_AVAILABLE = 3004
     OUTCOME_UNKNOWN = 5001
     INTERNAL = 5002
 
@@ -228,13 +234,101 @@ class Unsubscribe(Request, kw_only=True, tag="unsubscribe"):
     channels: list[Channel]
 
 
+class Transfer(Request, kw_only=True, tag="transfer"):
+    """Move cash to another account of the same owner: `alice` and `alice:hedge` are alice's."""
+
+    to: str
+    amount: Money
+
+
+class Withdraw(Request, kw_only=True, tag="withdraw"):
+    """Pay out to an address on a chain. `claim`: it is not sent, but can be claimed from the vault with a proof."""
+
+    coin: int
+    amount: Money
+    to: Annotated[str, Meta(max_length=100)]
+    claim: bool = False
+
+
+class DepositAddress(Request, kw_only=True, tag="deposit.address"):
+    """Where deposits go, for each stablecoin that is taken."""
+
+
+class Nominate(Request, kw_only=True, tag="capacity.nominate"):
+    """Certify lots for an hour, against a bond: so many may be sold short."""
+
+    sym: str
+    lots: int
+
+
+class DeliveryReport(Request, kw_only=True, tag="delivery.report"):
+    """A meter's signed minute records, as `wellhead meter run` makes them; base64 in JSON."""
+
+    report: bytes
+
+
+class AdminAccounts(Request, kw_only=True, tag="admin.accounts"):
+    """All accounts."""
+
+
+class AdminLock(Request, kw_only=True, tag="admin.lock"):
+    """Lock an account (its orders are cancelled, new ones refused), or unlock it."""
+
+    account: str
+    on: bool
+
+
+class AdminStatus(Request, kw_only=True, tag="admin.status"):
+    """Where an instrument stands: halt it, let it trade again."""
+
+    sym: str
+    status: Literal["continuous", "pre_open", "auction", "halted", "cancel_only"]
+
+
+class AdminHalt(Request, kw_only=True, tag="admin.halt"):
+    """The kill switch: nothing trades and what works is cancelled; or the end of that."""
+
+    on: bool
+
+
+class AdminList(Request, kw_only=True, tag="admin.list"):
+    """List an hour of the catalogue, with a reference price of one's own if given."""
+
+    sym: str
+    ref_px: Money | None = None
+
+
+class AdminKeys(Request, kw_only=True, tag="admin.keys"):
+    """All keys."""
+
+
+class AdminKey(Request, kw_only=True, tag="admin.key"):
+    """Add a key. Its owner makes the pair; `public` is base64 of the 32 bytes of the public half."""
+
+    key: str
+    account: str
+    public: str
+    scopes: list[str]
+    ips: list[str] = []
+
+
+class AdminRevoke(Request, kw_only=True, tag="admin.revoke"):
+    """Take a key away; its sessions are closed within a second."""
+
+    key: str
+
+
 REQUESTS: Final[tuple[type[Request], ...]] = (
     Logon, Logout, Place, Amend, Cancel, Batch, MassCancel,
     OpenOrders, Positions, Balances, Instruments, Statements, Statement, Proof, Subscribe, Unsubscribe,
+    Transfer, Withdraw, DepositAddress, Nominate, DeliveryReport, AdminAccounts, AdminLock, AdminStatus,
+    AdminHalt, AdminList, AdminKeys, AdminKey, AdminRevoke,
 )  # fmt: skip
 AnyRequest = (
     Logon | Logout | Place | Amend | Cancel | Batch | MassCancel
     | OpenOrders | Positions | Balances | Instruments | Statements | Statement | Proof | Subscribe | Unsubscribe
+    | Transfer | Withdraw | DepositAddress | Nominate | DeliveryReport | AdminAccounts | AdminLock
+    | AdminStatus | AdminHalt | AdminList | AdminKeys | AdminKey | AdminRevoke
 )  # fmt: skip
 
 
@@ -428,6 +522,64 @@ class ProofResult(Struct):
 
     cycle: int
     file: str
+
+
+class DoneResult(Struct):
+    """It is in the log, as the command `seq`."""
+
+    seq: int
+
+
+class CoinAddress(Struct):
+    """Where an account's deposits of a stablecoin go: call `deposit(units, ref)` of the vault."""
+
+    coin: int
+    symbol: str
+    chain: str
+    chain_id: int
+    vault: str
+    contract: str  # the coin's
+    decimals: int
+    ref: str
+
+
+class DepositAddressResult(Struct):
+    coins: list[CoinAddress]
+
+
+class ReportResult(Struct):
+    """How many minute records were taken."""
+
+    records: int
+
+
+class AccountRow(Struct):
+    """An account as an administrator sees it."""
+
+    account: int
+    name: str
+    cash: Money
+    held: Money
+    orders: int  # that work
+    sessions: int
+
+
+class AccountsResult(Struct):
+    accounts: list[AccountRow]
+
+
+class KeyRow(Struct):
+    """A key as an administrator sees it."""
+
+    key: str
+    account: str
+    scopes: list[str]
+    ips: list[str]
+    here: bool  # it is logged on
+
+
+class KeysResult(Struct):
+    keys: list[KeyRow]
 
 
 class SubscribeResult(Struct):

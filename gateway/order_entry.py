@@ -63,6 +63,11 @@ WORDS = {
     Reason.FOK_NOT_FILLABLE: "the other side does not offer the whole quantity within the price",
     Reason.INSUFFICIENT_FUNDS: "not enough free cash",
     Reason.INSUFFICIENT_CAPACITY: "not enough lots: net position and capacity less working sell orders",
+    Reason.UNKNOWN_ACCOUNT: "there is no such account",
+    Reason.BAD_AMOUNT: "the amount is not one that can be moved",
+    Reason.BAD_LISTING: "the engine does not take these terms: the hour has passed, or there is no room",
+    Reason.ACCOUNT_FROZEN: "no money may leave the account",
+    Reason.UNKNOWN_KIND: "the engine does not do that",
     Reason.OVERLOADED: "the exchange has no room left for it",
 }
 

@@ -213,7 +213,8 @@ async def _custody(node: "Node", config: Config, catalogue: Catalogue) -> "Custo
     from settlement.signer import SignerError  # noqa: PLC0415 - web3 takes a second to import
     from settlement.stablecoins import RegistryError  # noqa: PLC0415
     from wellhead.chainfile import ChainFile  # noqa: PLC0415
-    from wellhead.custody import Custodian  # noqa: PLC0415
+    from wellhead.custody import Custodian, MoneyDesk  # noqa: PLC0415
+    from wellhead.services import ChainDesk  # noqa: PLC0415
 
     try:
         file = ChainFile.load(config.chain)
@@ -223,6 +224,7 @@ async def _custody(node: "Node", config: Config, catalogue: Catalogue) -> "Custo
         await node.stop()
         _fail(str(error))
     custodian.keep()
+    node.gateway.operations.desk = ChainDesk(MoneyDesk(config.settlement_dir, file.coins, catalogue.venue))
     return custodian
 
 

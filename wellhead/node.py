@@ -31,6 +31,7 @@ from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
 from wellhead.index_feed import IndexFeed
 from wellhead.papers import News, PaperRoom
+from wellhead.services import MetersOffice
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Node:
         self.calendar = Calendar(
             self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price
         )
+        self._meters = self.gateway.operations.meters = MetersOffice(self.exchange.settlement, self.now_ns)
         self._index_feed = IndexFeed(self.exchange.settlement)
         self.gateway.channels.indices.publish(self._index_feed.standing())
         tls = Tls(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
@@ -146,6 +148,7 @@ class Node:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
             self.papers.close()
+            await self._meters.close()
             self.exchange.close()
 
     async def failed(self) -> None:

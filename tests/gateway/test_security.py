@@ -81,10 +81,22 @@ FIELDS: dict[str, dict[str, Any]] = {
     "order.batch": {"items": [{"op": "order.cancel", "oid": 1}]},
     "subscribe": {"channels": [{"name": "private"}]},
     "unsubscribe": {"channels": [{"name": "private"}]},
+    "transfer": {"to": "x", "amount": "1"},
+    "withdraw": {"coin": 1, "amount": "1", "to": "x"},
+    "capacity.nominate": {"sym": "x", "lots": 1},
+    "delivery.report": {"report": ""},
+    "admin.lock": {"account": "x", "on": True},
+    "admin.status": {"sym": "x", "status": "halted"},
+    "admin.halt": {"on": False},
+    "admin.list": {"sym": "x"},
+    "admin.key": {"key": "x", "account": "x", "public": "", "scopes": ["admin"]},
+    "admin.revoke": {"key": "x"},
 }
 PUBLIC = {"session.logon", "session.logout", "instruments"}
 NEEDS = {op: "trade" for op in ("order.place", "order.amend", "order.cancel", "order.batch", "cancel.mass")}
-NEEDS |= {op: "read" for op in ("orders.open", "positions", "balances", "subscribe", "unsubscribe")}
+NEEDS |= {op: "read" for op in ("orders.open", "positions", "balances", "subscribe", "unsubscribe", "deposit.address")}
+NEEDS |= {"transfer": "withdraw", "withdraw": "withdraw", "capacity.nominate": "provide", "delivery.report": "provide"}
+NEEDS |= {op: "admin" for op in OPS if op.startswith("admin.")}
 
 
 @pytest.mark.parametrize("scope", SCOPES)
