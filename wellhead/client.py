@@ -180,6 +180,7 @@ class Client:
         self._books: dict[str, Book] = {}
         self._trade_feeds: dict[str, set[Feed[Trade]]] = {}
         self._last_tid: dict[str, int] = {}
+        self._trade_snapshots: dict[str, list[asyncio.Future[list[Trade]]]] = {}
         self._queue_books: dict[str, QueueBook] = {}
         self._update_feeds: dict[str, dict[str, set[Feed[Any]]]] = {}  # channel -> symbol -> its readers
         self._listing_feeds: set[Feed[InstrumentEvent]] = set()
@@ -386,6 +387,15 @@ class Client:
 
         feed: Feed[Trade] = Feed(self._feed_limit, start, stop)
         return feed
+
+    async def recent_trades(self, sym: str) -> list[Trade]:
+        """The last public trades of a symbol, oldest first: those of the snapshot that a subscription begins with."""
+        waiting: asyncio.Future[list[Trade]] = asyncio.get_running_loop().create_future()
+        self._trade_snapshots.setdefault(sym, []).append(waiting)
+        await self._ask({"op": "subscribe", "channels": [_channel("trades", [sym], {})]}, Any)
+        self._channels.setdefault("trades", {}).setdefault(sym, {})
+        async with asyncio.timeout(self._timeout_s):
+            return await waiting
 
     def listings(self) -> Feed[InstrumentEvent]:
         """All instruments now, then each listing, closing and delisting."""
@@ -688,6 +698,12 @@ class Client:
 
     def _on_trades(self, data: bytes, _message: Message) -> None:
         update: _Trades = self._codec.decode(data, _Trades)
+        for trade in update.t:
+            trade.sym = update.sym
+        if update.ev == "snapshot":
+            for waiting in self._trade_snapshots.pop(update.sym, []):
+                if not waiting.done():
+                    waiting.set_result(list(update.t))
         last = self._last_tid.get(update.sym)
         self._last_tid[update.sym] = max(last or 0, update.seq)
         if last is None and update.ev == "snapshot":
@@ -695,7 +711,6 @@ class Client:
         feeds = self._trade_feeds.get(update.sym, set()) | self._trade_feeds.get(ALL, set())
         for trade in update.t:
             if last is None or trade.tid > last:
-                trade.sym = update.sym
                 for feed in feeds:
                     feed.put(trade)
 
