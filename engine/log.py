@@ -216,6 +216,75 @@ def verify(directory: str | os.PathLike[str], from_seq: int = 1) -> Report:
         return _Scan(path, from_seq).report
 
 
+def segment_paths(directory: str | os.PathLike[str]) -> list[Path]:
+    """The segment files by their names, in order; nothing is read."""
+    return sorted(path for path in Path(directory).iterdir() if _SEGMENT_NAME.fullmatch(path.name))
+
+
+def read_log(directory: str | os.PathLike[str], from_seq: int = 1) -> Iterator[NDArray[np.void]]:
+    """The commands of a log from `from_seq` to its end as it is now, without a lock: it may run beside the writer.
+
+    What the log has is checked first. Raises LogDamaged, LogError.
+    """
+    report = verify(directory, from_seq)
+    if report.damage is not None:
+        raise report.damage
+    if report.head_seq < from_seq:
+        return iter(())
+    return _joined(_read(_segments(Path(directory)), from_seq, report.head_seq), from_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """What is still whole behind a damage: frames that cannot follow, because what is between is missing."""
+
+    frames: int
+    commands: int
+    first_seq: int  # 0: none
+    last_seq: int
+
+
+def beyond(damage: LogDamaged) -> Beyond:
+    """Count the whole frames behind a damage, in its segment and the later ones. Reads only."""
+    frames = commands = first_seq = last_seq = 0
+    for path in segment_paths(damage.path.parent):
+        if path.name < damage.path.name:
+            continue
+        try:
+            segment = _segment(path)
+        except LogError:
+            continue
+        with _opened(path) as fd:
+            size = os.fstat(fd).st_size
+            at: int | None = max(damage.offset + 1, _SEGMENT_BYTES) if path == damage.path else _SEGMENT_BYTES
+            while at is not None and (at := _find_frame(fd, at, size, segment.log_id)) is not None:
+                for frame in _frames(fd, at, size, segment.log_id):
+                    frames, commands = frames + 1, commands + frame.last_seq - frame.first_seq + 1
+                    first_seq, last_seq, at = first_seq or frame.first_seq, frame.last_seq, frame.end
+    return Beyond(frames, commands, first_seq, last_seq)
+
+
+def copy_before(damage: LogDamaged, out: Path) -> Report:
+    """Write the log up to a damage into the new directory `out`, durable; the report of what is there then.
+
+    The mark is left out: it speaks of what is lost. The damaged log is not touched. Raises LogError, FileExistsError.
+    """
+    out.mkdir()
+    with _as_log_error(f"cannot write {out}"):
+        for path in segment_paths(damage.path.parent):
+            size = path.stat().st_size if path.name < damage.path.name else damage.offset
+            if path.name > damage.path.name or size <= _SEGMENT_BYTES:
+                continue
+            with path.open("rb") as whole, (out / path.name).open("wb") as part:
+                while size and (chunk := whole.read(min(_CHUNK_BYTES, size))):
+                    part.write(chunk)
+                    size -= len(chunk)
+                part.flush()
+                os.fsync(part.fileno())
+        fsync_directory(out)
+    return verify(out)
+
+
 class FileLog:
     """The log in a directory of one machine.
 

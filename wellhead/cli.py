@@ -490,6 +490,62 @@ def meter_run(
 
 @main.command()
 @data_option
+@click.option("--url", default="http://127.0.0.1:8765", show_default=True, help="Where the node answers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for a monitor.")
+def status(data: Path, url: str, as_json: bool) -> None:
+    """Show what a node does and what its directory holds. Disturbs neither; exits with 1 when somebody should look."""
+    from wellhead.status import status as look  # noqa: PLC0415 - only here
+
+    facts = look(data, url)
+    if as_json:
+        click.echo(json.dumps([fact._asdict() for fact in facts], indent=1))
+    else:
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for before, fact in zip([None, *facts], facts, strict=False):
+            part = "" if before is not None and before.part == fact.part else fact.part
+            table.add_row(f"[bold]{part}[/]", fact.name, fact.value, style="red" if fact.is_bad else "")
+        console.print(table)
+    if any(fact.is_bad for fact in facts):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--repair", is_flag=True, help="Do what is offered. Nothing is deleted; it moves to DATA/damaged.")
+@click.option(
+    "--give-up-from",
+    type=click.IntRange(1),
+    metavar="SEQ",
+    help="Accept the loss of acknowledged commands from SEQ on.",
+)
+def doctor(data: Path, repair: bool, give_up_from: int | None) -> None:
+    """Explain what is wrong with the directory DATA: where, what a start would do, what can be saved."""
+    from wellhead.doctor import DoctorError, examine  # noqa: PLC0415 - only here
+    from wellhead.doctor import repair as mend  # noqa: PLC0415 - only here
+
+    try:
+        found = examine(data)
+        for line in found.lines:
+            console.print(line, highlight=False, soft_wrap=True)
+        for finding in found.findings:
+            console.print(
+                f"\n[bold {'red' if finding.stops else 'yellow'}]{finding.what}[/]", highlight=False, soft_wrap=True
+            )
+            for name, text in (("means", finding.means), ("a start would", finding.start), ("remedy", finding.remedy)):
+                console.print(f"  {name:<14} {text}", highlight=False, soft_wrap=True, markup=False)
+        if repair or give_up_from is not None:
+            for line in mend(found, give_up_from):
+                console.print(line, highlight=False, soft_wrap=True)
+            return
+    except DoctorError as error:
+        _fail(str(error))
+    if not found.would_start:
+        _fail("a start would be refused")
+    console.print("[green]a start would go through[/]" if found.findings else "[green]nothing is wrong[/]")
+
+
+@main.command()
+@data_option
 def verify(data: Path) -> None:
     """Prove that log, engine, ledger, batches and statements agree. Exits with 1, naming the place, when they do not."""
     _compile_kernels()
