@@ -4,7 +4,7 @@ import uPlot from "./vendor/uPlot.esm.js";
 import { el, painter } from "./dom.js";
 import * as times from "./times.js";
 
-const PAUSE_MS = 200; // between two drawings of a chart
+const PAUSE_MS = 250; // between two drawings of a chart
 const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440]; // between two times on an axis
 const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent", "raised"];
 

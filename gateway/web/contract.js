@@ -4,21 +4,16 @@ import { Book } from "./book.js";
 import { CandleChart, DepthChart } from "./charts.js";
 import { change, digitsOf, dollars, grouped, price, short } from "./decimal.js";
 import { $, el, keepRows, painter, press, setAttribute, setText } from "./dom.js";
-import { gpuHours, middle, spread } from "./market.js";
+import { gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
 
-const LADDER_LEVELS = 12;
+const LADDER_LEVELS = 10;
 const LEAST_LEVELS = 6; // keep their room, so that a thin book does not jump
 const DEPTH_LEVELS = 40;
 const TAPE_ROWS = 80;
 const CANDLES_KEPT = 240;
 const FAST = 30; // a market that runs so many times faster than real time begins with longer candles
 const LENGTHS_S = { "1m": 60, "5m": 300, "1h": 3600 };
-const STATES = { continuous: ["Open", "good"], closed: ["Gate closed", "bad"], delisted: ["Delivered", null] };
-
-/** What people call a state of an instrument. */
-export const stateName = (status) => STATES[status] ?? [status.replaceAll("_", " "), "bad"];
-
 export class Contract {
   /** `takeOver(px, side)` is called with a price that was chosen in the book. */
   constructor(market, session, takeOver) {
@@ -114,7 +109,7 @@ export class Contract {
   }
 
   _state() {
-    return this.market.instruments.has(this.symbol) ? this.market.instruments.get(this.symbol).status : "delisted";
+    return this.market.stateOf(this.symbol);
   }
 
   _refused(error) {

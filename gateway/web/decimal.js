@@ -28,6 +28,9 @@ export function grouped(value) {
 /** Dollars to the cent, of a decimal text. Cut, not rounded. */
 export const dollars = (value) => (value == null ? "·" : grouped(text(micros(value), 2, 2)));
 
+/** The same with its sign before the dollar: -$63.67. */
+export const usd = (value) => (value == null ? "·" : dollars(value).replace(/^(-?)/, "$1$$"));
+
 /** How many digits the prices of a tick have. */
 export const digitsOf = (tick) => (String(tick).split(".")[1] ?? "").length;
 

@@ -1,6 +1,6 @@
 // The account's own: orders, positions, fills, statements, money.
 
-import { dollars, grouped, micros, price, text, digitsOf } from "./decimal.js";
+import { dollars, grouped, micros, price, text, digitsOf, usd } from "./decimal.js";
 import { $, download, el, keepRows, painter, setText, toast } from "./dom.js";
 import { gpuHours } from "./market.js";
 import * as times from "./times.js";
@@ -92,10 +92,10 @@ export class Desk {
 
   _paint() {
     const { orders, positions, fills, balances, account } = this.session;
-    setText($("account-note"), account === null ? "Not logged on." : `${account}: may ${this.session.scopes.join(", ")}`);
+    setText($("account-note"), account === null ? "Not logged on." : `This key may ${this.session.scopes.join(" and ")}.`);
     setText($("account-title"), account ?? "Account");
     $("account-locked").hidden = account !== null;
-    $("balances").replaceChildren(...(balances ? MONEY.map(([name, label]) => el("div", {}, el("dt", {}, label), el("dd", {}, `$${dollars(balances[name])}`))) : []));
+    $("balances").replaceChildren(...(balances ? MONEY.map(([name, label]) => el("div", {}, el("dt", {}, label), el("dd", {}, `${usd(balances[name])}`))) : []));
     this._orders([...orders.values()]);
     this._positions([...positions.values()]);
     this._fills(fills);

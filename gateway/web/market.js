@@ -9,6 +9,7 @@ export class Market extends EventTarget {
     this.wire = wire;
     this.instruments = new Map(); // symbol -> instrument
     this.tickers = new Map(); // symbol -> { last, bid, ask, vol, moved }
+    this.states = new Map(); // symbol -> where it stands, of those followed
     this.batches = new Map(); // cycle -> batch
     this.deliveries = new Map(); // symbol -> delivery
     wire.join("instruments", { name: "instruments" }, (push) => this._instruments(push));
@@ -16,16 +17,28 @@ export class Market extends EventTarget {
     wire.join("deliveries", { name: "deliveries" }, (push) => this._settled(push, this.deliveries, "sym", "deliveries"));
   }
 
-  /** Follow the tickers of some symbols under a name; `tell(symbol)` at each change. Another call replaces this one. */
+  /** Follow tickers and states of some symbols under a name; `tell(symbol)` at each change. Another call replaces this one. */
   follow(name, channel, tell) {
     this.wire.join(name, { name: "ticker", ...channel }, (push) => {
       this._ticker(push);
+      tell(push.sym);
+    });
+    this.wire.join(`${name}-status`, { name: "status", ...channel }, (push) => {
+      this.states.set(push.sym, push.status);
       tell(push.sym);
     });
   }
 
   unfollow(name) {
     this.wire.leave(name);
+    this.wire.leave(`${name}-status`);
+  }
+
+  /** Where an instrument stands: `continuous`, `closed`, or what else the exchange calls it. */
+  stateOf(symbol) {
+    const instrument = this.instruments.get(symbol);
+    if (!instrument) return "delisted";
+    return instrument.status === "continuous" ? (this.states.get(symbol) ?? "continuous") : instrument.status;
   }
 
   /** The instruments that can be traded, by hour, class and region. */
@@ -85,6 +98,11 @@ export class Market extends EventTarget {
     this.dispatchEvent(new Event(event));
   }
 }
+
+const STATES = { continuous: ["Open", "good"], closed: ["Gate closed", "bad"], delisted: ["Delivered", null] };
+
+/** What people call a state of an instrument, and whether it is a good one. */
+export const stateName = (status) => STATES[status] ?? [status.replaceAll("_", " "), "bad"];
 
 /** The spread of a ticker as a decimal text; null when a side is empty. */
 export function spread(ticker) {

@@ -3,10 +3,10 @@
 import { CurveChart } from "./charts.js";
 import { change, digitsOf, micros, price, short } from "./decimal.js";
 import { $, el, keepRows, painter, press, setAttribute, setText } from "./dom.js";
-import { gpuHours, middle, spread } from "./market.js";
+import { gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
 
-const PAINT_PAUSE_MS = 100; // faster than an eye reads a number
+const PAINT_PAUSE_MS = 200; // about as fast as an eye reads a number
 const TAPE_ROWS = 60;
 const LIST_ROWS = 400;
 
@@ -19,6 +19,8 @@ export class Overview {
     this.asList = false;
     this.cells = new Map(); // symbol -> the parts of its cell
     this.rows = new Map(); // symbol -> the parts of its row in the list
+    // A row out of sight is brought up to date when it comes into it: what nobody sees costs nothing.
+    this.sight = new IntersectionObserver((entries) => this._seen(entries), { root: $("list").parentElement, rootMargin: "100px" });
     this.dirty = new Set();
     this.curve = new CurveChart($("curve-chart"));
     this.curveMarket = null; // [class, region]
@@ -39,7 +41,9 @@ export class Overview {
 
   hide() {
     this.shown = false;
-    for (const name of ["overview", "curve", "tape"]) this.wire.leave(name);
+    this.market.unfollow("overview");
+    this.market.unfollow("curve");
+    this.wire.leave("tape");
     this.followed = this.curveKey = null;
   }
 
@@ -166,7 +170,8 @@ export class Overview {
     const gap = spread(ticker);
     setText(parts.last, price(shown ?? instrument.ref_px, digits));
     setText(parts.change, moved.text);
-    setText(parts.spread, gap === null ? "no spread" : `± ${price(gap, digits)}`);
+    const state = this.market.stateOf(instrument.sym);
+    setText(parts.spread, state !== "continuous" ? stateName(state)[0] : gap === null ? "no spread" : `± ${price(gap, digits)}`);
     setText(parts.volume, ticker?.vol ? short(gpuHours(instrument, ticker.vol)) : "");
     setAttribute(parts.cell, "data-trend", moved.trend);
     setAttribute(parts.cell, "data-quoted", ticker?.last == null ? "" : null);
@@ -196,10 +201,20 @@ export class Overview {
     const cells = ["bid", "ask", "last", "change", "spread", "volume"].map((name) => (parts[name] = el("td", { class: "num" })));
     const row = el("tr", {}, el("td", {}, el("a", { href: `#/book/${instrument.sym}` }, instrument.sym)), ...cells, el("td", { class: "num dim" }, times.moment(instrument.gate)));
     row.parts = parts;
+    this.sight.observe(row);
     return row;
   }
 
+  _seen(entries) {
+    for (const { target, isIntersecting } of entries) {
+      target.parts.isSeen = isIntersecting;
+      if (isIntersecting) this.dirty.add(target.parts.instrument.sym);
+    }
+    this.paint();
+  }
+
   _paintRow(parts, ticker) {
+    if (!parts.isSeen) return;
     const { instrument, digits } = parts;
     const moved = change(instrument.ref_px, ticker?.last);
     const gap = spread(ticker);

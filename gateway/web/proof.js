@@ -1,7 +1,7 @@
 // Proofs, checked here: nothing is asked of the exchange but the root it has published.
 // The hashes are those of settlement/proofs.py and settlement/liabilities.py.
 
-import { micros } from "./decimal.js";
+import { micros, text, usd } from "./decimal.js";
 
 const HASH = /^[0-9a-f]{64}$/;
 const MAX_AMOUNT = 10n ** 18n;
@@ -28,7 +28,7 @@ export async function checkProof(content, batches) {
 
 function verdict(ok, proof) {
   const who = `account ${proof.account}, cycle ${proof.cycle}`;
-  return ok ? `It checks: ${who} has a net of ${proof.net} micro-dollars under this root.` : `It does not check: ${who} is not shown to be under this root.`;
+  return ok ? `It checks: ${who} has a net of ${usd(text(proof.net))} under this root.` : `It does not check: ${who} is not shown to be under this root.`;
 }
 
 function published(known, claimed, what) {
@@ -123,11 +123,11 @@ async function checkLiability(fields, batch, steps) {
     node = { amount: left.amount + right.amount, digest };
   });
   const root = hex(await sha256(tag("total"), int64(BigInt(spot.leaves)), uint128(node.amount), node.digest));
-  steps.push({ ok: node.amount === total, text: `What is owed to the account is counted in a total of ${node.amount} micro-dollars`, hash: hex(node.digest) });
+  steps.push({ ok: node.amount === total, text: `What is owed to the account is counted in a total of ${usd(text(node.amount))}`, hash: hex(node.digest) });
   steps.push({ ok: root === fields.root, text: `The sums lead to ${root === fields.root ? "the root of the liabilities" : "another root than the proof's"}`, hash: root });
   steps.push(published(batch?.owed_root, fields.root, "root of the liabilities"));
   const assets = whole(fields.assets_micros, "assets");
-  steps.push({ ok: assets >= total, text: `The exchange says that it holds ${assets} micro-dollars against it` });
+  steps.push({ ok: assets >= total, text: `The exchange says that it holds ${usd(text(assets))} against it` });
 }
 
 /** Whether a batch's id is the hash of its content, and of the id of the batch before. */
@@ -166,7 +166,7 @@ function int64(number) {
 
 /** An amount of the sum tree: none may be below zero, or it would hide a debt. */
 function uint128(amount) {
-  if (amount < 0n || amount > MAX_AMOUNT) throw new ProofError(`An amount of ${amount} micro-dollars cannot be owed.`);
+  if (amount < 0n || amount > MAX_AMOUNT) throw new ProofError(`An amount of ${amount} micros cannot be owed.`);
   const data = new DataView(new ArrayBuffer(16));
   data.setBigUint64(8, amount);
   return new Uint8Array(data.buffer);

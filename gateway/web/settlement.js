@@ -59,7 +59,7 @@ export class SettlementView {
   async _checkChain(batches) {
     for (const batch of batches) if (!this.whole.has(batch.id)) this.whole.set(batch.id, await batchIsWhole(batch));
     const holds = batches.every((batch, at) => this.whole.get(batch.id) && (at === batches.length - 1 || batch.prev_id === batches[at + 1].id));
-    setText($("chain-note"), !batches.length ? "" : holds ? `✓ ${batches.length} ids worked out again here: the chain holds` : "✗ the chain does not hold");
+    setText($("chain-note"), !batches.length ? "" : holds ? `✓ the chain holds: every id worked out again here` : "✗ the chain does not hold");
   }
 
   _paintDeliveries() {

@@ -1,6 +1,6 @@
 // The order form.
 
-import { dollars, micros, text } from "./decimal.js";
+import { micros, text, usd } from "./decimal.js";
 import { $, setAttribute, setText } from "./dom.js";
 import { gpuHours } from "./market.js";
 
@@ -98,11 +98,11 @@ export class Ticket {
     const px = micros(order.px ?? (order.side === "buy" ? ticker?.ask : ticker?.bid) ?? "");
     const value = one && lots && px !== null ? px * BigInt(gpuHours(one, lots)) : null;
     setText($("ticket-value-name"), order.type === "market" ? "Value at the best price" : "Value");
-    setText($("ticket-value"), value === null ? "·" : `$${dollars(text(value))}`);
+    setText($("ticket-value"), value === null ? "·" : `${usd(text(value))}`);
     const fee = value === null ? null : (value * BigInt(one.taker_ppm) + 999999n) / 1000000n;
     setText($("ticket-fee"), fee === null ? "·" : `$${text(fee, 2, 6)}`);
     const cash = this.session.balances?.cash;
-    setText($("ticket-cash"), cash == null ? "·" : `$${dollars(cash)}`);
+    setText($("ticket-cash"), cash == null ? "·" : `${usd(cash)}`);
   }
 
   _button(order) {

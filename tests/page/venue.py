@@ -26,7 +26,7 @@ from wellhead import AmendOrder, Client, NewOrder
 from wellhead.config import Config
 from wellhead.demo.cast import markets
 from wellhead.node import Node
-from wellhead.types import Side
+from wellhead.types import Order, Side
 
 MAKER, GUEST, TAKER = "maker", "guest", "taker"
 HOUR_NS = 3_600 * NS
@@ -47,6 +47,8 @@ class Venue:
         self.ahead_ns = 0
         self.updates_per_s = updates_per_s
         self.chance = random.Random(7)
+        self.touch: list[Order] = []
+        self.ticks: dict[str, Decimal] = {}
         config = Config(
             directory / "data", port=0, markets=markets(market_count), list_hours=hours, paper_micros=PAPER_MICROS,
             poll_ms=10, durable=False,
@@ -110,23 +112,44 @@ class Venue:
 
     async def run(self) -> None:
         """Amend orders and trade, so many times a second, until cancelled."""
-        orders = await self.maker.orders()
-        symbols = sorted({order.sym for order in orders})
+        orders = await self._working()
         full = len(orders)
         while True:
             begun_s = time.monotonic()
-            changed = self.chance.sample(
-                orders, min(max(1, self.updates_per_s // ROUNDS_PER_S), len(orders), BATCH_ITEMS)
-            )
-            await self.maker.batch([AmendOrder(order.oid, qty=self.chance.randint(2, 40)) for order in changed])
+            await self.maker.batch([self._changed(order) for order in self._some(orders)])
             if self.chance.random() < TRADES_PER_ROUND:
-                side = self.chance.choice(SIDES)
-                await self.taker.place(self.chance.choice(symbols), side, 1, tif="ioc")
-                orders = await self.maker.orders()
-                if len(orders) < full * 3 // 4:
+                one, side = self.chance.choice(orders), self.chance.choice(SIDES)
+                await self.taker.place(one.sym, side, 1, tif="ioc")
+                if len(await self.maker.orders()) < full * 3 // 4:
                     await self.maker.cancel_all()
                     await self._quote(LEVELS)
+                    orders = await self._working()
             await asyncio.sleep(max(0.0, 1 / ROUNDS_PER_S - (time.monotonic() - begun_s)))
+
+    async def _working(self) -> list[Order]:
+        """The maker's orders as they were quoted, and who is at the touch."""
+        self.ticks = {one.sym: one.tick for one in await self.maker.instruments()}
+        orders = await self.maker.orders()
+        best: dict[tuple[str, Side], Order] = {}
+        for order in orders:
+            key, sign = (order.sym, order.side), -1 if order.side == "buy" else 1
+            if key not in best or sign * order.px < sign * best[key].px:
+                best[key] = order
+        self.touch = list(best.values())
+        return orders
+
+    def _some(self, orders: list[Order]) -> list[Order]:
+        """Half from anywhere in the books, half from the touch."""
+        count = min(max(2, self.updates_per_s // ROUNDS_PER_S), BATCH_ITEMS)
+        return self.chance.choices(orders, k=count // 2) + self.chance.choices(self.touch, k=count - count // 2)
+
+    def _changed(self, order: Order) -> AmendOrder:
+        """Another size; at the touch another price too, a tick nearer or as it was quoted."""
+        qty = self.chance.randint(2, 40)
+        if order not in self.touch:
+            return AmendOrder(order.oid, qty=qty)
+        step = self.ticks[order.sym] * self.chance.randint(0, 1) * (1 if order.side == "buy" else -1)
+        return AmendOrder(order.oid, px=order.px + step, qty=qty)
 
 
 async def main(options: argparse.Namespace) -> None:
