@@ -6,6 +6,7 @@ import * as times from "./times.js";
 
 const PAUSE_MS = 250; // between two drawings of a chart
 const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440]; // between two times on an axis
+const LEAST_CANDLES = 40;
 const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent", "raised"];
 
 /** The page's colours as they are now, by name. */
@@ -111,9 +112,14 @@ export class CandleChart extends Chart {
   }
 
   /** At least forty candles wide, so that a young book does not look like a wall. */
+  show([seconds, ...columns]) {
+    const first = seconds.at(-1) - LEAST_CANDLES * this.length_s;
+    if (seconds[0] <= first) super.show([seconds, ...columns]);
+    else super.show([[first, ...seconds], ...columns.map((column) => [null, ...column])]);
+  }
+
   _span(min, max) {
-    const half = this.length_s / 2;
-    return [Math.min(min - half, max - 40 * this.length_s), max + half];
+    return [min - this.length_s / 2, max + this.length_s / 2];
   }
 
   _candles(plot) {
@@ -127,6 +133,7 @@ export class CandleChart extends Chart {
     ctx.rect(plot.bbox.left, plot.bbox.top, plot.bbox.width, plot.bbox.height);
     ctx.clip();
     for (let at = 0; at < seconds.length; at++) {
+      if (closes[at] === null) continue;
       if (!lots[at]) {
         ctx.fillStyle = this.colours.dim; // nobody traded: the price stands
         ctx.fillRect(plot.valToPos(seconds[at], "x", true) - slot / 2, plot.valToPos(closes[at], "y", true), slot + 1, devicePixelRatio);
@@ -148,7 +155,7 @@ export class CandleChart extends Chart {
 
   _tell(plot) {
     const at = plot.cursor.idx ?? plot.data[0].length - 1;
-    if (at < 0 || plot.data[0][at] === undefined) return;
+    if (plot.data[4][at] == null) return;
     const [second, ...prices] = plot.data.map((column) => column[at]);
     const names = ["O", "H", "L", "C"];
     this._say([[times.moment(second * 1e6), ""], ...names.map((name, place) => [name, prices[place].toFixed(this.digits)]), ["lots", prices[4]]]);

@@ -232,7 +232,9 @@ export class Overview {
     const parts = this.asList ? this.rows : this.cells;
     for (const symbol of this.dirty) {
       const found = parts.get(symbol);
-      if (found) (this.asList ? this._paintRow : this._paintCell)(found, this.market.tickers.get(symbol));
+      const ticker = this.market.tickers.get(symbol);
+      if (found && this.asList) this._paintRow(found, ticker);
+      else if (found) this._paintCell(found, ticker);
     }
     if (this.dirty.size) this._figures();
     this.dirty.clear();

@@ -1,4 +1,7 @@
-"""A live exchange and a real browser, once for all tests of the page; each test has a page of its own."""
+"""A live exchange and a real browser, once for all tests of the page; each test has a page of its own.
+
+They end with this directory's tests: while playwright runs, no other event loop can.
+"""
 
 import json
 import os
@@ -48,14 +51,14 @@ def venue(directory: Path, *options: str) -> Iterator[Place]:
         process.communicate("\n", timeout=60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def place(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A running exchange; not without a browser to look at it."""
     with venue(tmp_path_factory.mktemp("venue")) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     """Chromium, started. Where there is none and none can be had, the tests are skipped, but not in CI."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
