@@ -130,6 +130,8 @@ class Catalogue:
         if not 0 <= self.maker_rebate_ppm <= self.taker_fee_ppm <= MAX_FEE_PPM:
             raise CatalogueError(f"fees: need 0 <= maker_rebate_ppm <= taker_ppm <= {MAX_FEE_PPM}")
         for row in self.classes:
+            if row.tick_micros < 1 or row.gpus_per_lot < 1:
+                raise CatalogueError(f"class {row.name}: a tick and a lot are not below one")
             if self.max_price_micros % row.tick_micros or row.seed_price_micros % row.tick_micros:
                 raise CatalogueError(
                     f"class {row.name}: a price is not a whole number of ticks of {row.tick_micros} micros"

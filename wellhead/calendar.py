@@ -60,9 +60,10 @@ class Calendar:
         until_s = self._horizon_s(now_ns)
         if until_s == self._listed_until_s:
             return np.zeros(0, COMMAND)
-        self._listed_until_s = until_s
         wanted = self._wanted(now_ns, until_s)
         numbers = self._free_numbers(len(wanted))
+        if len(numbers) == len(wanted):  # otherwise the rest is listed as soon as there is room
+            self._listed_until_s = until_s
         listings = [
             self._catalogue.listing(contract, number, now_ns, self._reference(contract))
             for contract, number in zip(wanted, numbers, strict=False)

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import Catalogue, pack_id
-from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Kind
+from engine.catalogue import Catalogue, pack_id, unpack_id
+from engine.types import COMMAND, EVENT, LISTING, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
 from gateway.indices import IndexValue
@@ -70,6 +70,18 @@ def joined(parts: list[NDArray[np.void]], dtype: np.dtype[np.void]) -> NDArray[n
     Not np.concatenate: it compares the arrays' field lists anew for each part, which takes 50 us a part.
     """
     return np.frombuffer(bytearray(b"".join(part.tobytes() for part in parts)), dtype)
+
+
+def check_listings(commands: NDArray[np.void]) -> None:
+    """Raises ValueError for a listing whose tick is none, or does not make its lot's tick.
+
+    The engine reckons with the lot's tick alone; everybody else shows prices by the other.
+    """
+    listings = commands[commands["kind"] == Kind.LIST].view(LISTING)
+    for row in listings:
+        tick, lot_tick = int(row["tick_micros"]), int(row["lot_tick_micros"])
+        if tick < 1 or lot_tick != tick * int(row["gpus_per_lot"]) * int(row["hours"]):
+            raise ValueError(f"listing of {unpack_id(row['symbol'])}: tick_micros {tick}, lot_tick_micros {lot_tick}")
 
 
 class Node:
@@ -161,9 +173,13 @@ class Node:
         self._arrived.set()
 
     async def execute(self, commands: NDArray[np.void]) -> NDArray[np.void]:
-        """Submit commands and return their events (EVENT) once they are durable and applied."""
+        """Submit commands and return their events (EVENT) once they are durable and applied.
+
+        Raises ValueError for a listing whose terms contradict each other; then nothing is submitted.
+        """
         if not len(commands):
             return np.zeros(0, EVENT)
+        check_listings(commands)
         self._last_ref -= 1  # negative, so that a gateway's numbers are never met
         commands["ref"] = self._last_ref
         waiting = Waiting(len(commands), asyncio.get_running_loop().create_future())
