@@ -11,11 +11,11 @@ from engine.matching import (
     UNKNOWN_ACCOUNT,
     UNKNOWN_SYMBOL,
     is_listed,
-    is_open,
     known_account,
     next_event,
 )
-from engine.state import NIL
+from engine.orders import LOCKED_REASON, takes_orders
+from engine.state import LOCKED, NIL
 from engine.types import ID_WORDS, MAX_MONEY_MICROS, MAX_POSITION_LOTS, MAX_QTY, EventKind, Reason
 
 MILLION = 1_000_000
@@ -106,7 +106,9 @@ def nominate(s, c, t):
     if not is_listed(s, c.instrument):
         return UNKNOWN_SYMBOL
     book = s.books[c.instrument]
-    if not is_open(book, c.ts_ns):
+    if s.accounts[c.account].special & LOCKED != 0:
+        return LOCKED_REASON
+    if not takes_orders(s, book, c.ts_ns):
         return MARKET_NOT_OPEN
     if not 1 <= t.lots <= MAX_QTY:
         return BAD_QTY

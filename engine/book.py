@@ -169,8 +169,12 @@ def next_key(s, side, key):
 def join(s, slot):
     """Put an order at the end of the queue of its price."""
     order = s.orders[slot]
-    side = s.sides[order.side_index]
-    key = key_of(order.side_index & 1, order.price)
+    append(s, slot, order, s.sides[order.side_index], key_of(order.side_index & 1, order.price))
+
+
+@inlined
+def append(s, slot, order, side, key):
+    """Put an order at the end of the queue of a key of a side."""
     place = level_at(s, side, key)
     level = s.levels[place]
     order.level = place
@@ -190,8 +194,13 @@ def join(s, slot):
 def leave(s, slot):
     """Take an order out of its queue. Its leaves_qty must still be what the level counts."""
     order = s.orders[slot]
+    remove(s, order, s.sides[order.side_index], key_of(order.side_index & 1, order.price))
+
+
+@inlined
+def remove(s, order, side, key):
+    """Take an order out of the queue of a key of a side."""
     level = s.levels[order.level]
-    side = s.sides[order.side_index]
     level.qty -= order.leaves_qty
     if order.next == NIL:
         level.tail = order.prev
@@ -202,7 +211,7 @@ def leave(s, slot):
     else:
         s.orders[order.prev].next = order.next
     if level.head == NIL:
-        _clear(s, side, order.level, key_of(order.side_index & 1, order.price))
+        _clear(s, side, order.level, key)
 
 
 @inlined

@@ -70,6 +70,14 @@ def trade(s, event, book, order, maker, price, qty, taker_buys):
     s.accounts[maker.account].rebate_micros += quotient(notional * book.maker_rebate_ppm, MILLION)
 
 
+@kernel
+def auction_trade(s, event, book, buyer, seller, price, qty):
+    """The same for a trade in an auction, in which nobody takes: no fee, no rebate."""
+    notional = price * book.lot_tick_micros * qty
+    _buyer_leg(s, event, book, buyer, notional, 0, qty)
+    _seller_leg(s, event, book, seller, price, notional, 0, 0, qty)
+
+
 @inlined
 def _buyer_leg(s, event, book, order, notional, fee, qty):
     account = s.accounts[order.account]
@@ -121,10 +129,15 @@ def _seller_leg(s, event, book, order, price, notional, fee, fee_ppm, qty):
 
 
 @inlined
+def mix(first, second):
+    """Two numbers as one from zero up whose low bits depend on all of theirs."""
+    return (first * _MIX_ACCOUNT + second * _MIX_INSTRUMENT & 0x7FFFFFFFFFFFFFFF) >> 31
+
+
+@inlined
 def home_of(s, account, instrument):
     """Where the index begins to look for a position; within the index for any two numbers."""
-    mixed = account * _MIX_ACCOUNT + instrument * _MIX_INSTRUMENT & 0x7FFFFFFFFFFFFFFF
-    return (mixed >> 31) & (len(s.index) - 1)
+    return mix(account, instrument) & (len(s.index) - 1)
 
 
 @inlined

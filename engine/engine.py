@@ -14,13 +14,17 @@ import numpy as np
 from numba import carray
 from numpy.typing import NDArray
 
-from engine import accounts, cash, lifecycle, matching, shares
+from engine import matching, shares, special
 from engine.book import has_leaf, has_nodes
 from engine.clearing import home_of, index_position
+from engine.client_ids import index_id
 from engine.dump import dump
 from engine.kernel import JIT, door, inlined, kernel, pointer, unlikely
+from engine.matching import SPECIAL
 from engine.pointers import prefetch, state_at
+from engine.protection import index_group
 from engine.state import (
+    INDEXES,
     NIL,
     Limits,
     Memory,
@@ -42,6 +46,9 @@ class Stop(IntEnum):
     LEAVES = 6
     NODES = 7
     SHARES = 8
+    GROUPS = 9
+    TIMERS = 10
+    CLIENT_IDS = 11
 
 
 ARRAYS = len(State._fields)
@@ -61,12 +68,10 @@ SHORT_OF_INSTRUMENTS, SHORT_OF_POSITIONS = int(Stop.INSTRUMENTS), int(Stop.POSIT
 SHORT_OF_ORDERS, SHORT_OF_LEAVES, SHORT_OF_NODES = int(Stop.ORDERS), int(Stop.LEAVES), int(Stop.NODES)
 SHORT_OF_SHARES = int(Stop.SHARES)
 NEW_ORDER, CANCEL, AMEND, MASS_CANCEL = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND), int(Kind.MASS_CANCEL)
-OPEN_ACCOUNT, DEPOSIT, WITHDRAW = int(Kind.OPEN_ACCOUNT), int(Kind.DEPOSIT), int(Kind.WITHDRAW)
-NOMINATE, PAYOUT, LIST, CLOSE = int(Kind.NOMINATE), int(Kind.PAYOUT), int(Kind.LIST), int(Kind.CLOSE)
-DELIVER, DELIST, CLOSE_CYCLE, TICK = int(Kind.DELIVER), int(Kind.DELIST), int(Kind.CLOSE_CYCLE), int(Kind.TICK)
-TRANSFER_CASH, LIEN, LIFT_LIEN, FREEZE = int(Kind.TRANSFER), int(Kind.LIEN), int(Kind.LIFT_LIEN), int(Kind.FREEZE)
-ISSUE_SHARES, MOVE_SHARES = int(Kind.ISSUE_SHARES), int(Kind.MOVE_SHARES)
-NONE, UNKNOWN_KIND = int(Reason.NONE), int(Reason.UNKNOWN_KIND)
+QUOTE, OPEN_ACCOUNT, NOMINATE, PAYOUT = int(Kind.QUOTE), int(Kind.OPEN_ACCOUNT), int(Kind.NOMINATE), int(Kind.PAYOUT)
+LIST, DELIVER, SET_BAND = int(Kind.LIST), int(Kind.DELIVER), int(Kind.SET_BAND)
+TRANSFER_CASH, ISSUE_SHARES, MOVE_SHARES = int(Kind.TRANSFER), int(Kind.ISSUE_SHARES), int(Kind.MOVE_SHARES)
+NONE = int(Reason.NONE)
 
 
 @inlined
@@ -122,60 +127,11 @@ def _short_of_pool(s, h, c, grown):
 
 
 @kernel
-def _apply_other(s, c, i):
-    """The commands that are not a single order's."""
-    if c.kind == MASS_CANCEL:
-        return matching.mass_cancel(s, c)
-    if c.kind == OPEN_ACCOUNT:
-        return accounts.open_account(s, c, s.transfers[i])
-    if c.kind == DEPOSIT:
-        return accounts.deposit(s, c, s.transfers[i])
-    if c.kind == WITHDRAW:
-        return accounts.withdraw(s, c, s.transfers[i])
-    if c.kind == NOMINATE:
-        return accounts.nominate(s, c, s.transfers[i])
-    if c.kind == PAYOUT:
-        return accounts.payout(s, c, s.transfers[i])
-    if c.kind == LIST:
-        return lifecycle.list_instrument(s, c, s.listings[i])
-    if c.kind == CLOSE:
-        return lifecycle.close_instrument(s, c)
-    if c.kind == DELIVER:
-        return lifecycle.deliver(s, c, s.transfers[i])
-    if c.kind == DELIST:
-        return lifecycle.delist(s, c)
-    if c.kind == CLOSE_CYCLE:
-        return lifecycle.close_cycle(s, c)
-    if c.kind == TICK:
-        return NONE
-    if c.kind >= TRANSFER_CASH:
-        return _apply_cash(s, c, s.transfers[i])
-    return UNKNOWN_KIND
-
-
-@kernel
-def _apply_cash(s, c, t):
-    if c.kind == TRANSFER_CASH:
-        return cash.transfer(s, c, t)
-    if c.kind == LIEN:
-        return cash.take_lien(s, c, t)
-    if c.kind == LIFT_LIEN:
-        return cash.lift_lien(s, c, t)
-    if c.kind == FREEZE:
-        return cash.freeze(s, c, t)
-    if c.kind == ISSUE_SHARES:
-        return shares.issue(s, c, t)
-    if c.kind == MOVE_SHARES:
-        return shares.move(s, c, t)
-    return UNKNOWN_KIND
-
-
-@kernel
 def _reject(s, c, reason):
     # The commands with another body have other things where an order's are.
     is_other = OPEN_ACCOUNT <= c.kind <= NOMINATE or c.kind == PAYOUT or c.kind == LIST or c.kind == DELIVER
-    is_other = is_other or TRANSFER_CASH <= c.kind <= MOVE_SHARES
-    has_id = not is_other and c.kind != NEW_ORDER and c.kind != MASS_CANCEL
+    is_other = is_other or c.kind == SET_BAND or TRANSFER_CASH <= c.kind <= MOVE_SHARES
+    has_id = not is_other and c.kind != NEW_ORDER and c.kind != MASS_CANCEL and c.kind != QUOTE
     matching.reject(s, c, 0 if is_other else c.side, c.order_id if has_id else 0, reason)
 
 
@@ -255,9 +211,17 @@ def apply_batch(s, start, count, grown):
         elif kind == AMEND:
             reason = matching.amend(s, c)
         else:
-            reason = unlikely(_apply_other(s, c, i))
+            reason = unlikely(special.apply_other(s, c, i, now_ns))
         if reason != NONE:
-            _reject(s, c, unlikely(reason))
+            if unlikely(reason) == SPECIAL:
+                sure = 0
+                reason = special.apply_order(s, c, now_ns)
+            if reason < NONE:
+                b.stop = -reason
+                done = i
+                break
+            if reason != NONE:
+                _reject(s, c, reason)
     b.done = done
     h.now_ns = now_ns
     if done > start:
@@ -288,14 +252,21 @@ def apply_on(address, commands, start, grown):
 
 @kernel
 def _index_all(s):
-    for slot in range(s.header[0].positions_used):
+    h = s.header[0]
+    for slot in range(h.positions_used):
         if s.positions[slot].account != 0:
             index_position(s, slot)
+    for slot in range(h.groups_used):
+        if s.groups[slot].account != 0:
+            index_group(s, slot)
+    for slot in range(h.client_ids_used):
+        if s.client_ids[slot].account != 0:
+            index_id(s, slot)
 
 
 @door
 def index_at(address):
-    """Enter every position into an empty index."""
+    """Fill the empty indexes."""
     _index_all(state_at(address))
 
 
@@ -391,7 +362,7 @@ class Engine:
         elif not self.memory.grow(stop.name.lower()):
             self._grown |= 1 << stop
         self._bind()
-        if stop == Stop.POSITIONS:
+        if stop.name.lower() in INDEXES:
             self._reindex()
 
     def _bind(self) -> None:
@@ -421,7 +392,8 @@ class Engine:
         return int(apply_batch(s, start, len(commands), self._grown))
 
     def _reindex(self) -> None:
-        self.memory.arrays["index"][:] = NIL
+        for index in INDEXES.values():
+            self.memory.arrays[index][:] = NIL
         if JIT:
             index_at(self._address)
         else:

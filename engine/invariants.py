@@ -7,15 +7,14 @@ slow and obvious: linear in the state, in plain Python.
 from collections import Counter
 from typing import Any
 
-from engine.dump import levels, listed, price_at
-from engine.state import NIL, NO_KEY, Memory
+from engine.dump import levels, listed, price_at, stop_levels
+from engine.must import InvariantError, must
+from engine.special_invariants import check_special
+from engine.state import NIL, NO_KEY, WAITING, Memory
 from engine.types import MAX_POSITION_LOTS, MAX_SHARES, Side, Status
 
 MILLION = 1_000_000
-
-
-class InvariantError(AssertionError):
-    """Something that must always hold does not; the message names the place."""
+__all__ = ["InvariantError", "check"]
 
 
 def check(memory: Memory) -> None:
@@ -23,19 +22,16 @@ def check(memory: Memory) -> None:
     totals = _Totals()
     for instrument in listed(memory):
         for side in Side:
-            _check_side(memory, 2 * instrument + side, totals)
-        _check_uncrossed(memory, instrument)
+            _check_side(memory, "sides", 2 * instrument + side, totals)
+            _check_side(memory, "triggers", 2 * instrument + side, totals)
+        _check_book(memory, instrument)
     _check_orders(memory, totals)
     _check_positions(memory, totals)
     _check_accounts(memory, totals)
     _check_conservation(memory)
     _check_shares(memory)
     _check_free_lists(memory)
-
-
-def _must(condition: Any, message: str, *values: Any) -> None:
-    if not condition:
-        raise InvariantError(message.format(*values))
+    check_special(memory)
 
 
 class _Totals:
@@ -48,51 +44,56 @@ class _Totals:
         self.lots: Counter[tuple[int, int]] = Counter()  # (position, side) -> open lots
 
 
-def _check_side(memory: Memory, side_index: int, totals: _Totals) -> None:
+def _check_side(memory: Memory, kind: str, side_index: int, totals: _Totals) -> None:
+    """Of a book (kind "sides"), or of its stops ("triggers"), whose levels are stop prices."""
     arrays = memory.arrays
-    side = arrays["sides"][side_index]
+    side, is_book = arrays[kind][side_index], kind == "sides"
     orders_seen, best = 0, None
-    _check_bits(memory, side_index)
-    for price, level_number in levels(memory, side_index):
+    _check_bits(memory, int(side["root"]), side_index)
+    for price, level_number in levels(memory, side_index) if is_book else stop_levels(memory, side_index):
         best = best if best is not None else (price, level_number)
         level = arrays["levels"][level_number]
         qty, slot, before = 0, int(level["head"]), NIL
-        _must(slot != NIL, "side {} price {}: a bit is set for an empty level", side_index, price)
+        must(slot != NIL, "side {} price {}: a bit is set for an empty level", side_index, price)
         while slot != NIL:
             order = arrays["orders"][slot]
-            _check_order(memory, slot, order, side_index, price, level_number, before, totals)
+            at_price = order["price"] if is_book else arrays["terms"][slot]["stop_price"]
+            must(at_price == price, "order in slot {}: at the wrong price", slot)
+            must(bool(order["flags"] & WAITING) != is_book, "order in slot {}: waits in a book, or the reverse", slot)
+            _check_order(memory, slot, order, side_index, level_number, before, totals)
             qty += int(order["leaves_qty"])
             orders_seen += 1
             before, slot = slot, int(order["next"])
-        _must(level["tail"] == before, "side {} price {}: the tail is not the youngest order", side_index, price)
-        _must(level["qty"] == qty, "side {} price {}: level {} lots, orders {}", side_index, price, level["qty"], qty)
+        must(level["tail"] == before, "side {} price {}: the tail is not the youngest order", side_index, price)
+        must(level["qty"] == qty, "side {} price {}: level {} lots, orders {}", side_index, price, level["qty"], qty)
+    must(is_book or side["orders"] == orders_seen, "side {}: counts {} stops, has {}", side_index, side, orders_seen)
     if best is None:
-        _must(side["best_key"] == NO_KEY, "side {}: empty, but has a best key", side_index)
+        must(side["best_key"] == NO_KEY, "side {}: empty, but has a best key", side_index)
     else:
-        _must(side["best_key"] == price_at(side_index, best[0]), "side {}: best is not {}", side_index, best[0])
-        _must(side["best_level"] == best[1], "side {}: the best level is not where the trie has it", side_index)
+        best_key = price_at(side_index if is_book else side_index ^ 1, best[0])
+        must(side["best_key"] == best_key, "side {}: best is not {}", side_index, best[0])
+        must(side["best_level"] == best[1], "side {}: the best level is not where the trie has it", side_index)
 
 
-def _check_bits(memory: Memory, side_index: int) -> None:
+def _check_bits(memory: Memory, root: int, side_index: int) -> None:
     arrays = memory.arrays
-    root = int(arrays["sides"][side_index]["root"])
     if root == NIL:
         return
     for high, mid in enumerate(arrays["children"][root].tolist()):
         is_set = bool(int(arrays["nodes"][root]) >> high & 1)
-        _must(is_set == (mid != NIL and arrays["nodes"][mid] != 0), "side {}: root bit {} is wrong", side_index, high)
+        must(is_set == (mid != NIL and arrays["nodes"][mid] != 0), "side {}: root bit {} is wrong", side_index, high)
         if mid == NIL:
             continue
         for middle, leaf in enumerate(arrays["children"][mid].tolist()):
             is_set = bool(int(arrays["nodes"][mid]) >> middle & 1)
-            _must(
+            must(
                 is_set == (leaf != NIL and arrays["leaves"][leaf] != 0),
                 "side {}: node bit {} is wrong",
                 side_index,
                 middle,
             )
             if leaf != NIL:
-                _must(arrays["leaf_nodes"][leaf] == mid, "leaf {}: its node is not {}", leaf, mid)
+                must(arrays["leaf_nodes"][leaf] == mid, "leaf {}: its node is not {}", leaf, mid)
                 _check_leaf(memory, leaf)
 
 
@@ -100,26 +101,26 @@ def _check_leaf(memory: Memory, leaf: int) -> None:
     heads = memory.arrays["levels"]["head"][64 * leaf : 64 * leaf + 64].tolist()
     for low, head in enumerate(heads):
         is_set = bool(int(memory.arrays["leaves"][leaf]) >> low & 1)
-        _must(is_set == (head != NIL), "leaf {}: bit {} is wrong", leaf, low)
+        must(is_set == (head != NIL), "leaf {}: bit {} is wrong", leaf, low)
 
 
 def _check_order(  # noqa: PLR0913, PLR0917 - all that the walk has at hand
-    memory: Memory, slot: int, order: Any, side_index: int, price: int, level: int, before: int, totals: _Totals
+    memory: Memory, slot: int, order: Any, side_index: int, level: int, before: int, totals: _Totals
 ) -> None:
     where = f"order {int(order['order_id'])} in slot {slot}"
-    _must(slot not in totals.slots, "{}: in two queues", where)
+    must(slot not in totals.slots, "{}: in two queues", where)
     totals.slots.add(slot)
-    _must(order["prev"] == before, "{}: not linked back", where)
-    _must(order["side_index"] == side_index and order["price"] == price, "{}: at the wrong price or side", where)
-    _must(order["level"] == level, "{}: does not know its level", where)
-    _must(order["order_id"] & 0xFFFFFF == slot, "{}: its id has another slot", where)
-    _must(order["leaves_qty"] > 0 and order["cum_qty"] >= 0, "{}: leaves {}", where, order["leaves_qty"])
+    must(order["prev"] == before, "{}: not linked back", where)
+    must(order["side_index"] == side_index, "{}: on the wrong side", where)
+    must(order["level"] == level, "{}: does not know its level", where)
+    must(order["order_id"] & 0xFFFFFF == slot, "{}: its id has another slot", where)
+    must(order["leaves_qty"] > 0 and order["cum_qty"] >= 0, "{}: leaves {}", where, order["leaves_qty"])
     account = int(order["account"])
     position = memory.arrays["positions"][order["position"]]
-    _must(position["account"] == account and position["instrument"] == side_index >> 1, "{}: another's position", where)
+    must(position["account"] == account and position["instrument"] == side_index >> 1, "{}: another's position", where)
     is_buy = side_index & 1 == Side.BUY
-    expected = hold_micros(memory, side_index >> 1, price, int(order["leaves_qty"])) if is_buy else 0
-    _must(order["held_micros"] == expected, "{}: reserves {}, not {}", where, order["held_micros"], expected)
+    expected = hold_micros(memory, side_index >> 1, int(order["price"]), int(order["leaves_qty"])) if is_buy else 0
+    must(order["held_micros"] == expected, "{}: reserves {}, not {}", where, order["held_micros"], expected)
     totals.held[account] += int(order["held_micros"])
     totals.open_orders[account] += 1
     totals.lots[int(order["position"]), side_index & 1] += int(order["leaves_qty"])
@@ -132,20 +133,27 @@ def hold_micros(memory: Memory, instrument: int, price: int, qty: int) -> int:
     return notional - (-notional * int(book["taker_fee_ppm"]) // MILLION) + qty
 
 
-def _check_uncrossed(memory: Memory, instrument: int) -> None:
+def _check_book(memory: Memory, instrument: int) -> None:
+    book = memory.arrays["books"][instrument]
     bid, ask = (int(memory.arrays["sides"][2 * instrument + side]["best_key"]) for side in Side)
-    if NO_KEY not in (bid, ask):
+    if book["status"] == Status.CONTINUOUS and NO_KEY not in (bid, ask):
         best_bid = price_at(Side.BUY, bid)
-        _must(best_bid < ask, "instrument {}: bid {} and offer {}", instrument, best_bid, ask)
-    if memory.arrays["books"][instrument]["status"] == Status.CLOSED:
-        _must(bid == ask == NO_KEY, "instrument {}: closed, but has orders", instrument)
+        must(best_bid < ask, "instrument {}: bid {} and offer {}", instrument, best_bid, ask)
+    if book["status"] == Status.CONTINUOUS and book["last_price"] != NIL:
+        for side in Side:
+            due = memory.arrays["triggers"][2 * instrument + side]["best_key"]
+            last = price_at(side ^ 1, int(book["last_price"]))
+            must(due > last, "instrument {}: a stop on side {} is due", instrument, side)
+    if book["status"] == Status.CLOSED:
+        stops = [memory.arrays["triggers"][2 * instrument + side]["orders"] for side in Side]
+        must(bid == ask == NO_KEY and not any(stops), "instrument {}: closed, but has orders", instrument)
 
 
 def _check_orders(memory: Memory, totals: _Totals) -> None:
     used = memory.arrays["orders"][: memory.header["orders_used"]]
     alive = set((used["leaves_qty"] > 0).nonzero()[0].tolist())
-    _must(alive == totals.slots, "orders {} are alive in no queue, or the reverse", alive ^ totals.slots)
-    _must(
+    must(alive == totals.slots, "orders {} are alive in no queue, or the reverse", alive ^ totals.slots)
+    must(
         memory.header["open_orders"] == len(alive),
         "counts {} open orders, has {}",
         memory.header["open_orders"],
@@ -165,7 +173,7 @@ def _check_positions(memory: Memory, totals: _Totals) -> None:
         net, capacity = int(row["net_lots"]), int(row["capacity_lots"])
         nets[int(row["instrument"])] += net
         for side, field in ((Side.BUY, "open_buy_lots"), (Side.SELL, "open_sell_lots")):
-            _must(
+            must(
                 row[field] == totals.lots[slot, side],
                 "{}: {} {}, not {}",
                 where,
@@ -174,29 +182,29 @@ def _check_positions(memory: Memory, totals: _Totals) -> None:
                 totals.lots[slot, side],
             )
         for field in ("escrow_micros", "fees_due_micros", "bond_micros", "capacity_lots"):
-            _must(row[field] >= 0, "{}: {} {}", where, field, row[field])
-        _must(row["fees_due_micros"] <= row["escrow_micros"], "{}: more fees due than escrow", where)
-        _must(net < 0 or row["escrow_micros"] == 0, "{}: an escrow without a short", where)
-        _must(-MAX_POSITION_LOTS <= net <= MAX_POSITION_LOTS, "{}: net {}", where, net)
-        if books[row["instrument"]]["status"] == Status.CONTINUOUS:
-            _must(net + capacity >= row["open_sell_lots"], "{}: may sell more than it can deliver", where)
-    _must(memory.header["positions_live"] == live, "counts {} positions, has {}", memory.header["positions_live"], live)
+            must(row[field] >= 0, "{}: {} {}", where, field, row[field])
+        must(row["fees_due_micros"] <= row["escrow_micros"], "{}: more fees due than escrow", where)
+        must(net < 0 or row["escrow_micros"] == 0, "{}: an escrow without a short", where)
+        must(-MAX_POSITION_LOTS <= net <= MAX_POSITION_LOTS, "{}: net {}", where, net)
+        if books[row["instrument"]]["status"] != Status.CLOSED:
+            must(net + capacity >= row["open_sell_lots"], "{}: may sell more than it can deliver", where)
+    must(memory.header["positions_live"] == live, "counts {} positions, has {}", memory.header["positions_live"], live)
     for instrument, net in nets.items():
-        _must(net == 0, "instrument {}: the nets sum to {}", instrument, net)
+        must(net == 0, "instrument {}: the nets sum to {}", instrument, net)
 
 
 def _check_accounts(memory: Memory, totals: _Totals) -> None:
     for number, row in enumerate(memory.arrays["accounts"][: memory.header["accounts_used"]]):
         for field in ("cash_micros", "held_micros", "rebate_micros", "frozen_micros"):
-            _must(row[field] >= 0, "account {}: {} {}", number, field, row[field])
-        _must(
+            must(row[field] >= 0, "account {}: {} {}", number, field, row[field])
+        must(
             row["held_micros"] == totals.held[number],
             "account {}: held {}, orders {}",
             number,
             row["held_micros"],
             totals.held[number],
         )
-        _must(
+        must(
             row["open_orders"] == totals.open_orders[number],
             "account {}: counts {} open orders",
             number,
@@ -217,8 +225,8 @@ def _check_conservation(memory: Memory) -> None:
     ]
     inside = sum(sum(rows[field].tolist()) for rows, field in fields) + int(header["house_fees_micros"])
     outside = int(header["deposits_micros"]) - int(header["withdrawals_micros"])
-    _must(inside == outside, "the exchange holds {} micros, deposits less withdrawals are {}", inside, outside)
-    _must(header["house_fees_micros"] >= 0, "house fees {}", header["house_fees_micros"])
+    must(inside == outside, "the exchange holds {} micros, deposits less withdrawals are {}", inside, outside)
+    must(header["house_fees_micros"] >= 0, "house fees {}", header["house_fees_micros"])
 
 
 def _check_shares(memory: Memory) -> None:
@@ -227,12 +235,12 @@ def _check_shares(memory: Memory) -> None:
         place, before, total = first, 0, 0
         while place != NIL:
             holder, lots = int(shares[place]["holder"]), int(shares[place]["lots"])
-            _must(before < holder < memory.header["accounts_used"], "pool {}: holder {} out of order", pool, holder)
-            _must(lots > 0, "pool {}: holder {} has {} shares", pool, holder, lots)
+            must(before < holder < memory.header["accounts_used"], "pool {}: holder {} out of order", pool, holder)
+            must(lots > 0, "pool {}: holder {} has {} shares", pool, holder, lots)
             before, total, seen, place = holder, total + lots, seen + 1, int(shares[place]["next"])
-        _must(total <= MAX_SHARES, "pool {}: {} shares", pool, total)
+        must(total <= MAX_SHARES, "pool {}: {} shares", pool, total)
     used = shares[: memory.header["shares_used"]]
-    _must((used["holder"] > 0).sum() == seen, "{} holders of shares are in no pool", (used["holder"] > 0).sum() - seen)
+    must((used["holder"] > 0).sum() == seen, "{} holders of shares are in no pool", (used["holder"] > 0).sum() - seen)
 
 
 def _check_free_lists(memory: Memory) -> None:
@@ -243,11 +251,13 @@ def _check_free_lists(memory: Memory) -> None:
         "leaves": arrays["leaf_nodes"],
         "nodes": arrays["children"][:, 0],
         "shares": arrays["shares"]["next"],
+        "groups": arrays["groups"]["group"],
+        "timers": arrays["timers"]["next"],
     }
     for pool, link in links.items():
         slot, seen = int(header[f"{pool}_free"]), 0
         while slot != NIL:
-            _must(0 <= slot < header[f"{pool}_used"], "{}: free slot {} was never used", pool, slot)
+            must(0 <= slot < header[f"{pool}_used"], "{}: free slot {} was never used", pool, slot)
             seen += 1
-            _must(seen <= header[f"{pool}_used"], "{}: the free list runs in a circle", pool)
+            must(seen <= header[f"{pool}_used"], "{}: the free list runs in a circle", pool)
             slot = int(link[slot])

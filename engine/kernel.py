@@ -129,7 +129,12 @@ if JIT:
         """0 <= n < count, for a count from zero up: one unsigned comparison."""
         return np.uint64(n) < np.uint64(count)
 
+    def low_bits(word: Any) -> Any:
+        """The low 63 bits of a word as a number from zero up: mixed with a signed number, a word would make a float."""
+        return np.int64(np.uint64(word) & np.uint64(0x7FFFFFFFFFFFFFFF))
+
     bit, bits_above, quotient, within = inlined(bit), inlined(bits_above), inlined(quotient), inlined(within)
+    low_bits = inlined(low_bits)
 else:
 
     def lowest_bit(word: int) -> int:
@@ -152,6 +157,9 @@ else:
 
     def within(n: Any, count: Any) -> Any:
         return 0 <= n < count
+
+    def low_bits(word: Any) -> Any:
+        return int(word) & 0x7FFFFFFFFFFFFFFF
 
 
 class Record:

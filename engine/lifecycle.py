@@ -3,6 +3,7 @@
 from engine.accounts import BAD_AMOUNT, money_event
 from engine.book import free_pages
 from engine.clearing import drop_position, find_position, share_of
+from engine.controls import good_bands, take_bands
 from engine.kernel import inlined, kernel
 from engine.matching import (
     CONTINUOUS,
@@ -10,13 +11,13 @@ from engine.matching import (
     NONE,
     UNKNOWN_ACCOUNT,
     UNKNOWN_SYMBOL,
-    cancel_side,
     is_listed,
     known_account,
     next_event,
 )
 from engine.shares import split
-from engine.state import NIL
+from engine.state import HALTED, NIL
+from engine.sweeps import cancel_side
 from engine.types import (
     MAX_FEE_PPM,
     MAX_LOT_VALUE_MICROS,
@@ -58,6 +59,8 @@ def list_instrument(s, c, t):
     book.max_price = t.max_price
     book.last_price = NIL
     book.status = CONTINUOUS
+    book.special = HALTED * h.halted
+    take_bands(s, t, number)
     _instrument_event(s, c, EV_LISTED)
     return NONE
 
@@ -71,6 +74,7 @@ def _good_terms(t):
         and 0 <= t.maker_rebate_ppm <= t.taker_fee_ppm <= MAX_FEE_PPM
         and 0 <= t.bond_ppm <= 1_000_000
         and 0 <= t.reference_price <= t.max_price
+        and good_bands(t)
         and t.open_ns < t.gate_ns
         and t.ts_ns < t.gate_ns
     )
@@ -88,12 +92,12 @@ def close_instrument(s, c):
     if not is_listed(s, c.instrument):
         return UNKNOWN_SYMBOL
     book = s.books[c.instrument]
-    if book.status != CONTINUOUS:
+    if book.status == CLOSED:
         return MARKET_NOT_OPEN
-    cancel_side(s, c, 2 * c.instrument, 0, 0, GATE_CLOSED)
-    cancel_side(s, c, 2 * c.instrument + 1, 0, 0, GATE_CLOSED)
-    free_pages(s, s.sides[2 * c.instrument])
-    free_pages(s, s.sides[2 * c.instrument + 1])
+    for side_index in range(2 * c.instrument, 2 * c.instrument + 2):
+        cancel_side(s, c, side_index, 0, 0, 0, 0, GATE_CLOSED)
+        free_pages(s, s.sides[side_index])
+        free_pages(s, s.triggers[side_index])
     book.status = CLOSED
     _instrument_event(s, c, EV_CLOSED)
     place = book.first_position

@@ -1,7 +1,7 @@
-"""Orders: new, cancel, amend, mass cancel; price-time priority. Rules: docs/engine.md.
+"""Plain orders in plain books: new, cancel, amend; price-time priority. Rules: docs/engine.md.
 
 A command is checked to the end before it changes anything. Then an order takes its slot and its hold, is matched as taker
-if its price reaches the other side, and rests with what is left.
+if its price reaches the other side, and rests with what is left. Whatever asks for more is SPECIAL: engine/orders.py.
 """
 
 import numpy as np
@@ -10,9 +10,8 @@ from engine.book import free_slot, has_leaf, has_nodes, join, key_of, leave, lev
 from engine.clearing import find_position, hold_micros, make_position, reserve, trade
 from engine.kernel import inlined, kernel, unlikely, within
 from engine.pointers import clear, clear_second_line
-from engine.state import NIL, NO_KEY
+from engine.state import FIRST_SPECIAL, NIL, NO_KEY
 from engine.types import (
-    ANY_SIDE,
     MAX_POSITION_LOTS,
     MAX_QTY,
     SLOT_BITS,
@@ -36,6 +35,8 @@ LIMIT, MARKET = int(OrdType.LIMIT), int(OrdType.MARKET)
 GTC, IOC, FOK = int(TimeInForce.GTC), int(TimeInForce.IOC), int(TimeInForce.FOK)
 CONTINUOUS = int(Status.CONTINUOUS)
 NONE = int(Reason.NONE)
+SPECIAL = -1_000
+"""Returned instead of a reason: nothing has changed, and the command is for engine/orders.py."""
 BY_REQUEST, UNFILLED, MASS_CANCELED = int(Reason.BY_REQUEST), int(Reason.UNFILLED), int(Reason.MASS_CANCELED)
 KEPT, LOST = int(Reason.KEPT), int(Reason.LOST)
 UNKNOWN_ACCOUNT, UNKNOWN_SYMBOL = int(Reason.UNKNOWN_ACCOUNT), int(Reason.UNKNOWN_SYMBOL)
@@ -125,7 +126,7 @@ def limit_key(side_index, price):
 
 @inlined
 def new_order(s, c, terms):
-    """NEW_ORDER; `terms` is the command's HEAD word. Returns the reason of a refusal, or NONE.
+    """NEW_ORDER; `terms` is the command's HEAD word. Returns the reason of a refusal, SPECIAL, or NONE.
 
     Nearly all orders are plain: limit, good till the gate, no flags. What else an order may ask for stands apart, in
     `_new_conditional`, so that these pay nothing for it.
@@ -138,6 +139,8 @@ def new_order(s, c, terms):
     if reason != NONE:
         return unlikely(reason)
     account, book = s.accounts[number], s.books[instrument]
+    if account.special | book.special | c.group != 0:
+        return unlikely(SPECIAL)
     reason = _check_terms(s, account, book, qty, price)
     if reason != NONE:
         return unlikely(reason)
@@ -154,7 +157,7 @@ def new_order(s, c, terms):
         return unlikely(reason)
     if place == NIL:
         place = unlikely(make_position(s, number, instrument))
-    slot = _accept(s, c, account, side_index, place, price, qty, held, 0)
+    slot = accept(s, c, account, side_index, place, price, qty, held, 0)
     if takes:
         _match(s, c, slot)
         _settle_rest(s, c, slot, False)
@@ -168,13 +171,19 @@ def _new_conditional(s, c):
     # Any other order: the same with all that it may ask for.
     number, instrument, side, qty, price = c.account, c.instrument, c.side, c.qty, c.price
     time_in_force, flags = c.time_in_force, c.flags
+    if flags & ~POST_ONLY != 0 or c.ord_type > MARKET or time_in_force > FOK or side > 1:
+        return SPECIAL
     reason = _check_access(s, number, instrument, c.ts_ns)
     if reason == NONE:
-        reason = _check_kind(side, c.ord_type, time_in_force, flags)
+        reason = _check_kind(c.ord_type, time_in_force, flags)
     if reason != NONE:
         return reason
     account, book = s.accounts[number], s.books[instrument]
+    if account.special | book.special | c.group != 0:
+        return SPECIAL
     is_market = c.ord_type == MARKET
+    if is_market and (book.collar_ppm != 0 or book.low_price != 0 or book.high_price != book.max_price):
+        return SPECIAL
     # A market order has no price: any other than zero is out of every range.
     reason = _check_terms(s, account, book, qty, -1 if is_market and price != 0 else price)
     if reason != NONE:
@@ -198,7 +207,7 @@ def _new_conditional(s, c):
         return reason
     if place == NIL:
         place = make_position(s, number, instrument)
-    slot = _accept(s, c, account, side_index, place, price, qty, held, flags)
+    slot = accept(s, c, account, side_index, place, price, qty, held, flags)
     if takes:
         _match(s, c, slot)
     _settle_rest(s, c, slot, time_in_force >= IOC)
@@ -209,11 +218,9 @@ def _new_conditional(s, c):
 def _check_access(s, number, instrument, ts_ns):
     if not known_account(s, number):
         return UNKNOWN_ACCOUNT
-    # Number 0 is never open.
-    if not within(instrument, s.header[0].instruments_used):
-        return UNKNOWN_SYMBOL
-    if not is_open(s.books[instrument], ts_ns):
-        return MARKET_NOT_OPEN if s.books[instrument].status != 0 else UNKNOWN_SYMBOL
+    # Number 0 is never open. A book that gathers orders is not either; and of a locked account something else is said.
+    if not within(instrument, s.header[0].instruments_used) or not is_open(s.books[instrument], ts_ns):
+        return SPECIAL
     return NONE
 
 
@@ -221,7 +228,7 @@ def _check_access(s, number, instrument, ts_ns):
 def _check_terms(s, account, book, qty, price):
     if not within(qty - 1, MAX_QTY):
         return BAD_QTY
-    if not within(price, book.max_price + 1):
+    if not book.low_price <= price <= book.high_price:
         return BAD_PRICE
     if account.open_orders >= s.header[0].max_open_orders:
         return TOO_MANY_OPEN_ORDERS
@@ -231,11 +238,9 @@ def _check_terms(s, account, book, qty, price):
 
 
 @inlined
-def _check_kind(side, ord_type, time_in_force, flags):
-    if side > 1 or ord_type > MARKET or flags & ~POST_ONLY != 0:
-        return BAD_FIELD
+def _check_kind(ord_type, time_in_force, flags):
     immediate = time_in_force >= IOC
-    if time_in_force > FOK or (ord_type == MARKET and not immediate):
+    if ord_type == MARKET and not immediate:
         return BAD_TIF
     if flags != 0 and (ord_type == MARKET or immediate):
         return BAD_TIF
@@ -313,7 +318,8 @@ def add_open(position, side, lots):
 
 
 @inlined
-def _accept(s, c, account, side_index, place, price, qty, held, flags):
+def accept(s, c, account, side_index, place, price, qty, held, flags):
+    """Take an order in, all checks behind it. Returns its slot."""
     slot = take_slot(s)
     order = s.orders[slot]
     order.held_micros = held
@@ -378,13 +384,13 @@ def _match(s, c, slot):
         trade(s, e, book, order, maker, price, qty, side_index & 1 == BUY)
         book.last_price = price
         if maker_leaves == 0:
-            _finish(s, maker_slot, s.accounts[maker_account])
+            finish(s, maker_slot, s.accounts[maker_account])
         best = other.best_key
 
 
 @inlined
-def _finish(s, slot, account):
-    # The order has left its queue and reserves nothing.
+def finish(s, slot, account):
+    """Forget an order that has left its queue and reserves nothing."""
     account.open_orders -= 1
     s.header[0].open_orders -= 1
     free_slot(s, slot)
@@ -394,16 +400,16 @@ def _finish(s, slot, account):
 def _settle_rest(s, c, slot, immediate):
     order = s.orders[slot]
     if order.leaves_qty == 0:
-        _finish(s, slot, s.accounts[order.account])
+        finish(s, slot, s.accounts[order.account])
     elif immediate:
-        _cancel_rest(s, c, slot, UNFILLED)
+        cancel_rest(s, c, slot, UNFILLED)
     else:
         join(s, slot)
 
 
 @inlined
-def _cancel_rest(s, c, slot, reason):
-    # Of an order that is in no queue.
+def cancel_rest(s, c, slot, reason):
+    """Cancel what is left of an order that is in no queue."""
     order = s.orders[slot]
     side_index, leaves, cum, held = order.side_index, order.leaves_qty, order.cum_qty, order.held_micros
     number, price, order_id = order.account, order.price, order.order_id
@@ -412,7 +418,7 @@ def _cancel_rest(s, c, slot, reason):
     order.held_micros = 0
     account.held_micros -= held
     account.cash_micros += held
-    _finish(s, slot, account)
+    finish(s, slot, account)
     e = s.events[order_event(s, c, EV_CANCELED, reason, side_index, number, order_id, price, cum + leaves)]
     e.leaves_qty = leaves
     e.cum_qty = cum
@@ -423,12 +429,12 @@ def _cancel_rest(s, c, slot, reason):
 def cancel_resting(s, c, slot, reason):
     """Take a working order out of the book."""
     leave(s, slot)
-    _cancel_rest(s, c, slot, reason)
+    cancel_rest(s, c, slot, reason)
 
 
 @inlined
-def _find_order(s, c):
-    # The slot of the account's working order, or NIL. The id carries the slot; any other bits must agree too.
+def find_order(s, c):
+    """The slot of the account's working order, or NIL. The id carries the slot; any other bits must agree too."""
     slot = c.order_id & ((1 << SLOT_BITS) - 1)
     if slot >= s.header[0].orders_used:
         return unlikely(NIL)
@@ -443,9 +449,11 @@ def cancel(s, c):
     """CANCEL. Returns the reason of a refusal, or NONE."""
     if not known_account(s, c.account):
         return unlikely(UNKNOWN_ACCOUNT)
-    slot = _find_order(s, c)
+    slot = find_order(s, c)
     if slot == NIL:
         return unlikely(ORDER_NOT_FOUND)
+    if s.orders[slot].flags >= FIRST_SPECIAL:
+        return unlikely(SPECIAL)
     cancel_resting(s, c, slot, BY_REQUEST)
     return NONE
 
@@ -455,11 +463,13 @@ def amend(s, c):
     """AMEND. Returns the reason of a refusal, or NONE."""
     if not known_account(s, c.account):
         return UNKNOWN_ACCOUNT
-    slot = _find_order(s, c)
+    slot = find_order(s, c)
     if slot == NIL:
         return ORDER_NOT_FOUND
     order = s.orders[slot]
     book = s.books[order.side_index >> 1]
+    if (order.flags | c.flags) & ~(POST_ONLY | REQUEUE) != 0 or s.accounts[c.account].special | book.special != 0:
+        return SPECIAL
     if not is_open(book, c.ts_ns):
         return MARKET_NOT_OPEN
     if c.flags & ~REQUEUE != 0:
@@ -469,7 +479,7 @@ def amend(s, c):
     price = order.price if c.price == UNCHANGED else c.price
     if not 1 <= qty <= MAX_QTY:
         return BAD_QTY
-    if not 0 <= price <= book.max_price:
+    if not book.low_price <= price <= book.high_price and price != order.price:
         return BAD_PRICE
     if qty <= order.cum_qty:
         cancel_resting(s, c, slot, BY_REQUEST)
@@ -523,42 +533,3 @@ def _replace(s, c, slot, price, leaves, held, kept):
         if s.sides[order.side_index ^ 1].best_key <= limit_key(order.side_index, price):
             _match(s, c, slot)
         _settle_rest(s, c, slot, False)
-
-
-@kernel
-def mass_cancel(s, c):
-    """MASS_CANCEL. Returns the reason of a refusal, or NONE."""
-    if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
-    if c.instrument != 0 and not is_listed(s, c.instrument):
-        return UNKNOWN_SYMBOL
-    if c.side > 1 and c.side != ANY_SIDE:
-        return BAD_FIELD
-    place = s.accounts[c.account].first_position
-    while place != NIL:
-        position = s.positions[place]
-        if c.instrument == 0 or c.instrument == position.instrument:
-            if position.open_buy_lots > 0 and c.side != 1:
-                cancel_side(s, c, 2 * position.instrument, c.account, c.session, MASS_CANCELED)
-            if position.open_sell_lots > 0 and c.side != 0:
-                cancel_side(s, c, 2 * position.instrument + 1, c.account, c.session, MASS_CANCELED)
-        place = position.next_of_account
-    return NONE
-
-
-@kernel
-def cancel_side(s, c, side_index, account, session, reason):
-    """Cancel the orders of one side of a book, best first: those of an account (0: any) and a session (0: any)."""
-    side = s.sides[side_index]
-    key = side.best_key
-    while key != NO_KEY:
-        # Looked up before the cancels: a level that empties leaves the trie.
-        following = next_key(s, side, key)
-        slot = s.levels[level_of(s, side, key)].head
-        while slot != NIL:
-            order = s.orders[slot]
-            younger = order.next
-            if (account == 0 or order.account == account) and (session == 0 or order.session == session):
-                cancel_resting(s, c, slot, reason)
-            slot = younger
-        key = following

@@ -21,22 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernel import JIT, Records
-from engine.types import COMMAND, EVENT, HEAD, ID_WORDS, LISTING, MONEY, SLOT_BITS, TRANSFER
+from engine.types import COMMAND, EVENT, HEAD, ID_WORDS, LISTING, MAX_MMP_FILLS, MONEY, SLOT_BITS, TRANSFER
 
+FORMAT = 2
+"""Of `Memory.to_bytes`: raised with every change of what is remembered."""
 NIL = -1
 KEY_BITS = 18
 KEY_MASK = (1 << KEY_BITS) - 1
 NO_KEY = 1 << KEY_BITS
 """The best key of an empty side: beyond every price, so that no limit reaches it."""
 FAN = 64
-
 HEADER = np.dtype(
     [
         (name, "<i8")
         for name in (
             "applied_seq now_ns event_seq cycle house_fees_micros deposits_micros withdrawals_micros open_orders "
             "accounts_used instruments_used orders_used orders_free leaves_used leaves_free nodes_used nodes_free "
-            "positions_used positions_free positions_live max_open_orders shares_used shares_free"
+            "positions_used positions_free positions_live max_open_orders shares_used shares_free halted max_quotes "
+            "max_timers max_client_ids client_ids_used next_client_id groups_used groups_free timers_used timers_free "
+            "special_orders"
         ).split()
     ]
 )
@@ -50,11 +53,11 @@ ACCOUNT = np.dtype(
         ("open_orders", "<i4"),
         ("first_position", "<i4"),
         ("last_position", "<i4"),  # where it traded last: its next order is most often in the same book
-        ("pad", "<i4"),
-        ("reserved", "<u8"),
+        ("special", "<i4"),  # bits: LOCKED, LIMITED. Not zero: its orders take the way of special ones
         ("frozen_micros", "<i8"),  # under a lien
         ("is_frozen", "<i4"),
         ("first_share", "<i4"),  # of those held in this account as a pool
+        ("reserved", "<u8"),
     ]
 )
 
@@ -74,7 +77,8 @@ POSITION = np.dtype(
         ("open_sell_lots", "<i4"),
         ("next_of_account", "<i4"),  # the one made before it; in a free slot, the next free slot
         ("next_of_instrument", "<i4"),
-        ("reserved", "<u8"),
+        ("first_quote", "<i4"),
+        ("quotes", "<i4"),
     ]
 )
 
@@ -89,7 +93,13 @@ BOOK = np.dtype(
         ("last_price", "<i4"),
         ("status", "<i4"),
         ("first_position", "<i4"),
-        ("reserved", "<u8", (2,)),
+        (
+            "special",
+            "<i4",
+        ),  # bits below ONE_ORDER, and ONE_ORDER for each special order. Not zero: the way of special ones
+        ("collar_ppm", "<i4"),
+        ("low_price", "<i4"),  # an order's price lies between these
+        ("high_price", "<i4"),
     ]
 )
 
@@ -115,12 +125,117 @@ ORDER = np.dtype(
     ]
 )
 
+LOCKED, LIMITED = 1, 2
+"""Bits of ACCOUNT.special: locked; with limits of its own."""
+GATHERS, HALTED, DYNAMIC, ONE_ORDER = 1, 2, 4, 16
+"""Of BOOK.special: not continuous; the exchange is halted; has a dynamic collar; and what each special order in it counts."""
+HAS_TERMS, ICEBERG, GROUPED, WAITING, QUOTED, REDUCES = 0x800, 0x1000, 0x2000, 0x4000, 0x8000, 0x10000
+"""Bits of ORDER.flags beside those of the command. From ICEBERG on they make a special order of a working one: a trade with it,
+or its end, is more than that of a plain one."""
+FIRST_SPECIAL = ICEBERG
+
+TERMS = np.dtype(
+    [
+        ("expire_ns", "<i8"),
+        ("tag", "<i8"),
+        ("stop_price", "<i4"),
+        ("show_qty", "<i4"),
+        ("shown_qty", "<i4"),  # of an iceberg in a book, else 0
+        ("group", "<i4"),
+        ("stp_group", "<i4"),
+        ("quote_level", "<i4"),  # NIL: no quote
+        ("next_quote", "<i4"),  # of the position
+        ("prev_quote", "<i4"),
+        ("ord_type", "<i4"),
+        ("time_in_force", "<i4"),
+        ("reserved", "<i8"),
+    ]
+)
+"""What an order has besides: one for each slot of `orders`, written and read only where its flags have HAS_TERMS."""
+
+TRIGGER = np.dtype(
+    [
+        ("best_key", "<i4"),
+        ("best_level", "<i4"),
+        ("root", "<i4"),
+        ("orders", "<i4"),
+        ("lots", "<i8"),
+        ("refreshes", "<i8"),
+    ]
+)
+"""The stops of one side of a book, in a trie of its own by stop price. `lots`: what waits in it. `refreshes`: how often the
+icebergs of that side, in the book or waiting, can yet show anew: a bound on trades."""
+
+GROUP = np.dtype(
+    [
+        ("window_ns", "<i8"),
+        ("lots", "<i8"),  # counted
+        ("account", "<i4"),  # 0 in a free slot
+        ("group", "<i4"),  # in a free slot, the next free slot
+        ("max_lots", "<i4"),
+        ("max_fills", "<i4"),
+        ("frozen", "<i4"),
+        ("fills", "<i4"),  # counted
+        ("first_fill", "<i4"),  # place of the oldest in its ring
+        ("pad", "<i4"),
+        ("reserved", "<i8", (2,)),
+    ]
+)
+"""A market maker's protection. Its counted trades are a ring of MAX_MMP_FILLS rows of `fills`."""
+
+FILL = np.dtype([("ts_ns", "<i8"), ("qty", "<i8")])
+
+TIMER = np.dtype([("tag", "<i8"), ("expire_ns", "<i8"), ("next", "<i4"), ("account", "<i4")])
+"""`next`: of the account; in a free slot, the next free slot. `account` is 0 in a free slot."""
+
+CONTROL = np.dtype([(name, "<i4") for name in ("first_timer", "timers", "max_qty", "max_lots", "max_orders", "pad")])
+"""What an account has besides money and positions: its timers, and limits of its own, 0 for none."""
+
+CLIENT_ID = np.dtype(
+    [
+        ("order_id", "<i8"),
+        ("ts_ns", "<i8"),
+        ("expire_ns", "<i8"),
+        ("tag", "<i8"),
+        ("account", "<i4"),  # 0: forgotten
+        ("instrument", "<i4"),
+        ("price", "<i4"),
+        ("qty", "<i4"),
+        ("stop_price", "<i4"),
+        ("show_qty", "<i4"),
+        ("min_qty", "<i4"),
+        ("group", "<i4"),
+        ("stp_group", "<i4"),
+        ("flags", "<u4"),
+        ("side", "u1"),
+        ("ord_type", "u1"),
+        ("time_in_force", "u1"),
+        ("pad", "u1"),
+        ("reserved", "<i4", (3,)),
+        ("mixed", "<i8"),  # a hash of account and words
+    ]
+)
+"""An accepted order under the id its sender gave it (`client_words`), and what it asked for."""
+
+REQUEST = np.dtype(
+    [
+        (name, "<i8")
+        for name in (
+            "now_ns stop_price show_qty min_qty expire_ns deadline_ns tag group stp_group quote_level flags collar_low collar_high"
+        ).split()
+    ]
+)
+"""The special command at hand as the rules read it: one record, nothing that is remembered."""
+
 BATCH = np.dtype([("count", "<i8"), ("done", "<i8"), ("first_event_seq", "<i8"), ("stop", "<i8"), ("grown", "<i8")])
 """How far the batch at hand has come; see engine.Stop. Not part of what the engine remembers."""
 
 LEVEL = np.dtype([("head", "<i4"), ("tail", "<i4"), ("qty", "<i8")])
 
-assert ORDER.itemsize == ACCOUNT.itemsize == POSITION.itemsize == BOOK.itemsize == 64
+assert (
+    ORDER.itemsize == ACCOUNT.itemsize == POSITION.itemsize == BOOK.itemsize == TERMS.itemsize == GROUP.itemsize == 64
+)
+assert CLIENT_ID.itemsize == 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +250,11 @@ class Limits:
     max_nodes: int = 200_000
     max_shares: int = 1_000_000
     max_open_orders_per_account: int = 100_000
+    max_quotes_per_book: int = 200
+    max_timers_per_account: int = 16
+    max_timers: int = 100_000
+    max_mmp_groups: int = 10_000
+    max_client_ids: int = 1_000_000
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -150,7 +270,7 @@ class State(NamedTuple):
     """The arrays, in the order in which the compiled door receives their addresses.
 
     `batch` and what follows to `money` is the batch at hand (its commands under their four layouts, the room for its events
-    under their two) and not part of what the engine remembers. `index` is a hash table over positions and follows from them.
+    under their two) and not part of what the engine remembers, nor is `request`. The INDEXES follow from what they index.
     """
 
     batch: Any
@@ -173,8 +293,19 @@ class State(NamedTuple):
     leaf_nodes: Any
     levels: Any
     orders: Any
+    terms: Any
+    triggers: Any
     names: Any
     shares: Any
+    request: Any
+    groups: Any
+    fills: Any
+    group_index: Any
+    controls: Any
+    timers: Any
+    client_ids: Any
+    client_words: Any
+    client_id_index: Any
 
 
 SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
@@ -198,8 +329,19 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "leaf_nodes": (np.dtype("<i4"), ()),  # the node above
     "levels": (LEVEL, ()),
     "orders": (ORDER, ()),
+    "terms": (TERMS, ()),
+    "triggers": (TRIGGER, ()),
     "names": (np.dtype("<u8"), (ID_WORDS,)),
     "shares": (SHARE, ()),
+    "request": (REQUEST, ()),
+    "groups": (GROUP, ()),
+    "fills": (FILL, ()),
+    "group_index": (np.dtype("<i4"), ()),
+    "controls": (CONTROL, ()),
+    "timers": (TIMER, ()),
+    "client_ids": (CLIENT_ID, ()),
+    "client_words": (np.dtype("<u8"), (ID_WORDS,)),
+    "client_id_index": (np.dtype("<i4"), ()),
 }
 """The item type of each array and the dimensions behind its first."""
 
@@ -214,20 +356,29 @@ class Pool(NamedTuple):
 
 
 POOLS = {
-    "accounts": Pool({"accounts": 1, "names": 1}, "accounts_used", "max_accounts", 1_024),
-    "instruments": Pool({"books": 1, "contracts": 1, "sides": 2}, "instruments_used", "max_instruments", 256),
+    "accounts": Pool({"accounts": 1, "names": 1, "controls": 1}, "accounts_used", "max_accounts", 1_024),
+    "instruments": Pool(
+        {"books": 1, "contracts": 1, "sides": 2, "triggers": 2}, "instruments_used", "max_instruments", 256
+    ),
     "positions": Pool({"positions": 1}, "positions_used", "max_positions", 1_024),
-    "orders": Pool({"orders": 1}, "orders_used", "max_orders", 4_096),
+    "orders": Pool({"orders": 1, "terms": 1}, "orders_used", "max_orders", 4_096),
     "leaves": Pool({"leaves": 1, "leaf_nodes": 1, "levels": FAN}, "leaves_used", "max_leaves", 256),
     "nodes": Pool({"nodes": 1, "children": 1}, "nodes_used", "max_nodes", 256),
     "shares": Pool({"shares": 1}, "shares_used", "max_shares", 256),
+    "groups": Pool({"groups": 1, "fills": MAX_MMP_FILLS}, "groups_used", "max_mmp_groups", 16),
+    "timers": Pool({"timers": 1}, "timers_used", "max_timers", 64),
+    "client_ids": Pool({"client_ids": 1, "client_words": 1}, "client_ids_used", "max_client_ids", 1_024),
 }
+INDEXES = {"positions": "index", "groups": "group_index", "client_ids": "client_id_index"}
+"""Hash tables over pools, at most half full. They follow from what they index, and are made anew when it grows."""
 
 _FRESH: dict[str, dict[str, int]] = {
     "accounts": {"first_position": NIL, "last_position": NIL, "first_share": NIL},
-    "positions": {"next_of_account": NIL, "next_of_instrument": NIL},
+    "controls": {"first_timer": NIL},
+    "positions": {"next_of_account": NIL, "next_of_instrument": NIL, "first_quote": NIL},
     "books": {"first_position": NIL, "last_price": NIL},
     "sides": {"best_key": NO_KEY, "best_level": NIL, "root": NIL},
+    "triggers": {"best_key": NO_KEY, "best_level": NIL, "root": NIL},
     "orders": {"next": NIL, "prev": NIL, "level": NIL},
     "levels": {"head": NIL, "tail": NIL},
 }
@@ -250,11 +401,12 @@ class Memory:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.arrays = {name: aligned(0, name) for name in SHAPES}
-        self.arrays["header"], self.arrays["batch"] = aligned(1, "header"), aligned(1, "batch")
-        for field in ("orders_free", "leaves_free", "nodes_free", "positions_free", "shares_free"):
-            self.header[field] = NIL
+        for name in ("header", "batch", "request"):
+            self.arrays[name] = aligned(1, name)
+        for pool in ("orders", "leaves", "nodes", "positions", "shares", "groups", "timers"):
+            self.header[f"{pool}_free"] = NIL
         self.header["accounts_used"] = self.header["instruments_used"] = 1
-        self.header["max_open_orders"] = limits.max_open_orders_per_account
+        self._take_limits()
         for name, pool in POOLS.items():
             self.resize(name, min(pool.first_size, self.limit(name)))
 
@@ -286,10 +438,10 @@ class Memory:
             new[: len(old)] = old
             _make_fresh(name, new, len(old))
             self.arrays[name] = new
-        if pool == "positions":
-            index = aligned(1 << max(4, (2 * slots - 1).bit_length()), "index")
+        if pool in INDEXES:
+            index = aligned(1 << max(4, (2 * slots - 1).bit_length()), INDEXES[pool])
             index[:] = NIL
-            self.arrays["index"] = index  # the caller fills it again: engine.Engine._reindex
+            self.arrays[INDEXES[pool]] = index  # the caller fills it again: engine.Engine._reindex
 
     def state(self) -> State:
         """The arrays as kernels take them: as they are, or as `Records` where the JIT is off."""
@@ -312,14 +464,18 @@ class Memory:
         return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The state as bytes: each part with its length in rows before it."""
-        return b"".join(len(part).to_bytes(8, "little") + part.tobytes() for _, part in self.used_parts())
+        """The state as bytes: FORMAT, then each part with its length in rows before it."""
+        return FORMAT.to_bytes(8, "little") + b"".join(
+            len(part).to_bytes(8, "little") + part.tobytes() for _, part in self.used_parts()
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes, limits: Limits) -> Self:
         """The inverse of `to_bytes`. Raises ValueError when the bytes are not a state, or exceed the limits."""
         memory = cls(limits)
-        view, offset = memoryview(data), 0
+        view, offset = memoryview(data), 8
+        if view[:8] != FORMAT.to_bytes(8, "little"):
+            raise ValueError(f"state bytes do not begin with the format {FORMAT}")
         names = ["header"] + [name for pool in POOLS.values() for name in pool.arrays]
         loaded: dict[str, NDArray[Any]] = {}
         for name in names:
@@ -344,7 +500,13 @@ class Memory:
                 self.grow(name)
         for name, part in loaded.items():
             self.arrays[name][: len(part)] = part
+        self._take_limits()
+
+    def _take_limits(self) -> None:
         self.header["max_open_orders"] = self.limits.max_open_orders_per_account
+        self.header["max_quotes"] = self.limits.max_quotes_per_book
+        self.header["max_timers"] = self.limits.max_timers_per_account
+        self.header["max_client_ids"] = self.limits.max_client_ids
 
 
 def _make_fresh(name: str, array: NDArray[Any], start: int) -> None:
