@@ -25,10 +25,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from engine.linking import link_late
+
 JIT = not numba.config.DISABLE_JIT
 
 FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 """For every kernel. error_model: no branch for a division by zero; the code divides by what it has checked."""
+
+
+UNSEEN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""For what Python never calls: numba need not make the code that would take Python's objects apart."""
 
 
 def source_hash(*others: Path) -> str:
@@ -63,12 +69,14 @@ def _cached_in(directory: Path) -> Iterator[None]:
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function that only kernels call."""
-    return numba.njit(**FLAGS)(function)
+    link_late(function.__qualname__)
+    return numba.njit(**FLAGS, **UNSEEN)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function that LLVM must place into its callers: a leaf on the path of every command."""
-    return numba.njit(**FLAGS, forceinline=True)(function)
+    link_late(function.__qualname__)
+    return numba.njit(**FLAGS, **UNSEEN, forceinline=True)(function)
 
 
 def door(function: Callable[..., Any]) -> Any:
