@@ -2,8 +2,17 @@
 
 from engine.auction import uncross
 from engine.kernel import inlined, kernel
-from engine.matching import BAD_FIELD, BY_REQUEST, MARKET_NOT_OPEN, NONE, UNKNOWN_ACCOUNT, UNKNOWN_SYMBOL
-from engine.matching import is_listed, known_account, next_event
+from engine.matching import (
+    BAD_FIELD,
+    BY_REQUEST,
+    MARKET_NOT_OPEN,
+    NONE,
+    UNKNOWN_ACCOUNT,
+    UNKNOWN_SYMBOL,
+    is_listed,
+    known_account,
+    next_event,
+)
 from engine.room import events_of_auctions, events_of_order, short_of_events
 from engine.state import DYNAMIC, GATHERS, HALTED, LIMITED, LOCKED
 from engine.stops import trigger_stops

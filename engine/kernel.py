@@ -33,7 +33,7 @@ FLAGS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 """For every kernel. error_model: no branch for a division by zero; the code divides by what it has checked."""
 
 
-UNSEEN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+UNSEEN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """For what Python never calls: numba need not make the code that would take Python's objects apart."""
 
 

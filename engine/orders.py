@@ -42,8 +42,8 @@ from engine.room import events_of_order, pool_short, short_of_events, short_of_p
 from engine.state import (
     GATHERS,
     GROUPED,
-    HAS_TERMS,
     HALTED,
+    HAS_TERMS,
     ICEBERG,
     LOCKED,
     NIL,

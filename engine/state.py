@@ -155,12 +155,12 @@ TERMS = np.dtype(
 
 TRIGGER = np.dtype(
     [
+        ("lots", "<i8"),
+        ("refreshes", "<i8"),
         ("best_key", "<i4"),
         ("best_level", "<i4"),
         ("root", "<i4"),
         ("orders", "<i4"),
-        ("lots", "<i8"),
-        ("refreshes", "<i8"),
     ]
 )
 """The stops of one side of a book, in a trie of its own by stop price. `lots`: what waits in it. `refreshes`: how often the
@@ -221,7 +221,8 @@ REQUEST = np.dtype(
     [
         (name, "<i8")
         for name in (
-            "now_ns stop_price show_qty min_qty expire_ns deadline_ns tag group stp_group quote_level flags collar_low collar_high"
+            "now_ns stop_price show_qty min_qty expire_ns deadline_ns tag group stp_group quote_level flags "
+            "collar_low collar_high"
         ).split()
     ]
 )
@@ -403,8 +404,8 @@ class Memory:
         self.arrays = {name: aligned(0, name) for name in SHAPES}
         for name in ("header", "batch", "request"):
             self.arrays[name] = aligned(1, name)
-        for pool in ("orders", "leaves", "nodes", "positions", "shares", "groups", "timers"):
-            self.header[f"{pool}_free"] = NIL
+        for reused in ("orders", "leaves", "nodes", "positions", "shares", "groups", "timers"):
+            self.header[f"{reused}_free"] = NIL
         self.header["accounts_used"] = self.header["instruments_used"] = 1
         self._take_limits()
         for name, pool in POOLS.items():

@@ -18,7 +18,31 @@ FLOORS = {
     "examples": {"examples", "wellhead"},
 }
 PARTS = {*FLOORS, "tests", "benchmarks"}
-KERNELS = ["book", "matching", "clearing", "accounts", "cash", "shares", "lifecycle", "invariants", "state", "engine"]
+KERNELS = [
+    "book",
+    "matching",
+    "clearing",
+    "accounts",
+    "cash",
+    "shares",
+    "lifecycle",
+    "invariants",
+    "state",
+    "engine",
+    "special",
+    "orders",
+    "resting",
+    "taking",
+    "stops",
+    "sweeps",
+    "protection",
+    "quotes",
+    "auction",
+    "timers",
+    "client_ids",
+    "controls",
+    "room",
+]
 NOT_IN_KERNELS = {
     "time",
     "datetime",
