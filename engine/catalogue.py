@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.types import (
     ID_WORDS,
     LISTING,
+    MAX_BAND_PPM,
     MAX_FEE_PPM,
     MAX_LOT_VALUE_MICROS,
     MAX_PRICE_TICKS,
@@ -78,6 +79,18 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Bands:
+    """How far prices may go, in ppm, 0 for as far as they like; and when that changes."""
+
+    band_ppm: int = 0  # of the reference price, either way
+    late_band_ppm: int = 0  # instead, in the last `late_hours` before the gate; 0: as before
+    late_hours: int = 4
+    collar_ppm: int = 0  # of a market order, from the best price
+    dynamic_ppm: int = 0  # from the last trade; beyond, a call auction
+    call_seconds: int = 120  # how long that lasts
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """Everything `catalogue.toml` says, checked when it is read."""
 
@@ -92,6 +105,7 @@ class Catalogue:
     cycle_hours: int
     classes: tuple[GpuClass, ...]
     regions: tuple[Region, ...]
+    bands: Bands = Bands()
 
     @classmethod
     def load(cls, path: Path = DEFAULT_PATH) -> Self:
@@ -119,6 +133,7 @@ class Catalogue:
             cycle_hours=calendar["cycle_hours"],
             classes=tuple(GpuClass(**row) for row in rows["class"]),
             regions=tuple(Region(**row) for row in rows["region"]),
+            bands=Bands(**rows.get("bands", {})),
         )
 
     def _check(self) -> None:
@@ -129,6 +144,10 @@ class Catalogue:
                     raise CatalogueError(f"two rows of [[{what}]] have the same {field}")
         if not 0 <= self.maker_rebate_ppm <= self.taker_fee_ppm <= MAX_FEE_PPM:
             raise CatalogueError(f"fees: need 0 <= maker_rebate_ppm <= taker_ppm <= {MAX_FEE_PPM}")
+        bands = self.bands
+        for ppm in (bands.band_ppm, bands.late_band_ppm, bands.collar_ppm, bands.dynamic_ppm):
+            if not 0 <= ppm <= MAX_BAND_PPM:
+                raise CatalogueError(f"bands: a width of {ppm} ppm is not from 0 to {MAX_BAND_PPM}")
         for row in self.classes:
             if row.tick_micros < 1 or row.gpus_per_lot < 1:
                 raise CatalogueError(f"class {row.name}: a tick and a lot are not below one")
@@ -188,6 +207,8 @@ class Catalogue:
         listing["gate_ns"] = (contract.start_s - self.gate_minutes * 60) * NS
         listing["taker_fee_ppm"], listing["maker_rebate_ppm"] = self.taker_fee_ppm, self.maker_rebate_ppm
         listing["bond_ppm"] = self.bond_ppm
+        listing["band_ppm"] = self.bands.band_ppm
+        listing["collar_ppm"], listing["dynamic_ppm"] = self.bands.collar_ppm, self.bands.dynamic_ppm
         listing["symbol"] = pack_id(contract.symbol)
         return listing
 

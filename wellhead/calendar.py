@@ -38,23 +38,62 @@ class Calendar:
         self._cycle_ns = catalogue.cycle_hours * HOUR_S * NS
         self._last_cycle = engine.now_ns // self._cycle_ns if engine.applied_seq else None
         self._listed_until_s = 0
+        self._calls_end: dict[int, int] = {}
 
     def due(self, now_ns: int) -> NDArray[np.void]:
-        """The commands (COMMAND) that time asks for now: gates first, then new hours, then the cycle's end.
+        """The commands (COMMAND) that time asks for now: gates first, then calls and bands, new hours, the cycle's end.
 
         The caller must have them applied before it asks again.
         """
-        parts = [self._gates(now_ns), self._listings(now_ns), self._cycle_end(now_ns)]
+        parts = [
+            self._gates(now_ns),
+            self._calls(now_ns),
+            self._late_bands(now_ns),
+            self._listings(now_ns),
+            self._cycle_end(now_ns),
+        ]
         return np.concatenate(parts)
 
     def _gates(self, now_ns: int) -> NDArray[np.void]:
         arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])
         books = arrays["books"][:used]
-        passed = np.flatnonzero((books["status"] == Status.CONTINUOUS) & (books["gate_ns"] <= now_ns))
+        passed = np.flatnonzero(_is_open(books) & (books["gate_ns"] <= now_ns))
         commands = np.zeros(len(passed), COMMAND)
         commands["kind"] = Kind.CLOSE
         commands["instrument"] = passed
         return commands
+
+    def _calls(self, now_ns: int) -> NDArray[np.void]:
+        """End call auctions after their time, whoever began them. One found after a restart is given it once more."""
+        books = self._books()
+        in_call = np.flatnonzero((books["status"] == Status.AUCTION) & (books["gate_ns"] > now_ns)).tolist()
+        length_ns = self._catalogue.bands.call_seconds * NS
+        self._calls_end = {number: self._calls_end.get(number, now_ns + length_ns) for number in in_call}
+        over = [number for number, end_ns in self._calls_end.items() if end_ns <= now_ns]
+        commands = np.zeros(0 if self._engine.memory.header["halted"] else len(over), COMMAND)
+        commands["kind"], commands["qty"] = Kind.SET_STATUS, Status.CONTINUOUS
+        commands["instrument"] = over[: len(commands)]
+        return commands
+
+    def _late_bands(self, now_ns: int) -> NDArray[np.void]:
+        """Widen the bands of the books whose gate is near."""
+        bands, books = self._catalogue.bands, self._books()
+        if bands.late_band_ppm == 0:
+            return np.zeros(0, COMMAND)
+        contracts = self._engine.memory.arrays["contracts"][: len(books)]
+        late = _is_open(books) & (books["gate_ns"] - bands.late_hours * HOUR_S * NS <= now_ns)
+        narrow = (contracts["band_ppm"] != bands.late_band_ppm) & (contracts["band_ppm"] == bands.band_ppm)
+        numbers = np.flatnonzero(late & narrow & (books["gate_ns"] > now_ns))
+        commands = np.zeros(len(numbers), LISTING)
+        commands["kind"], commands["instrument"] = Kind.SET_BAND, numbers
+        for field in ("reference_price", "collar_ppm", "dynamic_ppm"):
+            commands[field] = contracts[field][numbers]
+        commands["band_ppm"] = bands.late_band_ppm
+        return commands.view(COMMAND)
+
+    def _books(self) -> NDArray[np.void]:
+        memory = self._engine.memory
+        return memory.arrays["books"][: int(memory.header["instruments_used"])]
 
     def _listings(self, now_ns: int) -> NDArray[np.void]:
         until_s = self._horizon_s(now_ns)
@@ -134,6 +173,11 @@ class Calendar:
         commands = np.zeros(int(ends), COMMAND)
         commands["kind"] = Kind.CLOSE_CYCLE
         return commands
+
+
+def _is_open(books: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Of each book, whether it is listed and has not met its gate."""
+    return (books["status"] != Status.NONE) & (books["status"] != Status.CLOSED)
 
 
 def _pairs(catalogue: Catalogue, markets: tuple[str, ...]) -> list[tuple]:  # type: ignore[type-arg]

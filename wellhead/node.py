@@ -29,6 +29,7 @@ from wellhead.calendar import Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
+from wellhead.timers import Timers
 from wellhead.index_feed import IndexFeed
 from wellhead.papers import News, PaperRoom
 from wellhead.services import MetersOffice
@@ -117,7 +118,8 @@ class Node:
         self.gateway.channels.indices.publish(self._index_feed.standing())
         tls = Tls(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         self.server = Server(self.gateway, config.host, config.port, tls)
-        self.observers: list[Observer] = []
+        self.timers = Timers(self.exchange.engine)
+        self.observers: list[Observer] = [self.timers.on_batch]
         self._pending: list[NDArray[np.void]] = []
         self._waiting: dict[int, Waiting] = {}
         self._last_ref = 0
@@ -299,6 +301,7 @@ class Node:
 
     async def _look_at_time(self) -> None:
         now_ns = self.now_ns()
+        await self.execute(self.timers.due(now_ns))
         await self.execute(self.calendar.due(now_ns))
         await self.execute(self.exchange.settlement.due(now_ns))
 
