@@ -177,7 +177,7 @@ class Calendar:
 
 def _is_open(books: NDArray[np.void]) -> NDArray[np.bool_]:
     """Of each book, whether it is listed and has not met its gate."""
-    return (books["status"] != Status.NONE) & (books["status"] != Status.CLOSED)
+    return ~np.isin(books["status"], (Status.NONE, Status.CLOSED))
 
 
 def _pairs(catalogue: Catalogue, markets: tuple[str, ...]) -> list[tuple]:  # type: ignore[type-arg]

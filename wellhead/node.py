@@ -29,10 +29,10 @@ from wellhead.calendar import Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
-from wellhead.timers import Timers
 from wellhead.index_feed import IndexFeed
 from wellhead.papers import News, PaperRoom
 from wellhead.services import MetersOffice
+from wellhead.timers import Timers
 
 log = logging.getLogger(__name__)
 
