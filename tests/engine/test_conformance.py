@@ -11,7 +11,7 @@ from engine.types import MAX_POSITION_LOTS, MAX_PRICE_TICKS, MAX_QTY
 from tests.both import MAKERS
 from tests.engine.conformance import Verdict, run_case, run_file
 from tests.engine.conformance.differences import DIFFERENCES, PAGE, page
-from tests.engine.conformance.features import FEATURES
+from tests.engine.conformance.features import FEATURES, NOT_GATHERED
 from tests.engine.conformance.suites import FORMAT, load, suite_files
 
 Step = dict[str, Any]
@@ -210,8 +210,10 @@ def test_a_wrong_expectation_is_noticed(what: Step, why: str) -> None:
 FEATURE_ORDERS = {
     "self-trade prevention": new(1, "buy", 5, 100, stp="cancel_taker"),
     "stop orders": new(1, "buy", 5, 100, stop_price=99) | {"type": "stop_limit"},
+    "orders that show nothing": new(1, "buy", 5, 100, display_qty=0),
     "iceberg orders": new(1, "buy", 5, 100, display_qty=1),
-    "all-or-none and minimum quantity": new(1, "buy", 5, 100, tif="AON"),
+    "minimum quantity": new(1, "buy", 5, 100, min_qty=2),
+    "all-or-none": new(1, "buy", 5, 100, tif="AON"),
     "post-only that slides": new(1, "buy", 5, 100, post_only="slide"),
     "market with a collar": new(1, "buy", 5, slippage=3),
     "trailing stops": new(1, "buy", 5, 100, trail_distance=3) | {"type": "trailing_stop"},
@@ -221,7 +223,7 @@ FEATURE_ORDERS = {
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 def test_a_feature_that_is_not_there_is_named(feature: Any) -> None:
-    verdict, why = play(FEATURE_ORDERS[feature.name])
+    verdict, why = play(new(9, "sell", 5, 100), FEATURE_ORDERS[feature.name])
     if feature.fields is None:
         assert (verdict, why) == (Verdict.NOT_SUPPORTED, f"{feature.otherwise}: {feature.name}")
     else:
@@ -232,7 +234,8 @@ def test_a_feature_that_is_not_there_is_named(feature: Any) -> None:
     ("steps", "why"),
     [
         ([{"op": "explode"}], "the command explode"),
-        ([{"op": "match"}], "matching is off"),
+        ([new(1, "buy", 5, 100, tif="AON")], "all-or-none order that waits"),
+        ([new(1, "buy", 5, 100, stp="cancel_oldest")], "self-trade prevention by cancel_oldest"),
         ([new(1, "buy", 5, 100, colour="red")], "new with colour"),
         ([new(1, "buy", 5, 100, tif="DAY")], "DAY: only GTC"),
         ([{"op": "new", "id": 1, "side": "buy", "type": "limit", "qty": 5}], "new without price"),
@@ -252,8 +255,102 @@ def test_what_cannot_be_said_or_seen_is_not_supported(steps: list[Step], why: st
     assert why in found
 
 
-def test_a_book_filled_without_matching_is_not_supported() -> None:
-    assert play(new(1, "buy", 5, 100), matching="manual")[0] is Verdict.NOT_SUPPORTED
+def test_a_book_filled_without_matching() -> None:
+    steps = [
+        *(new(1, "buy", 5, 102), new(2, "buy", 5, 101), new(3, "sell", 7, 100)),
+        expect(trades=[], queue_bids=[[1, 102, 5], [2, 101, 5]], asks=[[100, 7]]),
+        {"op": "match"},
+        expect(bids=[[101, 3]], asks=[], order={"id": 3, "state": "filled"}),
+        new(4, "sell", 5, 101),
+        expect(trades=[], asks=[[101, 5]]),
+        {"op": "match"},
+        expect(bids=[], asks=[[101, 2]], trades=[trade(4, 2, 101, 3)]),
+    ]
+    assert play(*steps, matching="manual") == (Verdict.PASS, "")
+    market = new(5, "buy", 5)
+    assert play(market, matching="manual") == (Verdict.NOT_SUPPORTED, NOT_GATHERED)
+
+
+def stop(number: int, side: str, qty: int, stop_price: int, price: int | None = None, **more: Any) -> Step:
+    return new(number, side, qty, price, stop_price=stop_price, **more) | {"type": "stop_limit" if price else "stop"}
+
+
+def test_stops_wait_and_are_triggered() -> None:
+    passes(
+        *TWO_ASKS,
+        stop(3, "buy", 4, 101),
+        stop(4, "buy", 5, 100, price=100),
+        expect(
+            trades=[], stop_count=[2, 0], stop_volume=[9, 0], order={"id": 3, "state": "accepted", "stop_price": 101}
+        ),
+        {"op": "modify", "id": 4, "price": 100, "qty": 3, "priority": "kept_if_decrease"},
+        new(5, "buy", 2, 100),
+        expect(trades=[trade(1, 5, 100, 2), trade(1, 4, 100, 3)], stop_count=[1, 0], bids=[], asks=[[100, 15]]),
+        new(6, "sell", 1, 101),
+        new(7, "buy", 16, 101),
+        expect(stop_count=[0, 0], cancelled_qty=4, order={"id": 3, "state": "cancelled", "open": 0}, asks=[]),
+        stop(8, "sell", 1, 102),
+        expect(stop_count=[0, 0], cancelled_qty=1),
+        stop(9, "sell", 1, 90),
+        {"op": "cancel", "id": 9},
+        expect(stop_count=[0, 0], cancelled_qty=1, order={"id": 9, "state": "cancelled"}),
+    )
+
+
+def test_icebergs_show_a_part() -> None:
+    passes(
+        new(1, "sell", 10, 100, display_qty=3),
+        new(2, "sell", 5, 100),
+        expect(asks=[[100, 15]], volume=[0, 15], visible_volume=[0, 8]),
+        new(3, "buy", 4, 100),
+        expect(trades=[trade(1, 3, 100, 3), trade(2, 3, 100, 1)], queue_asks=[[2, 100, 4], [1, 100, 7]]),
+        expect(visible_volume=[0, 7]),
+        new(4, "buy", 2, 100, tif="IOC", display_qty=1),
+        expect(trades=[trade(2, 4, 100, 2)]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("stp", "bids", "asks", "cancelled"),
+    [
+        ("cancel_taker", [], [[100, 15]], 4),
+        ("cancel_maker", [], [[100, 1]], 10),
+        ("cancel_both", [], [[100, 5]], 14),
+        ("decrement", [], [[100, 11]], 0),
+    ],
+)
+def test_self_trades_are_prevented(stp: str, bids: Any, asks: Any, cancelled: int) -> None:
+    traded = [trade(2, 3, 100, 4)] if stp == "cancel_maker" else []
+    steps = [
+        new(1, "sell", 10, 100, account="A"),
+        new(2, "sell", 5, 100, account="B"),
+        new(3, "buy", 4, 100, account="A", stp=stp),
+        expect(trades=traded, bids=bids, asks=asks, cancelled_qty=cancelled),
+        expect(cancelled_qty=cancelled - 10 if cancelled >= 10 else cancelled),  # of the taker alone
+    ]
+    if stp in ("cancel_taker", "cancel_both"):
+        steps.append(expect(rejected=True, order={"id": 3, "state": "rejected", "filled": 0}))
+        steps.append(expect(rejected=False, order={"id": 3, "state": "cancelled", "open": 0}))
+    passes(*steps)
+
+
+def test_a_market_order_with_slippage_and_an_all_or_none_that_is_filled() -> None:
+    passes(
+        *TWO_ASKS,
+        new(3, "sell", 5, 102),
+        new(4, "sell", 5, 103),
+        new(5, "buy", 40, slippage=2),
+        expect(trades=[trade(1, 5, 100, 10), trade(2, 5, 100, 10), trade(3, 5, 102, 5)], cancelled_qty=15),
+        new(6, "buy", 2, slippage=0),
+        expect(trades=[trade(4, 6, 103, 2)]),
+        new(7, "buy", 3, 103, tif="AON"),
+        expect(trades=[trade(4, 7, 103, 3)], asks=[]),
+        new(8, "buy", 7, 90),
+        new(9, "sell", 7, slippage=0),
+        expect(trades=[trade(8, 9, 90, 7)]),
+        new(10, "sell", 7, slippage=5),
+        expect(cancelled_qty=7, trades=[]),
+    )
 
 
 def test_files_from_elsewhere(tmp_path: Path) -> None:

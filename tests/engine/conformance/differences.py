@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from tests.engine.conformance.features import FEATURES, MANUAL_MATCHING
+from tests.engine.conformance.features import AON_RESTS, FEATURES, NOT_GATHERED, STP_FLAGS
 from tests.engine.conformance.suites import Result, Verdict, load, run_file, suite_files
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
@@ -26,7 +26,7 @@ DIFFERENCES: dict[str, str] = dict.fromkeys(
     ),
     MARKET_NEVER_RESTS,
 )
-"""Case to reason: a rule of ours that differs on purpose, or `not built yet: <feature>`."""
+"""Case to reason: a rule of ours that differs on purpose."""
 
 INTRODUCTION = """\
 # Conformance with other engines
@@ -53,6 +53,13 @@ SAID_IN_OURS = """\
   count as the same.
 - A cancelled order's open quantity is 0 or what was cancelled of it, according to the source; both count as the same. It
   must be out of the book.
+- A self-trade is prevented order by order, as the taker meets them; where that ends an order before it traded, others
+  may call it refused: both count as the same.
+- A stop waits for the last trade price. One that is due when it comes is triggered at once. A plain stop trades what it
+  can when it is triggered, and the rest is cancelled.
+- An iceberg that has traded what it showed goes to the end of its level.
+- An all-or-none order that can be filled at once is a FOK. A market order with slippage trades within a collar of that
+  width. A book that is filled while matching is off is gathered in PRE_OPEN, and matched in an auction at one price.
 - Prices and quantities too large for a book are moved and divided by what they have in common.
 """
 
@@ -68,7 +75,12 @@ def page() -> str:
         listed += [result for result in results if result.verdict is not Verdict.PASS]
     table = ["## Results", "", "| suite | cases | pass | differ | not supported |", "|---|---|---|---|---|", *rows]
     lacking = [f"- {feature.otherwise}: {feature.name}" for feature in FEATURES if feature.fields is None]
-    not_asked = ["## What a case may ask that is not supported", "", *lacking, f"- {MANUAL_MATCHING}"]
+    also = [
+        f"- {AON_RESTS}",
+        f"- {NOT_GATHERED}",
+        f"- not offered: self-trade prevention but by {', '.join(STP_FLAGS)}",
+    ]
+    not_asked = ["## What a case may ask that is not supported", "", *lacking, *also]
     parts = [INTRODUCTION.strip(), "\n".join(table), _reasons(listed), SAID_IN_OURS.strip(), "\n".join(not_asked)]
     return "\n\n".join(parts) + "\n"
 

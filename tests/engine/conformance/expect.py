@@ -9,7 +9,7 @@ from tests.engine.conformance.player import KILLED, Order, Player
 Rows = list[tuple[Any, int, int]]
 
 STATES = {
-    "working": "accepted open working new active resting partial partially_filled".split(),
+    "working": "accepted open working new active resting partial partially_filled pending untriggered triggered".split(),
     "filled": "complete completed filled executed".split(),
     "cancelled": "cancelled canceled expired deleted removed".split(),
     "rejected": ["rejected"],
@@ -44,8 +44,9 @@ def events_and_book_agree(player: Player) -> str | None:
         if order.state == "working"
     }
     bids, asks = player.queues()
-    if working != set(bids + asks) or len(working) != len(bids + asks):
-        return f"the events left {sorted(working)}, in the book are {bids} and {asks}"
+    stops = [row for rows in player.stops() for row in rows]
+    if working != set(bids + asks + stops) or len(working) != len(bids + asks + stops):
+        return f"the events left {sorted(working)}, in the book are {bids} and {asks}, {stops} wait"
     return None
 
 
@@ -78,10 +79,12 @@ def _rejected(player: Player, expected: bool) -> bool:
 
 
 def _cancelled(player: Player, expected: int) -> int:
-    """Of an order that was killed at once, all or, to those that refuse it, nothing."""
+    """Of an order that was killed at once, all or, to those that refuse it, nothing; with or without makers it ended."""
     if player.outcome.refused in KILLED and expected == 0:
         return 0
-    return player.units.qty(player.outcome.cancelled)
+    cancelled, others = player.outcome.cancelled, player.outcome.cancelled_of_others
+    found = {player.units.qty(cancelled), player.units.qty(cancelled - others)}
+    return expected if expected in found else player.units.qty(cancelled)
 
 
 def _depth(side: int) -> Callable[[Player, Any], list[list[int]]]:
@@ -102,13 +105,12 @@ def _best(side: int) -> Callable[[Player, Any], int | None]:
     return lambda player, _: next((price for _name, price, _qty in player.queues()[side]), None)
 
 
-def _totals(of: Callable[[Rows], int]) -> Callable[[Player, Any], list[int]]:
-    return lambda player, _: [of(rows) for rows in player.queues()]
+def _totals(of: Callable[[Rows], int], stops: bool = False) -> Callable[[Player, Any], list[int]]:
+    return lambda player, _: [of(rows) for rows in (player.stops() if stops else player.queues())]
 
 
-def _no_stops(player: Player, _: Any) -> list[int]:
-    """None, as long as there are no stop orders."""
-    return [0, 0]
+def _shown(player: Player, _: Any) -> list[int]:
+    return player.shown()
 
 
 def _volume(rows: Rows) -> int:
@@ -139,6 +141,8 @@ def _part(player: Player, order: Order, what: str, expected: Any) -> Any:
         return units.qty(order.filled)
     if what == "price":
         return units.price(order.price)
+    if what == "stop_price":
+        return units.price(order.stop_price)
     if what != "state":
         raise NotSupportedError(f"the expectation {what} of an order")
     if expected not in KNOWN_STATES:
@@ -159,8 +163,8 @@ LOOKS: dict[str, Callable[[Player, Any], Any]] = {
     "best_ask": _best(1),
     "order_count": _totals(len),
     "volume": _totals(_volume),
-    "visible_volume": _totals(_volume),
-    "stop_count": _no_stops,
-    "stop_volume": _no_stops,
+    "visible_volume": _shown,
+    "stop_count": _totals(len, stops=True),
+    "stop_volume": _totals(_volume, stops=True),
     "order": _order,
 }

@@ -12,6 +12,9 @@ fees are real.
 | modify | AMEND to what is filled plus `qty`; REQUEUE when the source says that priority is lost in every case |
 | mitigate | AMEND to `qty`, a total as ours is |
 | replace | CANCEL, then NEW_ORDER with what the old one was and the new one says |
+| match | SET_STATUS to CONTINUOUS, which is an auction, and back to PRE_OPEN, where a book is filled without matching |
+| slippage | the book gets a collar of that width for the order |
+| AON | FOK; what would wait in the book for all of it at once is not offered |
 
 An amend to a total of nothing is a CANCEL: AMEND takes no quantity of 0.
 """
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 from engine.types import (
     COMMAND,
     LISTING,
+    MAX_BAND_PPM,
     MAX_MONEY_MICROS,
     MAX_POSITION_LOTS,
     MAX_PRICE_TICKS,
@@ -37,11 +41,12 @@ from engine.types import (
     OrdType,
     Reason,
     Side,
+    Status,
     TimeInForce,
 )
-from tests.engine.conformance.features import MANUAL_MATCHING, NotSupportedError, Step, feature_fields
+from tests.engine.conformance.features import AON_RESTS, NOT_GATHERED, NotSupportedError, Step, feature_fields
 from tests.engine.conformance.units import Units
-from tests.tables import command
+from tests.tables import SPECIAL_PARTS, command
 
 BOOK = 1
 TERMS = {
@@ -52,12 +57,14 @@ TERMS = {
     "maker_rebate_ppm": 200,
 }
 NOW_NS = 1
+MILLION = 1_000_000
+SHOWN = SPECIAL_PARTS.index("shown")
 NEVER_GIVEN = 1 << 52
 """An order id that no engine reaches in a scenario."""
 SIDES = {"buy": Side.BUY, "sell": Side.SELL}
-TIMES = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK, "AON": TimeInForce.GTC}
-KILLED = {Reason.FOK_NOT_FILLABLE, Reason.POST_ONLY_WOULD_TAKE}
-"""We refuse these orders; others take and cancel them in one go. The same comes of it, so both names are right."""
+TIMES = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK, "AON": TimeInForce.FOK}
+KILLED = {Reason.FOK_NOT_FILLABLE, Reason.POST_ONLY_WOULD_TAKE, Reason.SELF_TRADE_PREVENTED}
+"""Some refuse these orders, some take and cancel them in one go. The same comes of it, so both names are right."""
 WORDS = {
     "new": set(
         "id side type qty price stop_price tif post_only display_qty min_qty account stp slippage trail_distance "
@@ -68,6 +75,7 @@ WORDS = {
     "modify": {"id", "price", "qty", "priority", "account"},
     "mitigate": {"id", "price", "qty", "priority", "account"},
     "replace": {"id", "new_id", "price", "qty", "side", "account"},
+    "match": set(),
 }
 
 
@@ -86,6 +94,7 @@ class Order:
     account: int
     order_id: int = NEVER_GIVEN
     price: int = 0
+    stop_price: int = 0
     total: int = 0
     leaves: int = 0
     filled: int = 0
@@ -100,14 +109,13 @@ class Outcome:
     trades: list[tuple[Any, Any, int, int]] = field(default_factory=list)  # maker, taker, price, qty
     refused: Reason | None = None
     cancelled: int = 0
+    cancelled_of_others: int = 0  # of that, by a new order that would have traded with its own
 
 
 class Player:
     """One case on one exchange. The exchange must be new."""
 
     def __init__(self, exchange: Any, case: dict[str, Any]) -> None:
-        if case.get("matching", "on") not in ("on", "auto", "continuous"):
-            raise NotSupportedError(MANUAL_MATCHING)
         commands = [step for step in case["steps"] if step["op"] != "expect"]
         self.exchange = exchange
         self.units = Units.of(commands)
@@ -122,8 +130,12 @@ class Player:
             "modify": self.modify,
             "mitigate": self.mitigate,
             "replace": self.replace,
+            "match": self.match,
         }
+        self.gathers = case.get("matching", "on") not in ("on", "auto", "continuous")
         self.open_market(commands)
+        if self.gathers:
+            self.set_status(Status.PRE_OPEN)
 
     def open_market(self, commands: list[Step]) -> None:
         """The book, and an account with all it may need for everyone in the case."""
@@ -146,8 +158,6 @@ class Player:
         self.outcome = Outcome()
         said = Said({word: value for word, value in step.items() if value is not None})
         op = said["op"]
-        if op == "match":
-            raise NotSupportedError(MANUAL_MATCHING)
         if op not in self.verbs:
             raise NotSupportedError(f"the command {op}")
         if strange := said.keys() - WORDS[op] - {"op", "note"}:
@@ -169,21 +179,45 @@ class Player:
             time_in_force = TimeInForce.IOC
         order = Order(step, self.accounts[account_name(step)], total=step["qty"])
         order.price = 0 if market or step["type"] == "stop" else step["price"]
+        order.stop_price = step.get("stop_price") or 0
+        if self.gathers and (time_in_force != TimeInForce.GTC or step["type"] != "limit"):
+            raise NotSupportedError(NOT_GATHERED)
         fields = {
             "account": order.account,
             "instrument": BOOK,
             "side": known_word(SIDES, step["side"]),
             "ord_type": OrdType.MARKET if market else OrdType.LIMIT,
             "time_in_force": time_in_force,
-            "flags": Flag.POST_ONLY if step.get("post_only") else 0,
+            "flags": Flag.POST_ONLY if step.get("post_only") is True else 0,
             "price": order.price,
             "qty": step["qty"],
         }
         self.orders[step["id"]] = order
-        self.send(command(Kind.NEW_ORDER, **fields | extra), step["id"])
-        if self.outcome.refused in KILLED:
+        if step.get("slippage") is not None:
+            self.set_collar(fields["side"], step["slippage"])
+        flags = fields["flags"] | extra.get("flags", 0)
+        self.send(command(Kind.NEW_ORDER, **fields | extra | {"flags": flags}), step["id"])
+        if step.get("tif") == "AON" and self.outcome.refused == Reason.FOK_NOT_FILLABLE:
+            raise NotSupportedError(AON_RESTS)
+        if self.outcome.refused in KILLED and order.state == "rejected":
             order.state = "killed"
             order.cancelled = self.outcome.cancelled = step["qty"]
+
+    def match(self, _: Step) -> None:
+        if self.gathers:
+            self.set_status(Status.CONTINUOUS)
+            self.set_status(Status.PRE_OPEN)
+
+    def set_status(self, status: Status) -> None:
+        self.send(command(Kind.SET_STATUS, instrument=BOOK, qty=status))
+
+    def set_collar(self, side: int, slippage: int) -> None:
+        """Let market orders trade so far from the best price of the other side."""
+        others = self.exchange.dump()["books"][BOOK]["asks" if side == Side.BUY else "bids"]
+        best = others[0][0] if others else 1
+        collar_ppm = max(1, -(-slippage * MILLION // max(best, 1)))
+        if collar_ppm <= MAX_BAND_PPM:
+            self.send(command(Kind.SET_BAND, LISTING, instrument=BOOK, collar_ppm=collar_ppm))
 
     def cancel(self, step: Step) -> None:
         self.send(command(Kind.CANCEL, **self.target(step)))
@@ -238,8 +272,29 @@ class Player:
                 self.outcome.refused = Reason(int(event["reason"]))
             elif kind == EventKind.TRADE:
                 self.trade(event)
-            elif kind in (EventKind.NEW, EventKind.REPLACED, EventKind.CANCELED):
+            elif kind == EventKind.PREVENTED:
+                self.shrink(event)
+            elif kind in (EventKind.NEW, EventKind.REPLACED, EventKind.CANCELED, EventKind.TRIGGERED):
                 self.change(event, kind)
+                self.note_self_trade(event, name)
+
+    def shrink(self, event: Any) -> None:
+        """What is left of two orders that did not trade with each other."""
+        for prefix in ("", "contra_"):
+            order = self.orders[self.names[int(event[prefix + "order_id"])]]
+            leaves = int(event[prefix + "leaves_qty"])
+            order.total, order.leaves = order.total + leaves - order.leaves, leaves
+
+    def note_self_trade(self, event: Any, name: Any) -> None:
+        """A new order that ends before it traded, because it would have traded with itself."""
+        if int(event["reason"]) != Reason.SELF_TRADE_PREVENTED:
+            return
+        order = self.orders[self.names[int(event["order_id"])]]
+        if order is not self.orders.get(name):
+            self.outcome.cancelled_of_others += int(event["leaves_qty"])
+        elif not order.filled:
+            self.outcome.refused = Reason.SELF_TRADE_PREVENTED
+            order.state = "killed"
 
     def trade(self, event: Any) -> None:
         taker, maker = int(event["order_id"]), int(event["contra_order_id"])
@@ -260,6 +315,28 @@ class Player:
             self.outcome.cancelled += int(event["leaves_qty"])
         else:
             order.leaves, order.state = int(event["leaves_qty"]), "working"
+
+    def stops(self) -> tuple[list[tuple[Any, int, int]], list[tuple[Any, int, int]]]:
+        """Buys and sells that wait, in the order in which they would be triggered: as `queues`."""
+        book, units = self.exchange.dump()["books"][BOOK], self.units
+        buys, sells = (
+            [
+                (self.names.get(order_id), units.price(price), units.qty(leaves))
+                for _, queue in book[side]
+                for order_id, _, leaves, _, price, *_ in queue
+            ]
+            for side in ("buy_stops", "sell_stops")
+        )
+        return buys, sells
+
+    def shown(self) -> list[int]:
+        """What each side shows, in their numbers."""
+        dump = self.exchange.dump()
+        special = {order_id: row[SHOWN] for order_id, row in dump["special"].items() if row[SHOWN]}
+        return [
+            sum(self.units.qty(special.get(row[0], row[2])) for _, queue in dump["books"][BOOK][side] for row in queue)
+            for side in ("bids", "asks")
+        ]
 
     def queues(self) -> tuple[list[tuple[Any, int, int]], list[tuple[Any, int, int]]]:
         """Bids and asks, best first: (the case's id, price, leaves) in their numbers."""
