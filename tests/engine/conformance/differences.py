@@ -64,6 +64,13 @@ SAID_IN_OURS = """\
 """
 
 
+WHY_NOT_OFFERED = (
+    "An all-or-none order that waits may be passed over by worse prices and leaves a book crossed without a trade, which "
+    "a continuous book of ours never is; `min_qty` asks for as much at entry. What shows nothing, trails a price or hangs "
+    "on another order is left to clients, who have amends that keep an id and fills that come at once."
+)
+
+
 def page() -> str:
     """docs/conformance.md."""
     rows, listed = [], []
@@ -80,7 +87,7 @@ def page() -> str:
         f"- {NOT_GATHERED}",
         f"- not offered: self-trade prevention but by {', '.join(STP_FLAGS)}",
     ]
-    not_asked = ["## What a case may ask that is not supported", "", *lacking, *also]
+    not_asked = ["## What a case may ask that is not supported", "", *lacking, *also, "", WHY_NOT_OFFERED]
     parts = [INTRODUCTION.strip(), "\n".join(table), _reasons(listed), SAID_IN_OURS.strip(), "\n".join(not_asked)]
     return "\n\n".join(parts) + "\n"
 
