@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bare_book import BareBook
+from benchmarks.memory_limit import lines_ns
 from benchmarks.peers import peers
 from engine.engine import Engine
 from engine.state import Limits
@@ -204,6 +205,7 @@ def scaling(shapes: list[tuple[int, int]], rounds: int) -> list[dict[str, Any]]:
                 "books": books,
                 "resting": resting,
                 "ns_per_command": cost * 1e9,
+                "six_lines_ns": lines_ns(used),
                 "state_mb": used / 1e6,
                 "allocated_mb": held / 1e6,
             }
@@ -319,7 +321,8 @@ def show(report: dict[str, Any]) -> None:
     print("\ncost of a command, ns: adds and cancels of random resting orders")
     for row in report["scaling"]:
         room = f"state {row['state_mb']:.1f} MB, allocated {row['allocated_mb']:.1f} MB"
-        print(f"  books {row['books']:>6}  resting {row['resting']:>9,}  {row['ns_per_command']:7.1f}  {room}")
+        limit = f"six random lines of such a memory {row['six_lines_ns']:6.1f}"
+        print(f"  books {row['books']:>6}  resting {row['resting']:>9,}  {row['ns_per_command']:7.1f}  {limit}  {room}")
     print("\nmemory:", report["memory"])
     print("\npeers, which match and do not clear")
     for row in report["peers"]:
