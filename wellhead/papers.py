@@ -83,7 +83,8 @@ class News:
             " COUNT(DISTINCT receiver), SUM(share_micros), COALESCE(SUM(refund_micros), 0),"
             " COALESCE(SUM(damages_micros), 0), COALESCE(SUM(shortfall_micros), 0), listings.class_id, indices.price,"
             " indices.source FROM deliveries JOIN listings USING (asset) JOIN indices USING (asset)"
-            " GROUP BY asset ORDER BY asset DESC LIMIT ?"
+            " GROUP BY asset, symbol, listings.start_s, listings.class_id, indices.price, indices.source"
+            " ORDER BY asset DESC LIMIT ?"
         )
         found = []
         for symbol, start_s, *figures, class_id, price, source in self._books.database.rows(

