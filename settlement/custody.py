@@ -142,6 +142,7 @@ class Custody:
         self.deposits.create()
         self.claims = Claims(self.database)
         self.roots = Roots(self.database, self._ledger, self.deposits, coins)
+        self.roots.create()
         self.sites = [self._site(network, chains[network.name], keys[network.name]) for network in coins.networks()]
         self._handed_out: set[int] = set()
         self._asked: set[tuple[int, int]] = set()  # (cycle, account) of payouts asked for

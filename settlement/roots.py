@@ -12,9 +12,11 @@ root only lowers what an exit pays. Held deposits belong to their depositors.
 Leaves are stored before the root is proposed: they are what members need to leave without the exchange.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from eth_utils.address import to_checksum_address
 
@@ -24,8 +26,9 @@ from settlement.batches import Batch, Batches
 from settlement.database import Database
 from settlement.deposits import Deposits, DepositState
 from settlement.flows import Flows, Route, WithdrawalState
-from settlement.outbox import Plan
+from settlement.outbox import Plan, TxState
 from settlement.plans import units_of
+from settlement.proofs import ProofError
 from settlement.stablecoins import Stablecoins, Token
 from settlement.vault import ClaimTree, Leaf
 
@@ -82,8 +85,11 @@ class Roots:
         self._batches = Batches(ledger)
         self._deposits = deposits
         self._coins = coins
-        with database.transaction():
-            database.create(SCHEMA)
+
+    def create(self) -> None:
+        """Make the tables where they are missing."""
+        with self._database.transaction():
+            self._database.create(SCHEMA)
 
     def build(self, token: Token, epoch: int, batch: Batch) -> Root | None:
         """The root after a cycle, stored with its leaves; None when nobody ever had anything in this vault."""
@@ -127,7 +133,7 @@ class Roots:
             elif row.route == Route.CLAIM:
                 waiting[row.home] += units_of(token, [row])
         owned = self._owned(token, batch, covered)
-        addresses = paid.keys() | waiting.keys() | owned.keys()
+        addresses = {address for units in (paid, waiting, owned) for address in units if units[address]}
         return [
             Leaf(
                 to_checksum_address(address),
@@ -185,13 +191,31 @@ class Roots:
         number, _, _, digest, payable, liability, covered = row
         return Root(number, epoch, cycle, digest, int(payable), int(liability), covered)
 
-    def proof(self, token: Token, root: Root, address: bytes) -> tuple[Leaf, list[bytes]]:
-        """An address's leaf and the partners that lead to the root. Raises ProofError when it has none."""
+    def in_force(self, token: int) -> Root | None:
+        """The newest root that was put into force, by what the outbox saw become final."""
+        query = "SELECT purpose FROM transactions WHERE purpose LIKE ? AND state = ? ORDER BY id DESC LIMIT 1"
+        row = self._database.one(query, (f"finalize:{token}:%", TxState.FINAL))
+        if row is None:
+            return None
+        epoch, cycle = row[0].split(":")[2:]
+        return self.stored(token, int(epoch), int(cycle))
+
+    def tree(self, token: Token, root: Root) -> ClaimTree:
+        """A root's leaves, from which the proofs of all its addresses follow."""
         query = "SELECT address, payable_units, exit_units FROM leaves WHERE token = ? AND epoch = ? AND cycle = ?"
         rows = self._database.rows(query, (root.token, root.epoch, root.cycle))
         leaves = [Leaf(to_checksum_address(owner), int(payable), int(exit_)) for owner, payable, exit_ in rows]
-        tree, account = ClaimTree(token.vault_domain, root.epoch, leaves), to_checksum_address(address)
-        return tree.leaf(account), tree.proof(account)
+        return ClaimTree(token.vault_domain, root.epoch, leaves)
+
+    def papers(self, address: bytes) -> list[dict[str, Any]]:
+        """What an address needs to claim or to leave without the exchange, for each vault in whose root it is."""
+        papers = []
+        for token in self._coins.tokens.values():
+            root = self.in_force(token.number)
+            with contextlib.suppress(ProofError):
+                if root is not None:
+                    papers.append(self.tree(token, root).paper(to_checksum_address(address)))
+        return papers
 
     # Plans
 

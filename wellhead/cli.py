@@ -1,6 +1,7 @@
 """The command line: wellhead serve | demo | keys | settle | meter | replay | verify."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -8,7 +9,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +24,7 @@ from gateway.auth import SCOPES, KeyStore, KeyStoreError
 from wellhead.config import Config
 
 if TYPE_CHECKING:
+    from wellhead.chaindesk import Desk
     from wellhead.custody import Custodian
     from wellhead.node import Node
 
@@ -420,6 +422,90 @@ def settle_check(proof: Path, root: str | None, liability_root: str | None) -> N
             console.print(line, highlight=False, soft_wrap=True)
     except SettleError as error:
         _fail(str(error), error.exit_code)
+
+
+@main.group()
+def chain() -> None:
+    """Custody on a chain: look, and decide what it cannot decide by itself. Safe beside a running node."""
+
+
+@chain.command("show")
+@data_option
+def chain_show(data: Path) -> None:
+    """Show what stopped withdrawals, held deposits, and how many of each state there are."""
+    with _desk(data) as desk:
+        for line in desk.lines():
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@chain.command("resume")
+@data_option
+def chain_resume(data: Path) -> None:
+    """Let withdrawals go on: what stopped them was looked at."""
+    with _desk(data) as desk:
+        console.print(f"{desk.resume()} reasons are dealt with; the next look finds those that are not")
+
+
+@chain.command("release")
+@data_option
+@click.argument("token", type=click.IntRange(1))
+@click.argument("transaction")
+@click.argument("position", type=click.IntRange(0))
+def chain_release(data: Path, token: int, transaction: str, position: int) -> None:
+    """Have a held deposit (as `show` names it) looked at again."""
+    with _desk(data) as desk:
+        desk.release(token, transaction, position)
+    console.print("it is looked at again")
+
+
+@chain.command("price")
+@data_option
+@click.argument("token", type=click.IntRange(1))
+@click.argument("price_ppm", type=click.IntRange(0, 2_000_000))
+def chain_price(data: Path, token: int, price_ppm: int) -> None:
+    """Say what a unit of TOKEN trades at, in millionths of a dollar: its deposits are credited by that."""
+    with _desk(data) as desk:
+        desk.set_price(token, price_ppm)
+    console.print(f"token {token} is at {price_ppm} ppm of a dollar")
+
+
+@chain.command("payout")
+@data_option
+@click.argument("account", type=click.IntRange(1))
+@click.argument("token", type=click.IntRange(0))
+def chain_payout(data: Path, account: int, token: int) -> None:
+    """Pay ACCOUNT's gain of each cycle to its address in TOKEN from now on; token 0: no more."""
+    with _desk(data) as desk:
+        desk.set_standing(account, token)
+    console.print(f"account {account} is paid " + (f"in token {token} after each cycle" if token else "when it asks"))
+
+
+@chain.command("paper")
+@data_option
+@click.option("--chain", "chain_file", type=PEM, required=True, help="The file that `serve --chain` has.")
+@click.argument("account", type=click.IntRange(1))
+def chain_paper(data: Path, chain_file: Path, account: int) -> None:
+    """Print what ACCOUNT's owner needs to claim or leave without the exchange, for examples/claim_exit.py."""
+    from settlement.stablecoins import RegistryError, Stablecoins  # noqa: PLC0415 - only here
+    from wellhead.custody import MoneyDesk  # noqa: PLC0415
+
+    with _desk(data):
+        try:
+            papers = MoneyDesk(Config(data).settlement_dir, Stablecoins.load(chain_file), Catalogue.load().venue)
+        except (RegistryError, OSError) as error:
+            _fail(str(error), 2)
+        click.echo(json.dumps({"account": account, "vault": papers.papers(account)}, indent=1))
+
+
+@contextlib.contextmanager
+def _desk(data: Path) -> "Iterator[Desk]":
+    from wellhead.chaindesk import DeskError, desk  # noqa: PLC0415 - only here
+
+    try:
+        with desk(data) as opened:
+            yield opened
+    except (DeskError, ValueError) as error:
+        _fail(str(error), 2)
 
 
 @main.group()

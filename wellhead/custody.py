@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from eth_utils.address import to_checksum_address
@@ -23,6 +24,7 @@ from settlement.database import Database
 from settlement.deposits import Deposit, Deposits, account_ref
 from settlement.flows import Destination, Flows, Route, Withdrawal, withdraw_command
 from settlement.reconcile import EngineView
+from settlement.roots import Roots
 from settlement.service import DATABASE_NAME
 from settlement.stablecoins import Stablecoins, Token, parse_address
 from wellhead.node import Node
@@ -133,8 +135,11 @@ class MoneyDesk:
         """Of a settlement directory whose custody has been opened."""
         self._coins = coins
         self._venue = venue
-        self._flows = Flows(Database(directory / DATABASE_NAME, read_only=True))
-        self._deposits = Deposits(Database(directory / OUTBOX_NAME, read_only=True), self._flows, venue)
+        ledger = Database(directory / DATABASE_NAME, read_only=True)
+        self._flows = Flows(ledger)
+        outbox = Database(directory / OUTBOX_NAME, read_only=True)
+        self._deposits = Deposits(outbox, self._flows, venue)
+        self._roots = Roots(outbox, ledger, self._deposits, coins)
 
     def addresses(self, account: int) -> list[DepositAddress]:
         """For every stablecoin that is taken here."""
@@ -186,6 +191,11 @@ class MoneyDesk:
         if address in {bytes(20), token.vault, token.address}:
             raise MoneyError("BAD_ADDRESS", f"what is sent to {text} is lost")
         return address
+
+    def papers(self, account: int) -> list[dict[str, Any]]:
+        """For `examples/claim_exit.py`: what the account's owner may claim, and takes along if the exchange is gone."""
+        home = self._deposits.home(account)
+        return self._roots.papers(home) if home else []
 
     def withdrawals(self, account: int) -> list[Withdrawal]:
         """All of an account, oldest first."""

@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 from eth_utils.address import to_checksum_address
 
+from engine.types import EventKind
 from settlement.abi import interface
-from settlement.chain import Chain, Sent
+from settlement.chain import CallRefused, Chain, Sent
 from settlement.custody import GIVE_UP_S
 from settlement.database import Database
 from settlement.deposits import DepositState, account_of_ref, account_ref
 from settlement.embedded import Deployer
-from settlement.flows import Evidence, Route, WithdrawalState
-from settlement.outbox import OutboxError, TxState
+from settlement.flows import Destination, Evidence, Route, WithdrawalState, withdraw_command
+from settlement.outbox import OutboxError, TxState, hash_of
 from settlement.plans import VALIDITY_S, authorization, withdrawal_purpose
 from settlement.signer import Transaction, wire
-from settlement.stablecoins import Haircut, Limits, Stablecoins
+from settlement.stablecoins import Haircut, Limits, RegistryError, Stablecoins
 from tests.settlement.chain.anvil import FINALITY, Site
 from tests.settlement.chain.rig import DOLLAR, VENUE, Rig
 
@@ -110,10 +111,9 @@ def test_more_is_offered_for_the_same_nonce_and_call(funded: Rig, site: Site) ->
 
 def test_of_a_thousand_withdrawals_of_everything_one_is_paid(funded: Rig) -> None:
     """Poloniex paid several."""
-    from engine.types import EventKind
-
-    events = [funded.withdraw(funded.members[0], 100 * DOLLAR, to=TO) for _ in range(1_000)]
-    assert sum(int((part["kind"] == EventKind.WITHDRAWN).sum()) for part in events) == 1
+    asked = withdraw_command(1, 1, 100 * DOLLAR, Destination(TO, funded.members[0].address))
+    events = funded.venue.send(*[asked] * 1_000)
+    assert int((events["kind"] == EventKind.WITHDRAWN).sum()) == 1
     funded.run(3)
     assert funded.coins_of(TO) == 100 * DOLLAR
     assert funded.cash(funded.members[0]) == 0
@@ -141,8 +141,6 @@ def spend_nonce(rig: Rig, nonce: int) -> bytes:
     transaction = Transaction(rig.network.chain_id, nonce, MALLORY, b"", 21_000, 50 * 10**9, 20 * 10**9)
     signed = transaction.raw(rig.roles.settler.sign(transaction.digest))
     assert rig.chain.send(signed)[0] == Sent.TAKEN
-    from settlement.outbox import hash_of
-
     return hash_of(signed)
 
 
@@ -269,8 +267,6 @@ def test_a_deposit_of_a_wrong_unit_waits_for_an_operator(rig: Rig) -> None:
 
 
 def test_a_registry_with_the_wrong_decimals_does_not_start(funded: Rig) -> None:
-    from settlement.stablecoins import RegistryError
-
     with pytest.raises(RegistryError, match="decimals is 6 on the chain, not 18"):
         change(funded, decimals=18)
         funded.custody.start()
@@ -290,7 +286,7 @@ def test_a_mistyped_reference_is_nobodys_and_its_depositor_keeps_it(rig: Rig) ->
     rig.run(1)
     site = rig.custody.sites[0]
     root = rig.custody.roots.stored(1, 1, 1)
-    assert rig.custody.roots.proof(site.tokens[0], root, alice.address)[0].exit_units == 50 * DOLLAR
+    assert rig.custody.roots.tree(site.tokens[0], root).leaf(alice.text).exit_units == 50 * DOLLAR
     rig.assert_agrees()
 
 
@@ -334,8 +330,6 @@ def test_a_signature_is_worth_nothing_at_another_vault_or_chain(funded: Rig) -> 
     signatures = [wire(signer.sign(signed.digest(rig.token.vault_domain))) for signer in rig.roles.signers[:2]]
     arguments = (signed.id, signed.account, signed.recipient, signed.units, deadline_s, signatures)
     data = interface("Vault").call("withdraw", *arguments)
-    from settlement.chain import CallRefused
-
     with pytest.raises(CallRefused):
         rig.chain.call(rig.coins.tokens[2].vault, data)
     rig.chain.call(rig.token.vault, data)  # where it belongs it would be paid
@@ -423,7 +417,8 @@ def test_a_member_claims_with_a_proof_and_the_books_follow(funded: Rig) -> None:
     rig.run(3)
     assert rig.ask("epoch") == 1
     root = rig.custody.roots.stored(1, 1, 1)
-    leaf, proof = rig.custody.roots.proof(rig.token, root, alice.address)
+    tree = rig.custody.roots.tree(rig.token, root)
+    leaf, proof = tree.leaf(alice.text), tree.proof(alice.text)
     assert (leaf.payable_units, leaf.exit_units) == (30 * DOLLAR, 100 * DOLLAR)
     wallet = Deployer(rig.chain, alice.signer)
     wallet.call(interface("Vault"), rig.token.vault, "claim", alice.text, leaf.payable_units, leaf.exit_units, proof)
@@ -431,6 +426,8 @@ def test_a_member_claims_with_a_proof_and_the_books_follow(funded: Rig) -> None:
     rig.run(2)
     (row,) = rig.custody.flows.withdrawals()
     assert row.state == WithdrawalState.PAID
+    (paper,) = rig.custody.roots.papers(alice.address)
+    assert (paper["epoch"], paper["exit_units"]) == (1, str(100 * DOLLAR))
     rig.assert_agrees()
 
 
@@ -441,7 +438,8 @@ def test_when_the_exchange_is_gone_a_member_leaves_with_everything(funded: Rig) 
     rig.pass_time(3 * 3_600)
     rig.run(3)
     root = rig.custody.roots.stored(1, 1, 1)
-    leaf, proof = rig.custody.roots.proof(rig.token, root, alice.address)
+    tree = rig.custody.roots.tree(rig.token, root)
+    leaf, proof = tree.leaf(alice.text), tree.proof(alice.text)
     rig.pass_time(8 * 86_400)
     wallet = Deployer(rig.chain, alice.signer)
     arguments = (alice.text, leaf.payable_units, leaf.exit_units, proof, [])

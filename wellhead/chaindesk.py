@@ -1,0 +1,94 @@
+"""What `wellhead chain` does, as functions: an operator looks at custody, and decides what it cannot decide by itself.
+
+Safe beside a running node: the outbox is a file that several processes may have open, and the worker looks at it anew
+each turn.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.catalogue import Catalogue
+from settlement.custody import OUTBOX_NAME, SCHEMA
+from settlement.database import Database
+from settlement.deposits import Deposits, DepositState
+from settlement.flows import Flows, WithdrawalState
+from settlement.halts import Halts
+from settlement.service import DATABASE_NAME
+from wellhead.config import Config
+
+
+class DeskError(Exception):
+    """It could not be done; the message says why."""
+
+
+class Desk:
+    """The files of custody in a data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        directory = Config(data_dir).settlement_dir
+        if not (directory / OUTBOX_NAME).exists():
+            raise DeskError(f"{data_dir} has never had anything on a chain")
+        self._ledger, self._outbox = (
+            Database(directory / DATABASE_NAME, read_only=True),
+            Database(directory / OUTBOX_NAME),
+        )
+        self._outbox.create(SCHEMA)
+        self._flows = Flows(self._ledger)
+        self._deposits = Deposits(self._outbox, self._flows, Catalogue.load().venue)
+        self._halts = Halts(self._outbox, lambda: int(time.time()))
+
+    def lines(self) -> Iterator[str]:
+        """How things stand."""
+        for halt in self._halts.open():
+            yield f"STOPPED     {halt.reason}"
+        for state in DepositState:
+            rows = self._deposits.rows("state = ?", (state,))
+            if rows:
+                yield f"deposits    {len(rows)} {state.name}"
+        for row in self._deposits.rows("state = ?", (DepositState.HELD,)):
+            yield f"held        token {row.token} transaction 0x{row.tx_hash.hex()} log {row.position}: {row.note}"
+        for kind in WithdrawalState:
+            found = self._flows.withdrawals("state = ?", (kind,))
+            if found:
+                yield f"withdrawals {len(found)} {kind.name}, {sum(row.amount_micros for row in found)} micros"
+
+    def resume(self) -> int:
+        """An operator has looked at what stopped withdrawals; how many reasons there were."""
+        return self._halts.clear()
+
+    def release(self, token: int, tx_hash: str, position: int) -> None:
+        """Have a held deposit looked at again. Raises DeskError."""
+        wanted = bytes.fromhex(tx_hash.removeprefix("0x"))
+        held = self._deposits.rows("state = ? AND token = ?", (DepositState.HELD, token))
+        for row in held:
+            if (row.tx_hash, row.position) == (wanted, position):
+                self._deposits.release(token, row.evidence)
+                return
+        raise DeskError(f"no deposit of token {token} is held under {tx_hash}, log {position}")
+
+    def set_price(self, token: int, price_ppm: int) -> None:
+        """What a unit of a stablecoin trades at, for the haircut of deposits from now on."""
+        self._deposits.set_price(token, price_ppm)
+
+    def set_standing(self, account: int, token: int) -> None:
+        """Pay an account's gain of each cycle to its home address from now on; token 0: no more."""
+        if token:
+            self._outbox.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", (account, token))
+        else:
+            self._outbox.execute("DELETE FROM standing WHERE account = ?", (account,))
+
+    def close(self) -> None:
+        self._ledger.close()
+        self._outbox.close()
+
+
+@contextmanager
+def desk(data_dir: Path) -> Iterator[Desk]:
+    """Raises DeskError."""
+    opened = Desk(data_dir)
+    try:
+        yield opened
+    finally:
+        opened.close()
