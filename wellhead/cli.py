@@ -631,6 +631,68 @@ def doctor(data: Path, repair: bool, give_up_from: int | None) -> None:
 
 
 @main.command()
+@click.argument("what", metavar="SYMBOL|CLASS|REGION|CLASS-REGION")
+@click.option("--url", default="ws://127.0.0.1:8765", show_default=True)
+@click.option("--key", "key_file", type=PEM, help="A key file: shows the account's own orders too.")
+@click.option("--seconds", type=click.FloatRange(min=0), help="Stop after so long; without it, at Ctrl-C.")
+def watch(what: str, url: str, key_file: Path | None, seconds: float | None) -> None:
+    """Watch a market in the terminal: a contract's ladder and trades, or the hours of a class, a region, or both."""
+    from rich.live import Live  # noqa: PLC0415 - only here
+
+    from wellhead.types import WellheadError  # noqa: PLC0415 - only here
+    from wellhead.watch import WatchError  # noqa: PLC0415 - only here
+    from wellhead.watch import watch as look  # noqa: PLC0415 - only here
+
+    try:
+        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+            asyncio.run(
+                look(url, what, key_file, seconds, lambda image: live.update(image, refresh=console.is_terminal))
+            )
+    except KeyboardInterrupt:
+        return
+    except BaseExceptionGroup as group:
+        known = group.subgroup((WatchError, WellheadError, OSError))
+        if known is None:
+            raise
+        _fail(str(_first(known)))
+    except (WatchError, WellheadError, OSError) as error:
+        _fail(str(error))
+
+
+def _first(group: BaseException) -> BaseException:
+    return _first(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
+
+
+@main.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--accounts", is_flag=True, help="Name the accounts in trades and deliveries; else the files may be given away."
+)
+@click.option(
+    "--depth", type=click.IntRange(1), default=50, show_default=True, help="Levels of a side in books.parquet."
+)
+@click.option(
+    "--book-every", type=click.IntRange(0), default=0, metavar="SECONDS",
+    help="Write the books so often, in market time; without it, as they are at the end.",
+)  # fmt: skip
+def export(data: Path, out: Path, accounts: bool, depth: int, book_every: int) -> None:
+    """Write trades, books, candles, index and deliveries of the directory DATA to OUT as Parquet. Needs no node."""
+    _compile_kernels()
+    try:
+        from wellhead.export import ExportError, Options  # noqa: PLC0415 - needs an optional package
+        from wellhead.export import export as write  # noqa: PLC0415 - needs an optional package
+    except ImportError as error:
+        _fail(f"{error}: install wellhead[data]", 2)
+    try:
+        rows = write(data, out, Options(accounts, depth, book_every), _report_replay)
+    except ExportError as error:
+        _fail(str(error))
+    for name, count in rows.items():
+        console.print(f"{count:>12,} rows in {out / name}.parquet", highlight=False, soft_wrap=True)
+
+
+@main.command()
 @data_option
 def verify(data: Path) -> None:
     """Prove that log, engine, ledger, batches and statements agree. Exits with 1, naming the place, when they do not."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.catalogue import Catalogue
-from tests.settlement.flow import cuts, recorded
+from tests.settlement.flow import START_NS, cuts, recorded
 from wellhead.config import Config
 from wellhead.exchange import Exchange
 
 
-def fill(data_dir: Path, snapshots_at: Sequence[float] = (), steps: int = 60) -> int:
+def fill(data_dir: Path, snapshots_at: Sequence[float] = (), steps: int = 60, slower: int = 1) -> int:
     """Put a recorded flow through an exchange in `data_dir`, in frames; snapshots at parts of the way. The last seq."""
     flow = recorded(1, steps)
     due = [int(part * len(flow)) for part in snapshots_at]
@@ -21,6 +21,7 @@ def fill(data_dir: Path, snapshots_at: Sequence[float] = (), steps: int = 60) ->
             if not len(commands):
                 continue
             commands = commands.copy()
+            commands["ts_ns"] = START_NS + (commands["ts_ns"] - START_NS) * slower
             exchange.log.append(commands)
             exchange.log.sync()
             exchange.settlement.on_batch(commands, exchange.engine.apply(commands))
