@@ -414,30 +414,33 @@ class wellhead(ccxt.Exchange):
         return str(self.price_to_precision(market["symbol"], price))
 
     def _order(self, order: Any) -> Any:
-        market = self.safe_market(order.sym)
-        hours = self._hours(self.market(f"{order.sym}/{QUOTE}"))
-        known = self._known.get(str(order.oid), {})
-        plain = {
+        cost = self._known.get(str(order.oid), {}).get("cost")
+        return self.safe_order(self._fields(order, order.ts // 1_000, cost), self.market(f"{order.sym}/{QUOTE}"))
+
+    def _fields(self, order: Any, timestamp: int, cost: str | None) -> dict[str, Any]:
+        # Of a working order, or of the event that says how one changed.
+        symbol = f"{order.sym}/{QUOTE}"
+        hours = self._hours(self.market(symbol))
+        return {
             "id": str(order.oid),
             "clientOrderId": order.cid,
-            "symbol": f"{order.sym}/{QUOTE}",
-            "timestamp": order.ts // 1_000,
-            "datetime": self.iso8601(order.ts // 1_000),
+            "symbol": symbol,
+            "timestamp": timestamp,
+            "datetime": self.iso8601(timestamp),
             "type": order.type,
             "side": order.side,
             "price": _text(order.px),
             "amount": str(order.qty * hours),
             "filled": str(order.filled * hours),
             "remaining": str(order.left * hours),
-            "cost": known.get("cost"),
+            "cost": cost,
             "timeInForce": TIMES[order.tif],
             "postOnly": order.post_only,
             "status": STATUS[order.status],
             "fee": None,
             "trades": [],
-            "info": {"oid": order.oid, "cid": order.cid},
+            "info": {"oid": order.oid},
         }
-        return self.safe_order(plain, market)
 
     def _acknowledged(self, ack: OrderAck, market: Any, type: Any, side: Any, amount: Any, price: Any) -> Any:
         known = self._known.get(str(ack.oid), {})
@@ -465,30 +468,10 @@ class wellhead(ccxt.Exchange):
         return self.safe_order(plain, market)
 
     def _note_order(self, event: OrderEvent) -> None:
-        symbol = f"{event.sym}/{QUOTE}"
-        if symbol not in (self.markets or {}):
-            return
-        hours, known = self._hours(self.markets[symbol]), self._known.get(str(event.oid), {})
-        self._known[str(event.oid)] = {
-            "id": str(event.oid),
-            "clientOrderId": event.cid,
-            "symbol": symbol,
-            "timestamp": known.get("timestamp", event.ts // 1_000),
-            "datetime": self.iso8601(known.get("timestamp", event.ts // 1_000)),
-            "type": event.type,
-            "side": event.side,
-            "price": _text(event.px),
-            "amount": str(event.qty * hours),
-            "filled": str(event.filled * hours),
-            "remaining": str(event.left * hours),
-            "cost": known.get("cost", "0"),
-            "timeInForce": TIMES[event.tif],
-            "postOnly": event.post_only,
-            "status": STATUS[event.status],
-            "fee": None,
-            "trades": [],
-            "info": {"oid": event.oid},
-        }
+        if f"{event.sym}/{QUOTE}" in (self.markets or {}):
+            known = self._known.get(str(event.oid), {})
+            timestamp = known.get("timestamp", event.ts // 1_000)
+            self._known[str(event.oid)] = self._fields(event, timestamp, known.get("cost", "0"))
 
     def _note_fill(self, fill: Fill) -> None:
         symbol = f"{fill.sym}/{QUOTE}"
