@@ -1,7 +1,7 @@
 // The front page: the market as a map of classes by regions, or as a list; the forward curve; the trades as they happen.
 
 import { CurveChart } from "./charts.js";
-import { change, digitsOf, micros, price, short } from "./decimal.js";
+import { change, digitsOf, grouped, micros, price, short } from "./decimal.js";
 import { $, el, keepRows, painter, press, setAttribute, setText } from "./dom.js";
 import { gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
@@ -171,7 +171,7 @@ export class Overview {
     setText(parts.last, price(shown ?? instrument.ref_px, digits));
     setText(parts.change, moved.text);
     const state = this.market.stateOf(instrument.sym);
-    setText(parts.spread, state !== "continuous" ? stateName(state)[0] : gap === null ? "no spread" : `± ${price(gap, digits)}`);
+    setText(parts.spread, state !== "continuous" ? stateName(state)[0] : gap === null ? "no quotes" : `± ${price(gap, digits)}`);
     setText(parts.volume, ticker?.vol ? short(gpuHours(instrument, ticker.vol)) : "");
     setAttribute(parts.cell, "data-trend", moved.trend);
     setAttribute(parts.cell, "data-quoted", ticker?.last == null ? "" : null);
@@ -250,7 +250,7 @@ export class Overview {
       hours += gpuHours(one, ticker.vol);
       value += micros(ticker.last ?? "0") * BigInt(gpuHours(one, ticker.vol));
     }
-    setText($("figure-books"), short(open.length));
+    setText($("figure-books"), grouped(open.length));
     setText($("figure-volume"), `${short(hours)} GPU-h`);
     setText($("figure-value"), `$${short(Number(value / 1000000n))}`);
   }
@@ -287,7 +287,7 @@ export class Overview {
 
   _paintCurve() {
     const rows = this.strip.map((one) => ({ one, ticker: this.market.tickers.get(one.sym) }));
-    if (!rows.length) {
+    if (!rows.some(({ ticker }) => ticker?.bid ?? ticker?.ask ?? ticker?.last)) {
       this.curve.clear();
       return;
     }
