@@ -23,6 +23,7 @@ from gateway.auth import KeyStore
 from gateway.channels import Channels, ChannelsState, of_kind
 from gateway.config import GatewayConfig
 from gateway.health import Readiness
+from gateway.history import History, HistoryState
 from gateway.logon import Logons
 from gateway.market_data import MarketData, MarketState, Topic
 from gateway.messages import (
@@ -39,6 +40,7 @@ from gateway.messages import (
     Close,
     Code,
     DeliveryState,
+    Fills,
     Format,
     Heartbeat,
     Hello,
@@ -51,6 +53,7 @@ from gateway.messages import (
     MassCancelResult,
     OpenOrders,
     OpenOrdersResult,
+    OrdersHistory,
     Place,
     Positions,
     PositionsResult,
@@ -90,6 +93,7 @@ class GatewayState(Struct):
     streams: list[StreamState]
     market: MarketState
     channels: ChannelsState | None = None
+    history: HistoryState | None = None
 
 
 class Gateway:
@@ -111,6 +115,7 @@ class Gateway:
         wall_ns: Callable[[], int] = time.time_ns,
         challenge: Callable[[], str] = secrets.token_hex,
         papers: Papers | None = None,
+        history: History | None = None,
     ) -> None:
         self.config = config
         self.settled = Settled(config.recent_settled)
@@ -121,6 +126,7 @@ class Gateway:
         # The first ref is the time, so that a command of an earlier run can hardly have the same.
         self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
+        self.history = history or History(config.history_rows)
         self.operations = Operations(self.projection, self.orders, keys, catalogue, now_ns, lambda: self.logons.by_key)
         self.rates = Rates(config)
         self.counts = Counts()
@@ -145,6 +151,8 @@ class Gateway:
             Batch: self._batch,
             MassCancel: self.orders.mass_cancel,
             OpenOrders: self._open_orders,
+            OrdersHistory: lambda ask, request: ask.ok(self.history.past_orders(ask.account, request)),
+            Fills: lambda ask, request: ask.ok(self.history.past_fills(ask.account, request)),
             Positions: self._positions,
             Balances: self._balances,
             Instruments: self._instruments,
@@ -275,7 +283,16 @@ class Gateway:
                 account, cost = session.require("trade"), 0
             case Batch():
                 account, cost = session.require("trade"), self._batch_cost(request)
-            case OpenOrders() | Positions() | Balances() | Statements() | Statement() | Proof():
+            case (
+                OpenOrders()
+                | OrdersHistory()
+                | Fills()
+                | Positions()
+                | Balances()
+                | Statements()
+                | Statement()
+                | Proof()
+            ):
                 account = session.require("read")
             case Logon() | Logout():
                 cost = 0
@@ -470,6 +487,7 @@ class Gateway:
         trades = of_kind(events, EventKind.TRADE)
         self.counts.trades += len(trades)
         self.rates.give_back(trades)
+        self.history.on_batch(commands, events)
         self.channels.on_batch(commands, events, trades, self.seq)
         self.market.publish()
         self.orders.flush()
@@ -505,6 +523,7 @@ class Gateway:
         """What time brings: cancels on disconnect, log-on timeouts, heartbeats. Call it several times a second."""
         now_us = self.wall_us()
         self.logons.cancel_due(now_us)
+        self.history.take_in()
         self.readiness.look(now_us, self.counts.batches, self.orders.pending)
         if self.channels.candles.wants_tick(self._now_ns()):
             self.orders.tick()
@@ -585,7 +604,7 @@ class Gateway:
         """The projections, to start from instead of the log's beginning. Sessions are not in it."""
         state = GatewayState(
             self.seq, self._market_ns, self.projection.dump(), self.streams.dump(), self.market.dump(),
-            self.channels.dump(),
+            self.channels.dump(), self.history.dump(),
         )  # fmt: skip
         return msgspec.msgpack.encode(state)
 
@@ -598,6 +617,8 @@ class Gateway:
         self.market.load(state.market)
         if state.channels is not None:
             self.channels.load(state.channels)
+        if state.history is not None:
+            self.history.load(state.history)
 
 
 class ClosingAsk(Ask):

@@ -175,6 +175,22 @@ class OpenOrders(Request, kw_only=True, tag="orders.open"):
     sym: str | None = None
 
 
+class OrdersHistory(Request, kw_only=True, tag="orders.history"):
+    """The account's finished orders, newest first."""
+
+    sym: str | None = None
+    before: Annotated[int, Meta(ge=1)] | None = None  # the `next` of the page before
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class Fills(Request, kw_only=True, tag="fills"):
+    """The account's fills, newest first."""
+
+    sym: str | None = None
+    before: Annotated[int, Meta(ge=1)] | None = None  # the `next` of the page before
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
 class Positions(Request, kw_only=True, tag="positions"):
     """The account's positions."""
 
@@ -320,13 +336,14 @@ class AdminRevoke(Request, kw_only=True, tag="admin.revoke"):
 
 REQUESTS: Final[tuple[type[Request], ...]] = (
     Logon, Logout, Place, Amend, Cancel, Batch, MassCancel,
-    OpenOrders, Positions, Balances, Instruments, Statements, Statement, Proof, Subscribe, Unsubscribe,
+    OpenOrders, OrdersHistory, Fills, Positions, Balances, Instruments, Statements, Statement, Proof, Subscribe, Unsubscribe,
     Transfer, Withdraw, DepositAddress, Nominate, DeliveryReport, AdminAccounts, AdminLock, AdminStatus,
     AdminHalt, AdminList, AdminKeys, AdminKey, AdminRevoke,
 )  # fmt: skip
 AnyRequest = (
     Logon | Logout | Place | Amend | Cancel | Batch | MassCancel
-    | OpenOrders | Positions | Balances | Instruments | Statements | Statement | Proof | Subscribe | Unsubscribe
+    | OpenOrders | OrdersHistory | Fills
+    | Positions | Balances | Instruments | Statements | Statement | Proof | Subscribe | Unsubscribe
     | Transfer | Withdraw | DepositAddress | Nominate | DeliveryReport | AdminAccounts | AdminLock
     | AdminStatus | AdminHalt | AdminList | AdminKeys | AdminKey | AdminRevoke
 )  # fmt: skip
@@ -454,6 +471,58 @@ class BalanceState(Struct, gc=False):
 class OpenOrdersResult(Struct):
     aseq: int  # the state is as of this private event
     orders: list[OrderState]
+
+
+class PastOrder(Struct, gc=False):
+    """A finished order. `seq` is the engine's event that ended it; `ts` when it was accepted, `done` when it ended."""
+
+    seq: int
+    oid: int
+    cid: str | None
+    sym: str
+    side: SideName
+    type: TypeName
+    px: Money
+    qty: int
+    cum: int
+    tif: TifName
+    post: bool
+    st: OrderStatus
+    why: str | None
+    ts: int
+    done: int
+
+
+class OrdersHistoryResult(Struct):
+    """`next` is where the following page begins; null: there is no more."""
+
+    orders: list[PastOrder]
+    next: int | None
+
+
+class PastFill(Struct, gc=False):
+    """A fill, as in the private stream. `tid` is the trade's number, the engine's sequence of it."""
+
+    tid: int
+    ts: int
+    oid: int
+    cid: str | None
+    sym: str
+    side: SideName
+    px: Money
+    qty: int
+    left: int
+    cum: int
+    liq: Literal["taker", "maker"]
+    fee: Money
+    fee_due: Money
+
+
+class FillsResult(Struct):
+    """`next` is where the following page begins; null: there is no more."""
+
+    fills: list[PastFill]
+    next: int | None
 
 
 class PositionsResult(Struct):

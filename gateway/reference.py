@@ -39,6 +39,8 @@ RESULTS: dict[str, type[Struct]] = {
     "order.batch": messages.BatchResult,
     "cancel.mass": messages.MassCancelResult,
     "orders.open": messages.OpenOrdersResult,
+    "orders.history": messages.OrdersHistoryResult,
+    "fills": messages.FillsResult,
     "positions": messages.PositionsResult,
     "balances": messages.BalancesResult,
     "instruments": messages.InstrumentsResult,

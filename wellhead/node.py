@@ -22,6 +22,7 @@ from engine.catalogue import Catalogue, pack_id, unpack_id
 from engine.types import COMMAND, EVENT, LISTING, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
+from gateway.history import History
 from gateway.indices import IndexValue
 from gateway.server import Server
 from gateway.tls import Tls
@@ -103,8 +104,9 @@ class Node:
         self.exchange = Exchange.open(config, self.catalogue)
         self.papers = PaperRoom(config.settlement_dir, self.catalogue)
         self.gateway = Gateway(
-            config.gateway, self.catalogue, KeyStore(config.keys_path), self.submit, self.now_ns, papers=self.papers
-        )
+            config.gateway, self.catalogue, KeyStore(config.keys_path), self.submit, self.now_ns, papers=self.papers,
+            history=History(config.gateway.history_rows, config.data_dir / "history"),
+        )  # fmt: skip
         try:
             self.replayed = self.exchange.recover(self.gateway, progress)
         except BaseException:

@@ -94,7 +94,19 @@ FIELDS: dict[str, dict[str, Any]] = {
 }
 PUBLIC = {"session.logon", "session.logout", "instruments"}
 NEEDS = {op: "trade" for op in ("order.place", "order.amend", "order.cancel", "order.batch", "cancel.mass")}
-NEEDS |= {op: "read" for op in ("orders.open", "positions", "balances", "subscribe", "unsubscribe", "deposit.address")}
+NEEDS |= {
+    op: "read"
+    for op in (
+        "orders.open",
+        "orders.history",
+        "fills",
+        "positions",
+        "balances",
+        "subscribe",
+        "unsubscribe",
+        "deposit.address",
+    )
+}
 NEEDS |= {"transfer": "withdraw", "withdraw": "withdraw", "capacity.nominate": "provide", "delivery.report": "provide"}
 NEEDS |= {op: "admin" for op in OPS if op.startswith("admin.")}
 
