@@ -33,6 +33,3 @@ def make_twin(**limits: int) -> Exchange:
 
 
 MAKERS: tuple[Callable[..., Any], ...] = (make_twin, make_engine)
-
-BUILT = frozenset({"terms", "status", "stp", "iceberg", "stops", "quotes", "client_ids", "auctions"})
-"""Of docs/engine.md, what the compiled engine does beyond plain orders: names of `tests.feature_steps.FEATURES`."""

@@ -1,9 +1,9 @@
-"""What random steps do with the features of docs/engine.md beyond plain orders; each under the name tests use in `needs`."""
+"""What random steps do with the features of docs/engine.md beyond plain orders; by what they belong to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.types import LISTING, EventKind, Flag, Kind, OrdType, Reason, Status, TimeInForce
+from engine.types import LISTING, Flag, Kind, OrdType, Status, TimeInForce
 from tests.oracle import Exchange
 from tests.step import Command, Step, open_book, price_of, target
 from tests.tables import command, extended
@@ -15,8 +15,6 @@ Fields = dict[str, int]
 class Feature:
     deeds: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
-    events: tuple[EventKind, ...] = ()
-    reasons: tuple[Reason, ...] = ()
 
 
 def gtd(step: Step, price: int, now_ns: int) -> Fields:
@@ -174,39 +172,17 @@ FEATURE_MAKERS = {
     "halt": halt, "lock": lock, "unlock": unlock, "quote": quote, "set_mmp": set_mmp, "reset_mmp": reset_mmp,
     "cancel_after": cancel_after, "dead_man": dead_man, "again": again,
 }  # fmt: skip
-K, R = EventKind, Reason
 FEATURES = {
     "terms": Feature(
-        ("expire", "expire", "set_band", "set_band", "set_limits"),
-        ("gtd", "min", "deadline", "slide", "gtd"),
-        (K.BAND_SET, K.LIMITS_SET),
-        (R.EXPIRED, R.DEADLINE_PASSED),
+        ("expire", "expire", "set_band", "set_band", "set_limits"), ("gtd", "min", "deadline", "slide", "gtd")
     ),
-    "status": Feature(
-        ("set_status", "set_status", "set_status", "halt", "lock", "unlock", "unlock", "unlock"),
-        (),
-        (K.STATUS_CHANGED, K.EXCHANGE_HALTED, K.EXCHANGE_RESUMED, K.ACCOUNT_LOCKED, K.ACCOUNT_UNLOCKED),
-        (R.LOCKED_OUT, R.LOCKED),
-    ),
-    "stp": Feature(
-        (),
-        ("stp_taker", "stp_maker", "stp_both", "stp_decrement", "stp_maker", "stp_decrement"),
-        (K.PREVENTED,),
-        (R.EXPIRE_TAKER, R.EXPIRE_MAKER, R.EXPIRE_BOTH, R.DECREMENT, R.SELF_TRADE_PREVENTED),
-    ),
-    "iceberg": Feature((), ("show", "show", "show"), (K.REFRESHED,)),
-    "stops": Feature(
-        (),
-        ("stop", "stop", "stop", "reduce", "reduce"),
-        (K.TRIGGERED,),
-        (R.WAITING, R.NOTHING_TO_REDUCE, R.RISK_LIMIT, R.AMEND_NOT_ALLOWED),
-    ),
+    "status": Feature(("set_status", "set_status", "set_status", "halt", "lock", "unlock", "unlock", "unlock")),
+    "stp": Feature((), ("stp_taker", "stp_maker", "stp_both", "stp_decrement", "stp_maker", "stp_decrement")),
+    "iceberg": Feature((), ("show", "show", "show")),
+    "stops": Feature((), ("stop", "stop", "stop", "reduce", "reduce")),
     "quotes": Feature(
-        (*("quote",) * 12, "set_mmp", "reset_mmp", "reset_mmp", "cancel_after", "dead_man"),
-        ("group", "tag"),
-        (K.QUOTE_KEPT, K.MMP_TRIGGERED, K.MMP_SET, K.MMP_RESET, K.DEAD_MAN_SET),
-        (R.MMP, R.DEAD_MAN, R.MMP_FROZEN),
+        (*("quote",) * 12, "set_mmp", "reset_mmp", "reset_mmp", "cancel_after", "dead_man"), ("group", "tag")
     ),
-    "client_ids": Feature(("again",), ("cid",), (K.DUPLICATE,), (R.CID_REUSED_DIFFERENT,)),
-    "auctions": Feature(("indicate",), (), (K.AUCTION_PRICE,), (R.AUCTION, R.INDICATIVE, R.COLLAR)),
+    "client_ids": Feature(("again",), ("cid",)),
+    "auctions": Feature(("indicate",)),
 }

@@ -20,7 +20,6 @@ from engine.types import (
     MAX_POSITION_LOTS,
     MAX_PRICE_TICKS,
     MAX_QTY,
-    STP_MASK,
     TRANSFER,
     UNCHANGED,
     Flag,
@@ -30,7 +29,6 @@ from engine.types import (
     Status,
     TimeInForce,
 )
-from tests.both import BUILT
 from tests.feature_steps import EXTRAS, FEATURE_MAKERS, FEATURES
 from tests.oracle import LISTINGS, TRANSFERS, Exchange
 from tests.step import Command, Step, open_book, price_of, target
@@ -112,7 +110,7 @@ def ranges(features: Collection[str]) -> dict[str, list[Any]]:
     return RANGES | {"do": DEEDS + deeds, "extra": plain + extras * 2, "also": plain * 2 + extras}
 
 
-def steps(at_most: int, features: Collection[str] = BUILT) -> st.SearchStrategy[list[Step]]:
+def steps(at_most: int, features: Collection[str] = tuple(FEATURES)) -> st.SearchStrategy[list[Step]]:
     """Lists of steps, for hypothesis."""
     wreck = st.one_of(*[st.none()] * 12, st.sampled_from(WRECKS))
     chosen = {name: st.sampled_from(values) for name, values in ranges(features).items()}
@@ -121,7 +119,9 @@ def steps(at_most: int, features: Collection[str] = BUILT) -> st.SearchStrategy[
     return st.one_of(st.lists(step, max_size=at_most), st.lists(step, min_size=at_most // 2, max_size=at_most))
 
 
-def random_steps(seed: int, count: int, wrecked: float = 0.05, features: Collection[str] = BUILT) -> Iterator[Step]:
+def random_steps(
+    seed: int, count: int, wrecked: float = 0.05, features: Collection[str] = tuple(FEATURES)
+) -> Iterator[Step]:
     """Steps from a seed."""
     rng, values = random.Random(seed), ranges(features)
     for _ in range(count):
@@ -163,19 +163,6 @@ def wreck(row: Command, place: int, edge: int) -> None:
     row[name] = np.array(edge, np.int64).astype(row.dtype[name].base)
     if name in EXTENSION and edge % 2:
         row["flags"] |= np.uint32(Flag.EXTENDED)
-    if FEATURES.keys() - BUILT:
-        as_built(row)
-
-
-def as_built(row: Command) -> None:
-    """Take back what a wreck asks of the compiled engine that it cannot do yet."""
-    if "order_id" in (row.dtype.names or ()):
-        row["flags"] &= ~np.uint32(Flag.SLIDE | Flag.REDUCE_ONLY | STP_MASK | Flag.EXTENDED)
-        row["group"] = row["tag"] = 0
-        for field, known in (("ord_type", OrdType.MARKET), ("time_in_force", TimeInForce.FOK)):
-            row[field] = min(int(row[field][0]), int(known) if int(row[field][0]) < 10 else 255)
-    elif "band_ppm" in (row.dtype.names or ()):
-        row["band_ppm"] = row["collar_ppm"] = row["dynamic_ppm"] = 0
 
 
 def order(step: Step, twin: Exchange, now_ns: int) -> Command:
@@ -210,8 +197,7 @@ def mass_cancel(step: Step, twin: Exchange, now_ns: int) -> Command:
     side = (Side.BUY, Side.SELL, ANY_SIDE, ANY_SIDE)[step.pick % 4]
     instrument = step.book if step.ticks > 0 else 0
     fields = {"account": step.account, "instrument": instrument, "side": side, "session": step.qty % 3}
-    if "quotes" in BUILT:
-        fields |= {"tag": max(0, step.pick - 8), "group": max(0, step.pick % 5 - 2)}
+    fields |= {"tag": max(0, step.pick - 8), "group": max(0, step.pick % 5 - 2)}
     return command(Kind.MASS_CANCEL, **fields)
 
 

@@ -56,7 +56,7 @@ from engine.types import (
     Status,
     TimeInForce,
 )
-from tests.both import BUILT, MAKERS, make_twin
+from tests.both import MAKERS
 from tests.oracle import MONEY_KINDS
 
 RICH_MICROS = 1_000_000_000_000
@@ -208,12 +208,9 @@ POSITION_PARTS = ("net", "capacity", "open_buy", "open_sell", "escrow", "fees_du
 SPECIAL_PARTS = ("flags", "group", "tag", "stp_group", "expire_ns", "show_qty", "shown", "level")
 
 
-def check(text: str, needs: str = "", **limits: int) -> None:
-    """Run a table on the engine and on the twin, with these limits. An AssertionError names the line.
-
-    What `needs` a feature runs on the twin alone until the engine has it.
-    """
-    for make in MAKERS if not needs or needs in BUILT else (make_twin,):
+def check(text: str, **limits: int) -> None:
+    """Run a table on the engine and on the twin, with these limits. An AssertionError names the line."""
+    for make in MAKERS:
         Table(make(**limits)).run(text)
 
 

@@ -1,12 +1,8 @@
 """Auctions: the price, who trades, what it costs; and the collar that calls one."""
 
-from functools import partial
-
 import pytest
 
-from tests import tables
-
-check = partial(tables.check, needs="auctions")
+from tests.tables import check
 
 
 @pytest.mark.parametrize(

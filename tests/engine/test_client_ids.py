@@ -1,12 +1,9 @@
 """A client order id that is sent again is answered, not carried out."""
 
-from functools import partial
-
 import pytest
 
-from tests import tables
+from tests.tables import check
 
-check = partial(tables.check, needs="client_ids")
 DAY_NS = 86_400_000_000_000
 
 
@@ -86,7 +83,7 @@ def test_how_long_an_id_is_remembered() -> None:
 
 
 def test_the_oldest_ids_are_forgotten() -> None:
-    tables.check(
+    check(
         """
         buy A 1 @ 2600 cid 1 as a1
         buy A 1 @ 2600 cid 2 as a2
@@ -97,6 +94,5 @@ def test_the_oldest_ids_are_forgotten() -> None:
         buy A 1 @ 2600 cid 2                 -> new
         buy A 1 @ 2600 cid 1                 -> duplicate a3
         """,
-        needs="client_ids",
         max_client_ids=2,
     )

@@ -1,10 +1,6 @@
 """Orders that show less than they have."""
 
-from functools import partial
-
-from tests import tables
-
-check = partial(tables.check, needs="iceberg")
+from tests.tables import check
 
 
 def test_it_shows_a_part_and_goes_to_the_end_when_that_is_used_up() -> None:

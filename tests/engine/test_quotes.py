@@ -1,12 +1,8 @@
 """Ladders of quotes, market-maker protection, timers that cancel, mass cancels by what an order is for."""
 
-from functools import partial
-
 import pytest
 
-from tests import tables
-
-check = partial(tables.check, needs="quotes")
+from tests.tables import check
 
 
 def test_a_quote_is_kept_changed_or_replaced() -> None:
@@ -114,7 +110,7 @@ def test_bad_quotes_change_nothing(quote: str, reason: str) -> None:
 
 
 def test_an_account_has_so_many_quotes_in_a_book() -> None:
-    tables.check(
+    check(
         """
         list Y
         quote A buy 1 @ 2600 group 1
@@ -125,7 +121,6 @@ def test_an_account_has_so_many_quotes_in_a_book() -> None:
         quote A buy 0 @ 0 group 1                      -> canceled
         quote A buy 1 @ 2600 group 1 level 2           -> new
         """,
-        needs="quotes",
         max_quotes_per_book=2,
     )
 
@@ -210,7 +205,7 @@ def test_bad_protections(mmp: str) -> None:
 
 
 def test_there_are_so_many_protections() -> None:
-    tables.check(
+    check(
         """
         mmp A group 1 lots 1 fills 1 window 1
         mmp A group 2 lots 1 fills 1 window 1          -> rejected OVERLOADED
@@ -218,7 +213,6 @@ def test_there_are_so_many_protections() -> None:
         mmp A group 1                                  -> mmp_set 0
         mmp A group 2 lots 1 fills 1 window 1          -> mmp_set 1
         """,
-        needs="quotes",
         max_mmp_groups=1,
     )
 
@@ -252,7 +246,7 @@ def test_a_timer_cancels_what_has_its_tag() -> None:
 
 
 def test_an_account_has_so_many_timers() -> None:
-    tables.check(
+    check(
         """
         cancel_after A tag 1 till 99
         cancel_after A tag 2 till 99
@@ -263,7 +257,6 @@ def test_an_account_has_so_many_timers() -> None:
         cancel_after A tag 1                           -> dead_man_set 0
         cancel_after A tag 3 till 99                   -> dead_man_set 99
         """,
-        needs="quotes",
         max_timers_per_account=2,
     )
 

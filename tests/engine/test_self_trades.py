@@ -1,10 +1,6 @@
 """What happens instead of a trade with oneself."""
 
-from functools import partial
-
-from tests import tables
-
-check = partial(tables.check, needs="stp")
+from tests.tables import check
 
 
 def test_without_a_mode_one_trades_with_oneself() -> None:

@@ -1,12 +1,8 @@
 """Instrument states, kill switches, locks."""
 
-from functools import partial
-
 import pytest
 
-from tests import tables
-
-check = partial(tables.check, needs="status")
+from tests.tables import check
 
 
 def test_each_status_and_what_it_takes() -> None:

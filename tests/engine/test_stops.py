@@ -1,10 +1,6 @@
 """Orders that wait for the last price."""
 
-from functools import partial
-
-from tests import tables
-
-check = partial(tables.check, needs="stops")
+from tests.tables import check
 
 # The last trade is at 2600.
 TRADED = """

@@ -1,12 +1,8 @@
 """What an order may ask besides price and quantity at entry: time, quantity, price bands, limits of its account."""
 
-from functools import partial
-
 import pytest
 
-from tests import tables
-
-check = partial(tables.check, needs="terms")
+from tests.tables import check
 
 
 def test_a_command_that_came_too_late_is_refused() -> None:

@@ -14,7 +14,6 @@ from tests.tables import extended
 Step = dict[str, Any]
 Fields = Callable[[Step], dict[str, int]]
 
-NOT_BUILT = "not built yet"
 NOT_OFFERED = "not offered"
 
 
@@ -27,7 +26,7 @@ class Feature:
     name: str
     asked: Callable[[Step], bool]
     fields: Fields | None = None  # None: we do not have it
-    otherwise: str = NOT_BUILT
+    otherwise: str = NOT_OFFERED
 
 
 def _type(*names: str) -> Callable[[Step], bool]:
@@ -71,14 +70,14 @@ def _stp(step: Step) -> dict[str, int]:
 FEATURES = (
     Feature("self-trade prevention", lambda step: step.get("stp", "none") != "none", _stp),
     Feature("stop orders", _type("stop", "stop_limit"), _stop),
-    Feature("orders that show nothing", _shows_nothing, otherwise=NOT_OFFERED),
+    Feature("orders that show nothing", _shows_nothing),
     Feature("iceberg orders", _shows_less, _show),
     Feature("minimum quantity", lambda step: bool(step.get("min_qty")), lambda step: {"min_qty": step["min_qty"]}),
     Feature("all-or-none", lambda step: step.get("tif") == "AON", lambda step: {}),
     Feature("post-only that slides", lambda step: step.get("post_only") == "slide", lambda step: {"flags": Flag.SLIDE}),
     Feature("market with a collar", lambda step: step.get("slippage") is not None, lambda step: {}),
-    Feature("trailing stops", _type("trailing_stop", "trailing_stop_limit"), otherwise=NOT_OFFERED),
-    Feature("one cancels the other", _type("oco"), otherwise=NOT_OFFERED),
+    Feature("trailing stops", _type("trailing_stop", "trailing_stop_limit")),
+    Feature("one cancels the other", _type("oco")),
 )
 AON_RESTS = f"{NOT_OFFERED}: an all-or-none order that waits in the book"
 NOT_GATHERED = f"{NOT_OFFERED}: orders other than limit orders while matching is off"
