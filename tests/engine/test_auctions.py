@@ -1,8 +1,16 @@
 """Auctions: the price, who trades, what it costs; and the collar that calls one."""
 
-import pytest
+from typing import Any
 
-from tests.tables import check
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from engine.types import COMMAND, LISTING, TRANSFER, EventKind, Kind, Side, Status
+from tests.both import MAKERS
+from tests.tables import check, command
 
 
 @pytest.mark.parametrize(
@@ -163,3 +171,60 @@ def test_a_cascade_ends_at_the_collar() -> None:
         expect Y buy_stops 1 @ 2611, Y bids 1 @ 3000
         status Y continuous              -> auction 1 @ 2627, trade 1 b1, status, triggered b2
     """)
+
+
+TOP = 12
+ORDERS = st.lists(st.tuples(st.sampled_from(Side), st.integers(0, TOP), st.integers(1, 3)), max_size=9)
+
+
+def by_trying_all(orders: list[tuple[Side, int, int]], near: int) -> tuple[int, int, int]:
+    """Price, volume and surplus, found by looking at every price."""
+    bids, asks = ([(price, qty) for side, price, qty in orders if side == wanted] for wanted in Side)
+    if not bids or not asks or max(bids)[0] < min(asks)[0]:
+        return 0, 0, 0
+
+    def at(price: int) -> tuple[int, int]:
+        demand = sum(qty for limit, qty in bids if limit >= price)
+        supply = sum(qty for limit, qty in asks if limit <= price)
+        return min(demand, supply), demand - supply
+
+    prices = range(min(asks)[0], max(bids)[0] + 1)
+    best = min(prices, key=lambda price: (-at(price)[0], abs(at(price)[1]), abs(price - near), price))
+    return best, *at(best)
+
+
+@given(orders=ORDERS, near=st.integers(0, TOP), traded=st.booleans())
+def test_the_price_is_the_best_of_all(orders: list[tuple[Side, int, int]], near: int, traded: bool) -> None:
+    """And when the book goes on that much is traded at it, and nothing that crosses is left."""
+    who = [command(Kind.OPEN_ACCOUNT, TRANSFER, account=n) for n in (1, 2)]
+    who += [command(Kind.DEPOSIT, TRANSFER, account=n, amount_micros=10**9) for n in (1, 2)]
+    terms = {"lot_tick_micros": 1, "max_price": TOP, "gate_ns": 9, "reference_price": TOP - near if traded else near}
+    setup = [*who, command(Kind.LIST, LISTING, instrument=1, **terms)]
+    setup += [command(Kind.NOMINATE, TRANSFER, account=n, instrument=1, lots=99) for n in (1, 2)]
+    if traded:
+        for side in Side:
+            setup.append(command(Kind.NEW_ORDER, account=1, instrument=1, side=side, price=near, qty=1))
+    setup.append(command(Kind.SET_STATUS, instrument=1, qty=Status.AUCTION))
+    for number, (side, price, qty) in enumerate(orders):
+        account = 1 + number % 2
+        setup.append(command(Kind.NEW_ORDER, account=account, instrument=1, side=side, price=price, qty=qty))
+    expected = by_trying_all(orders, near)
+    for make in MAKERS:
+        exchange = make()
+        play(exchange, setup)
+        indicated = play(exchange, [command(Kind.INDICATE, instrument=1)])[0]
+        assert (indicated["price"], indicated["qty"], indicated["leaves_qty"]) == expected
+        events = play(exchange, [command(Kind.SET_STATUS, instrument=1, qty=Status.CONTINUOUS)])
+        trades = events[events["kind"] == EventKind.TRADE]
+        assert trades["qty"].sum() == expected[1] and set(trades["price"].tolist()) <= {expected[0]}
+        book = exchange.dump()["books"][1]
+        assert not book["bids"] or not book["asks"] or book["bids"][0][0] < book["asks"][0][0]
+
+
+def play(exchange: Any, rows: list[NDArray[np.void]]) -> NDArray[np.void]:
+    for number, row in enumerate(rows, exchange.applied_seq + 1):
+        row["seq"] = number
+    rows = [row.view(COMMAND) for row in rows]
+    events: NDArray[np.void] = exchange.apply(np.concatenate(rows)).copy()
+    assert EventKind.REJECTED not in events["kind"]
+    return events

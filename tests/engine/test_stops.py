@@ -240,3 +240,48 @@ def test_reduce_only_brings_a_position_nearer_to_zero() -> None:
         buy C 4 @ 2600                   -> new, trade 4 with A, triggered 9 a1, canceled 9 unfilled
     """
     )
+
+
+def test_unknown_things() -> None:
+    check("""
+        buy A 5 @ 2600 gtd till 9 as a1
+        raw kind 3 account 9 order_id 1          -> rejected UNKNOWN_ACCOUNT
+        raw kind 5 account 9 order_id 1          -> rejected UNKNOWN_ACCOUNT
+        raw kind 2 account 9 order_id 1          -> rejected UNKNOWN_ACCOUNT
+        raw kind 6 account 9 instrument 1 group 1    -> rejected UNKNOWN_ACCOUNT
+        amend a1 by B                            -> rejected ORDER_NOT_FOUND
+        amend a1 post                            -> rejected BAD_FIELD
+        raw kind 22 account 9                    -> rejected UNKNOWN_ACCOUNT
+        raw kind 15 account 1                    -> rejected UNKNOWN_KIND
+        raw kind 23 account 1                    -> rejected UNKNOWN_KIND
+        raw kind 43 account 1                    -> rejected UNKNOWN_KIND
+        raw kind 11 account 1                    -> rejected UNKNOWN_KIND
+    """)
+
+
+def test_an_order_that_reduces_is_cut_to_what_there_is() -> None:
+    check("""
+        sell B 4 @ 2600
+        buy A 4 @ 2600                           # A is long
+        sell A 4 @ 2700 reduce as a1
+        sell A 3 @ 2650 as a2
+        buy C 3 @ 2650                           -> new, trade 3
+        buy C 4 @ 2700 fok                       -> new, trade 1 with A, canceled 3 a1 nothing_to_reduce, canceled 3 unfilled
+    """)
+    check("""
+        sell B 4 @ 2600
+        buy A 4 @ 2600
+        sell A 3 @ 2600 stop 2500 as a1
+        sell A 1 @ 2600 reduce stop 2500 as a2
+        sell A 4 @ 2590 as a3
+        buy C 4 @ 2590
+        buy C 1 @ 2500
+        buy C 3 @ 2600 group 1
+        sell D 3 @ 2600                          -> new, trade 3
+        buy C 3 @ 2605
+        sell D 1 @ 2605
+        expect A net 0, X sell_stops 3+1 @ 2500
+        sell D 2 @ 2605
+        sell D 1 @ 2500                          -> new, trade 1 @ 2500, triggered a1, triggered a2
+        buy C 5 @ 2600                           -> new, trade 3 with A, canceled 1 a2 nothing_to_reduce
+    """)
