@@ -5,6 +5,7 @@ import { el, painter } from "./dom.js";
 import * as times from "./times.js";
 
 const PAUSE_MS = 250; // between two drawings of a chart
+const CURVE_PAUSE_MS = 1000; // a canvas costs more than all the numbers around it, and a curve moves slowly
 const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440]; // between two times on an axis
 const LEAST_CANDLES = 40;
 const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent", "raised"];
@@ -23,13 +24,13 @@ function palette() {
 
 /** A chart in a box: made when it is first seen, made anew when the colours change, as wide as its box. */
 class Chart {
-  constructor(box) {
+  constructor(box, pause_ms = PAUSE_MS) {
     this.box = box;
     this.note = box.appendChild(el("div", { class: "chart-note", "aria-hidden": "true" }));
     this.colours = palette();
     this.plot = null;
     this.data = null;
-    this.draw = painter(() => this._draw(), PAUSE_MS);
+    this.draw = painter(() => this._draw(), pause_ms);
     new ResizeObserver(() => this._resize()).observe(box);
     document.addEventListener("colours", () => this._anew());
   }
@@ -198,7 +199,7 @@ export class DepthChart extends Chart {
 /** The forward curve: seconds, bid, ask, last, GPU-hours traded. */
 export class CurveChart extends Chart {
   constructor(box) {
-    super(box);
+    super(box, CURVE_PAUSE_MS);
     this.digits = 3;
   }
 
