@@ -266,7 +266,9 @@ def main() -> int:
     options = parser.parse_args()
     wrong = 0
     for seed in range(options.first, options.first + options.seeds):
-        outcome = run_seed(seed, options.kills, options.naive)
+        # A batch's chunk the vault itself refuses a second time; a single withdrawal only under its old name.
+        cycles = 0 if options.naive else 2
+        outcome = run_seed(seed, options.kills, options.naive, cycles=cycles)
         wrong += bool(outcome.differences)
         print(
             f"seed {seed}: {outcome.kills} kills, {outcome.reorgs} reorgs in {outcome.blocks} blocks,"
