@@ -50,7 +50,7 @@ class GatewayConfig:
     remember_ns: int = 24 * 3_600 * 1_000_000_000  # finished orders and their client ids, in market time
     max_remembered_orders: int = 1_000_000  # at the most; the oldest are forgotten first
     private_ring_events: int = 4_096  # for each account, to resume from
-    history_rows: int = 500_000  # fills, and finished orders, of all accounts, in the answers to queries
+    history_rows: int = 500_000  # fills, and finished orders, of all accounts, to answer queries with; 0: none
     recent_trades: int = 50  # in the snapshot of `trades`
     recent_candles: int = 120  # of each length, in the snapshot
     recent_settled: int = 500  # batches, and deliveries, in the snapshots of their channels

@@ -10,7 +10,7 @@ when somebody asks.
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -78,6 +78,17 @@ class HistoryState(Struct):
     terms: list[tuple[int, str, int, int, int]]
 
 
+def pick(rows: NDArray[np.void], index: NDArray[Any]) -> NDArray[np.void]:
+    """`rows[index]`, many times faster: numpy copies records field by field, unless it knows none."""
+    picked: NDArray[np.void] = rows.view(f"V{rows.itemsize}")[index].view(rows.dtype)
+    return picked
+
+
+def put(rows: NDArray[np.void], index: NDArray[Any], values: NDArray[np.void]) -> None:
+    """`rows[index] = values`, in the same way."""
+    rows.view(f"V{rows.itemsize}")[index] = values.view(f"V{rows.itemsize}")
+
+
 class Ring:
     """The last rows of a table. `count` is how many there ever were."""
 
@@ -101,7 +112,7 @@ class Ring:
         for start in range(0, len(rows), capacity):
             part = rows[start : start + capacity]
             self._link(part)
-            self._rows[np.arange(self.count, self.count + len(part)) % capacity] = part
+            put(self._rows, np.arange(self.count, self.count + len(part)) % capacity, part)
             self.count += len(part)
 
     def _link(self, rows: NDArray[np.void]) -> None:
@@ -170,6 +181,9 @@ class History:
     """Fills and finished orders of all accounts. `directory` None: in memory only."""
 
     def __init__(self, rows: int, directory: Path | None = None) -> None:
+        """`rows` of each; with 0 nothing is kept."""
+        self._is_kept = rows > 0
+        directory, rows = (directory, rows) if rows else (None, 1)
         self.fills = Ring(FILL, rows, directory / "fills.dat" if directory else None)
         self.orders = Ring(ORDER, rows, directory / "orders.dat" if directory else None)
         self._open = np.zeros(1_024, OPEN)
@@ -182,7 +196,7 @@ class History:
 
     def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         """Keep a batch for `take_in`."""
-        if KINDS.isdisjoint(events["kind"].tobytes()):
+        if not self._is_kept or KINDS.isdisjoint(events["kind"].tobytes()):
             return
         self._waiting.append((commands.tobytes(), events.tobytes()))
         self._waiting_bytes += commands.nbytes + events.nbytes
@@ -216,17 +230,19 @@ class History:
 
     def _follow(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         kind = events["kind"]
-        new = events[kind == EventKind.NEW]
+        new = pick(events, kind == EventKind.NEW)
         fresh = self._fresh(commands, new)
-        changed = events[kind == EventKind.REPLACED]
-        trades = events[kind == EventKind.TRADE]
-        over = events[kind == EventKind.CANCELED]
+        changed = pick(events, kind == EventKind.REPLACED)
+        trades = pick(events, kind == EventKind.TRADE)
+        over = pick(events, kind == EventKind.CANCELED)
         if not len(trades) and not len(over) and not len(changed):
             self._keep(fresh, np.zeros(0, np.int64))
             return
         sides = [(trades["order_id"], trades["account"]), (trades["contra_order_id"], trades["contra_account"])]
         fills = [self._fills(trades, order, account, place, fresh) for place, (order, account) in enumerate(sides)]
-        both = np.concatenate(fills)[np.argsort(np.tile(trades["seq"], 2), kind="stable")] if len(trades) else fills[0]
+        both = np.zeros(2 * len(trades), FILL)
+        for place in (0, 1):
+            put(both, np.arange(place, len(both), 2), fills[place])
         self.fills.append(both)
         self._replace(changed, fresh)
         done = self._finished(both, over, fresh)
@@ -235,24 +251,24 @@ class History:
 
     def _fresh(self, commands: NDArray[np.void], new: NDArray[np.void]) -> NDArray[np.void]:
         """The orders that were accepted, by their ids."""
-        asked = commands[np.searchsorted(commands["seq"], new["command_seq"])]
+        asked = pick(commands, np.searchsorted(commands["seq"], new["command_seq"]))
         rows = np.zeros(len(new), OPEN)
         for name in ("order_id", "ts_ns", "account", "instrument", "side", "price", "qty"):
             rows[name] = new[name]
         rows["type"], rows["tif"], rows["post"] = asked["ord_type"], asked["time_in_force"], asked["flags"] & 1
         rows["cid"] = np.frombuffer(np.ascontiguousarray(asked["cl_ord_id"]).tobytes(), "S40")
-        found: NDArray[np.void] = rows[np.argsort(rows["order_id"])]
-        return found
+        return pick(rows, np.argsort(rows["order_id"]))
 
     def _orders_of(self, ids: NDArray[np.int64], fresh: NDArray[np.void]) -> NDArray[np.void]:
         """What is known of orders, whether they came in this batch or before."""
         slots = ids & SLOT_MASK
-        found: NDArray[np.void] = self._open[np.minimum(slots, len(self._open) - 1)]
+        found = pick(self._open, np.minimum(slots, len(self._open) - 1))
         if len(fresh):
             places = np.minimum(np.searchsorted(fresh["order_id"], ids), len(fresh) - 1)
             hit = fresh["order_id"][places] == ids
-            found[hit] = fresh[places[hit]]
-        found[found["order_id"] != ids] = np.zeros(1, OPEN)[0]  # from before our history begins
+            put(found, hit, pick(fresh, places[hit]))
+        unknown = np.flatnonzero(found["order_id"] != ids)  # from before our history begins
+        put(found, unknown, np.zeros(len(unknown), OPEN))
         return found
 
     def _replace(self, changed: NDArray[np.void], fresh: NDArray[np.void]) -> None:
@@ -294,9 +310,10 @@ class History:
         return rows
 
     def _rebates(self, trades: NDArray[np.void]) -> NDArray[np.int64]:
-        terms = [self._terms.get(number) for number in trades["instrument"].tolist()]
-        unit = np.array([one.lot_tick_micros if one else 0 for one in terms], np.int64)
-        ppm = np.array([one.rebate_ppm if one else 0 for one in terms], np.int64)
+        numbers, which = np.unique(trades["instrument"], return_inverse=True)
+        terms = [self._terms.get(number) for number in numbers.tolist()]
+        unit = np.array([one.lot_tick_micros if one else 0 for one in terms], np.int64)[which]
+        ppm = np.array([one.rebate_ppm if one else 0 for one in terms], np.int64)[which]
         value = trades["price"].astype(np.int64) * unit * trades["qty"].astype(np.int64)
         return value // PPM * ppm + value % PPM * ppm // PPM
 
@@ -312,8 +329,8 @@ class History:
         rows["cum"] = np.concatenate((filled["cum"], over["cum_qty"]))
         rows["qty"] = np.concatenate((filled["cum"], over["qty"]))
         rows["reason"][len(filled) :] = over["reason"]
-        known: NDArray[np.void] = rows[rows["order_id"] != 0]  # not those from before our history begins
-        return known[np.argsort(known["seq"], kind="stable")]
+        order = np.argsort(rows["seq"], kind="stable")
+        return pick(rows, order[rows["order_id"][order] != 0])  # not those from before our history begins
 
     def _keep(self, fresh: NDArray[np.void], done: NDArray[np.int64]) -> None:
         """Remember the orders that still work."""
@@ -322,14 +339,14 @@ class History:
             slots = slots[slots < len(self._open)]
             mine = slots[np.isin(self._open["order_id"][slots], done)]
             self._open["order_id"][mine] = 0
-            fresh = fresh[~np.isin(fresh["order_id"], done)]
+            fresh = pick(fresh, ~np.isin(fresh["order_id"], done))
         if len(fresh):
             slots = fresh["order_id"] & SLOT_MASK
             missing = int(slots.max()) + 1 - len(self._open)
             if missing > 0:
                 more = np.zeros(max(missing, len(self._open)), OPEN)
                 self._open = np.concatenate((self._open, more))
-            self._open[slots] = fresh
+            put(self._open, slots, fresh)
 
     # --- Questions ----------------------------------------------------------------------------------------------------
 

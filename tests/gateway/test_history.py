@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.types import Kind
 from gateway.config import GatewayConfig
 from gateway.history import FILL, History, Ring
+from gateway.messages import Format, decode
 from tests.gateway.node import OTHER, SYMBOL, Bot, Node, market
 from tests.gateway.test_market_data import trade_at_random
 
@@ -115,6 +116,19 @@ def test_how_orders_ended(trio: Trio) -> None:
     assert row["done"] > row["ts"]
     (filled,) = taker.good("orders.history")["orders"]
     assert (filled["st"], filled["why"], filled["cid"], filled["qty"]) == ("filled", None, "t", 3)
+
+
+def test_history_can_be_left_out(tmp_path: Path) -> None:
+    node, maker, taker = market(tmp_path, GatewayConfig(history_rows=0))
+    maker.place("sell", 1, "2.5")
+    taker.place("buy", 1, "2.5")
+    assert taker.good("fills") == {"fills": [], "next": None}
+    node.restart(node.gateway.snapshot(), len(node.log))
+    assert node.gateway.history.past_fills(2, _request("fills")).fills == []
+
+
+def _request(op: str) -> Any:
+    return decode(f'{{"op":"{op}","id":1}}'.encode(), Format.JSON)
 
 
 def test_a_number_that_is_listed_again_is_another_symbol(trio: Trio) -> None:
