@@ -81,11 +81,17 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def door(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, with its machine code kept on disk."""
-    # What stands outside the engine depends on its own directory too; the engine's own doors only on the engine.
-    home = Path(function.__code__.co_filename).parent
-    others = () if home == Path(__file__).parent else (home,)
-    with _cached_in(cache_directory(*others)):
+    with cached_beside(function.__code__.co_filename):
         return numba.njit(**FLAGS, cache=True)(function)
+
+
+@contextmanager
+def cached_beside(source: str) -> Iterator[None]:
+    """What is decorated here has its machine code kept under the hash of the sources beside the given one, too."""
+    # The engine's own code depends on the engine only.
+    home = Path(source).parent
+    with _cached_in(cache_directory(*() if home == Path(__file__).parent else (home,))):
+        yield
 
 
 if JIT:

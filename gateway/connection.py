@@ -21,7 +21,7 @@ do not mix.
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import CONT, DATA_OPCODES, TEXT, CloseCode, Frame
@@ -34,6 +34,23 @@ except ImportError:  # where the library has no compiled part
 
 Receive = Callable[[list[bytes]], None]
 """Takes the messages of a read, in order. Called on the event loop; must not wait."""
+
+
+class Taker(Protocol):
+    """Takes whole frames from the bytes of a read, where it can, before they are made into messages."""
+
+    def begin(self, data: bytes | bytearray) -> bool:
+        """A read; False when nothing is to be taken from it."""
+
+    def take(self, at: int, end: int) -> int:
+        """Take frames of the read from `at` on; where the first one stands that is not taken."""
+
+    def receive(self, messages: list[bytes]) -> None:
+        """Messages that were not taken, in order. They may wait for `done`."""
+
+    def done(self) -> None:
+        """The read is done with."""
+
 
 MAX_FRAGMENTS = 4_096  # of a message, as in the library
 MAX_HELD_BYTES = 65_536  # before the handler has started
@@ -57,6 +74,7 @@ class Connection(ServerConnection):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._receive: Receive | None = None
+        self._taker: Taker | None = None
         self._request_end = b""  # the last bytes of an incomplete request
         self._request_done = False
         self._rest = bytearray()  # an incomplete frame; before `attach`, all that is held
@@ -66,9 +84,10 @@ class Connection(ServerConnection):
         limit = self.protocol.max_message_size
         self._max_size = 2**63 if limit is None else limit
 
-    def attach(self, receive: Receive) -> None:
-        """From now on messages go to `receive`, those that came early first."""
-        self._receive = receive
+    def attach(self, receive: Receive, taker: Taker | None = None) -> None:
+        """From now on messages go to `receive`, or frames and messages to a taker; those that came early first."""
+        self._taker = taker
+        self._receive = taker.receive if taker is not None else receive
         held, self._rest = bytes(self._rest), bytearray()
         if len(held) > MAX_HELD_BYTES:
             self.transport.resume_reading()
@@ -92,6 +111,11 @@ class Connection(ServerConnection):
             parts.append(payload)
         self.transport.write(b"".join(parts))
 
+    def send_frames(self, frames: bytes) -> None:
+        """Write whole frames; nothing when the connection is closing."""
+        if self.protocol.state is OPEN:
+            self.transport.write(frames)
+
     def data_received(self, data: bytes) -> None:
         """Bytes from the socket."""
         if self._receive is None:
@@ -105,6 +129,8 @@ class Connection(ServerConnection):
             del self._rest[: self._take_frames(self._rest)]
         if self._messages:
             self._hand_over()
+        if self._taker is not None:
+            self._taker.done()
 
     def _before_attach(self, data: bytes) -> None:
         if self.protocol.eof_sent:  # the handshake failed
@@ -127,7 +153,14 @@ class Connection(ServerConnection):
     def _take_frames(self, data: bytes | bytearray) -> int:
         """Handle the complete frames of `data`; how many bytes of it are done with."""
         protocol, at, end = self.protocol, 0, len(data)
+        taker = self._taker if self._taker is not None and self._taker.begin(data) else None
         while end - at >= 2 and not protocol.eof_sent:
+            if taker is not None and protocol.current_size is None:
+                if self._messages:
+                    self._hand_over()
+                at = taker.take(at, end)
+                if end - at < 2:
+                    break
             first, second = data[at], data[at + 1]
             length, body = second & 0x7F, at + 6
             refused = second < MASKED or first & 0x0F not in OPCODES

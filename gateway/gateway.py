@@ -17,15 +17,19 @@ from msgspec import UNSET, Struct, UnsetType
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
-from engine.types import EventKind
+from engine.types import EventKind, Reason
 from gateway import private
 from gateway.auth import KeyStore
 from gateway.channels import Channels, ChannelsState, of_kind
 from gateway.config import GatewayConfig
+from gateway.fast import doors
+from gateway.fast.accept import Take
+from gateway.fast.follow import Stage, Stop
 from gateway.health import Readiness
 from gateway.history import History, HistoryState
 from gateway.logon import Logons
 from gateway.market_data import MarketData, MarketState, Topic
+from gateway.memory import Tables
 from gateway.messages import (
     PROTO,
     SETTLED_CHANNELS,
@@ -73,12 +77,12 @@ from gateway.messages import (
 )
 from gateway.metrics import Counts
 from gateway.operations import SCOPE_OF, Operations
-from gateway.order_entry import OrderEntry, internal
-from gateway.private import PrivateStreams, StreamState
+from gateway.order_entry import OWN_ERRORS, PLAIN_ERRORS, OrderEntry, internal
+from gateway.private import PrivateStreams
 from gateway.projection import Projection, ProjectionState
 from gateway.rates import Bucket, Rates
-from gateway.rows import Step, steps
-from gateway.session import Ask, BatchAsk, Identity, Session, Transport
+from gateway.rows import Step, command_rows, event_rows
+from gateway.session import Ask, BatchAsk, Frames, Identity, Session, Transport
 from gateway.settled import NoPapers, Papers, Question, Settled
 
 log = logging.getLogger(__name__)
@@ -90,7 +94,7 @@ class GatewayState(Struct):
     seq: int
     market_ns: int
     projection: ProjectionState
-    streams: list[StreamState]
+    streams: list[tuple[int, PrivateEvent]]
     market: MarketState
     channels: ChannelsState | None = None
     history: HistoryState | None = None
@@ -119,16 +123,17 @@ class Gateway:
     ) -> None:
         self.config = config
         self.settled = Settled(config.recent_settled)
-        self.projection = Projection(config.remember_ns, config.max_remembered_orders)
-        self.streams = PrivateStreams(self.projection, config.private_ring_events)
-        self.market = MarketData(self.projection, catalogue, config.recent_trades, config.max_subscriptions)
-        self.channels = Channels(self.market, self.projection, config)
         # The first ref is the time, so that a command of an earlier run can hardly have the same.
-        self.orders = OrderEntry(self.projection, config, submit, first_ref=wall_ns())
+        self.tables = Tables(config, PLAIN_ERRORS, OWN_ERRORS, first_ref=wall_ns())
+        self.projection = Projection(self.tables)
+        self.streams = PrivateStreams(self.projection)
+        self.market = MarketData(self.projection, catalogue, config.max_subscriptions)
+        self.channels = Channels(self.market, self.projection, config)
+        self.orders = OrderEntry(self.projection, config, submit)
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
         self.history = history or History(config.history_rows)
         self.operations = Operations(self.projection, self.orders, keys, catalogue, now_ns, lambda: self.logons.by_key)
-        self.rates = Rates(config)
+        self.rates = Rates(config, self.tables)
         self.counts = Counts()
         self.readiness = Readiness()
         self.sessions: set[Session] = set()
@@ -138,7 +143,8 @@ class Gateway:
         self._challenge = challenge
         self._papers = papers or NoPapers()
         self._dirty: set[Session] = set()
-        self._holders: dict[int, set[Session]] = {}  # account -> sessions with `private`
+        self._by_row: dict[int, Session] = {}  # by the session's row in the tables
+        self._waiting: list[tuple[Ask, Amend | Cancel]] = []  # for the order of the step at hand
         self._market_ns = 0
         self._next_heartbeat_us = 0
         self._stopping = False
@@ -181,8 +187,11 @@ class Gateway:
 
     def connect(self, transport: Transport, wire: Format, ip: str) -> Session:
         """A new connection; it is greeted with `hello`."""
-        session = Session(transport, wire, ip, self._challenge(), self.config, self.wall_us, self._dirty, self.counts)
+        session = Session(
+            transport, wire, ip, self._challenge(), self.config, self.wall_us, self._dirty, self.counts, self.tables
+        )
         self.sessions.add(session)
+        self._by_row[session.row] = session
         limits = {
             "message_bytes": self.config.max_message_bytes,
             "batch_items": self.config.max_batch_items,
@@ -202,11 +211,10 @@ class Gateway:
         self.sessions.discard(session)
         self.market.drop(session)
         self.settled.drop(session)
-        if session.identity is not None:
-            self._holders.get(session.identity.account, set()).discard(session)
         if not self._stopping:
             self.logons.left(session)
-        session.closed = True
+        self._by_row.pop(session.row, None)
+        session.leave()
         self._dirty.discard(session)
 
     def receive(self, session: Session, data: bytes) -> None:
@@ -218,8 +226,31 @@ class Gateway:
         for data in messages:
             if session.closed:
                 break
+            t_in = self.wall_us()
+            if not self._take(session, data, t_in):
+                self.counts.messages += 1
+                self._request(session, data, t_in)
+        self.flush()
+
+    def receive_some(self, session: Session, messages: Iterable[bytes]) -> None:
+        """Messages for the general way; `flush` must follow."""
+        for data in messages:
+            if session.closed:
+                break
             self.counts.messages += 1
             self._request(session, data, self.wall_us())
+
+    def _take(self, session: Session, data: bytes, t_in: int) -> bool:
+        """Let compiled code take a message in; False when it declines."""
+        self.tables.head["t_in"] = t_in
+        taken = self.tables.take_message(session.row, data)
+        if taken == Take.FULL:
+            self.orders.flush()
+            taken = self.tables.take_message(session.row, data)
+        return taken == Take.TAKEN
+
+    def flush(self) -> None:
+        """Hand commands to the node, and replies to the connections."""
         self.orders.flush()
         self._flush()
 
@@ -425,8 +456,8 @@ class Gateway:
         for channel in request.channels:
             match channel.name:
                 case "private":
-                    session.private = False
-                    self._holders.get(session.require("read"), set()).discard(session)
+                    session.require("read")
+                    self.tables.leave_private(session.row)
                 case "instruments":
                     self.market.instrument_watchers.discard(session)
                 case "batches" | "deliveries":
@@ -463,11 +494,11 @@ class Gateway:
 
     def _private(self, session: Session, account: int, resume_from: int | None) -> tuple[bool | UnsetType, list[bytes]]:
         """Join the private stream: whether it was resumed, and what to send after the reply."""
-        session.private = True
-        self._holders.setdefault(account, set()).add(session)
-        missed = self.streams.stream(account).since(resume_from) if resume_from is not None else None
+        self.tables.join_private(session.row)
+        stream = self.streams.stream(account)
+        missed = stream.encoded_since(resume_from, session.wire) if resume_from is not None else None
         if missed is not None:
-            return True, [encode(event, session.wire) for event in missed]
+            return True, missed
         snapshot = self.streams.snapshot(account, self.seq, self._market_ns // 1000)
         return (UNSET if resume_from is None else False), [encode(snapshot, session.wire)]
 
@@ -478,40 +509,109 @@ class Gateway:
         self.counts.batches += 1
         self.counts.commands += len(commands)
         self.counts.events += len(events)
-        for step in steps(commands, events):
-            self._follow(step)
+        trades = of_kind(events, EventKind.TRADE)
+        self.market.begin(trades)
+        self._follow(commands, events)
         if len(events):
             self.seq = int(events["seq"][-1])
         if len(commands):
             self._market_ns = int(commands["ts_ns"][-1])
-        trades = of_kind(events, EventKind.TRADE)
         self.counts.trades += len(trades)
+        self.flush()  # what traders wait for, first
         self.rates.give_back(trades)
         self.history.on_batch(commands, events)
         self.channels.on_batch(commands, events, trades, self.seq)
         self.market.publish()
-        self.orders.flush()
         self._flush()
 
-    def _follow(self, step: Step) -> None:
-        projection, streams, market = self.projection, self.streams, self.market
+    def _follow(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        """Let compiled code follow the batch, and do where it stops what it cannot."""
+        self.tables.begin_batch(commands, events, self.wall_us())
+        self._go_on(commands, events, None)
+
+    def _go_on(self, commands: NDArray[np.void], events: NDArray[np.void], step: Step | None) -> None:
+        """Follow the rest of the batch; `step` is the one at hand, when it is a general one that has been followed."""
+        tables, head = self.tables, self.tables.head
+        while (stop := tables.do(doors.FOLLOW)) != Stop.END:
+            if stop == Stop.BROKEN:
+                raise ValueError(f"the events of command {head['step']} do not fit what is known")
+            self._drain()
+            if stop == Stop.FULL:
+                self.orders.flush()
+            elif stop == Stop.RELEASE:
+                self._release(int(head["release"]))
+            elif stop == Stop.GENERAL:
+                step = self._general(self._step(commands, events))
+            else:
+                self._do_part(Stop(stop), step if head["general"] and step else self._step(commands, events))
+        self._drain()
+        if head["event_at"] < len(events):
+            event = events[head["event_at"]]
+            raise ValueError(
+                f"event {event['seq']} belongs to command {event['command_seq']}, which is not in the batch"
+            )
+
+    def _step(self, commands: NDArray[np.void], events: NDArray[np.void]) -> Step:
+        """The step at hand."""
+        head = self.tables.head
+        at = min(int(head["command_at"]), len(commands) - 1)
+        caused = event_rows(events[int(head["event_at"]) : int(head["event_end"])])
+        return Step(commands, at, command_rows(commands[at : at + 1])[0], caused)
+
+    def _general(self, step: Step) -> Step:
+        """Follow the events of a step that has something special."""
+        projection, streams = self.projection, self.streams
         projection.begin(step)
         streams.begin()
         for event in step.events:
             projection.apply(step, event)
             streams.follow(event)
-            market.collect(event)
+            self.market.collect(event)
         streams.finish(step)
         projection.seal(step, streams.first)
-        waiting = self.orders.resolve(step, streams.first)
-        for account, message in streams.fresh:
-            self._tell(account, message)
-        for ask, request in waiting:
-            self.orders.attempt(ask, request)
+        self.tables.head["general"], self.tables.head["stage"] = 1, Stage.ANSWER
+        return step
+
+    def _do_part(self, stop: Stop, step: Step) -> None:
+        """What Python has to do for a step, where compiled code stands before that."""
+        head = self.tables.head
+        match stop:
+            case Stop.ANSWER:
+                account = self.tables.accounts[step.command.account]
+                first = {step.command.account: int(account["first_aseq"])} if account["step"] == head["step"] else {}
+                self._waiting = self.orders.resolve(step, first)
+            case Stop.ERROR:
+                head["error_phrase"] = self.tables.phrase(self.orders.refusal(step))
+            case Stop.TELL:
+                for number, message in self.streams.fresh:
+                    self._tell(number, message)
+                head["stage"] = Stage.ATTEMPT
+            case Stop.ATTEMPT:
+                waiting, self._waiting = self._waiting, []
+                for ask, request in waiting:
+                    self.orders.attempt(ask, request)
+
+    def _release(self, row: int) -> None:
+        """A batch is answered that some of its session's events waited for."""
+        self.tables.head["release"] = 0
+        if row in self._by_row:
+            self._by_row[row].release_kept()
+
+    def _drain(self) -> None:
+        """Queue what compiled code wrote for the sessions."""
+        tables = self.tables
+        for place in range(tables.do(doors.GATHER) if tables.head["pieces"] else 0):
+            row, start, stop, held = tables.groups[place].tolist()
+            session, data = self._by_row.get(row), Frames(tables.gathered_view[start:stop])
+            if session is not None and held:
+                session.keep(data)
+            elif session is not None:
+                session.push(data)
 
     def _tell(self, account: int, message: PrivateEvent) -> None:
         encoded: dict[Format, bytes] = {}
-        for session in self._holders.get(account, ()):
+        for row in self.tables.holders(account):
+            session = self._by_row[row]
             data = encoded.get(session.wire)
             if data is None:
                 data = encoded[session.wire] = encode(message, session.wire)
@@ -575,6 +675,7 @@ class Gateway:
         if self._stopping:
             return
         self._stopping = self.readiness.is_stopping = True
+        self.tables.head["stopping"] = 1
         for session in self.sessions:
             session.push(encode(Shutdown(self.wall_us(), msg), session.wire))
         self._flush()
@@ -582,9 +683,21 @@ class Gateway:
     def close(self) -> None:
         """Close all sessions. What was under way is answered with OUTCOME_UNKNOWN."""
         self._stopping = True
+        self.tables.head["stopping"] = 1
         self.orders.abandon()
+        self._drain()
         for session in list(self.sessions):
             session.close(Close.SHUTDOWN, "shutdown")
+
+    def count(self) -> Counts:
+        """What was counted, what compiled code counted too."""
+        head, refused = self.tables.head, self.tables.refused
+        self.counts.messages += int(head["taken"])
+        head["taken"] = 0
+        for code in np.flatnonzero(refused).tolist():
+            self.counts.errors[Code(code).name if code in list(Code) else Reason(code).name] += int(refused[code])
+            refused[code] = 0
+        return self.counts
 
     def health(self) -> dict[str, int | str]:
         """What `/health` shows."""
@@ -602,11 +715,14 @@ class Gateway:
 
     def snapshot(self) -> bytes:
         """The projections, to start from instead of the log's beginning. Sessions are not in it."""
-        state = GatewayState(
-            self.seq, self._market_ns, self.projection.dump(), self.streams.dump(), self.market.dump(),
-            self.channels.dump(), self.history.dump(),
-        )  # fmt: skip
-        return msgspec.msgpack.encode(state)
+        return self.capture()()
+
+    def capture(self) -> Callable[[], bytes]:
+        """The same in two steps: the state is copied now, and the call that makes its bytes may be made on any thread."""
+        seq, market_ns, projection = self.seq, self._market_ns, self.projection.capture()
+        parts = (self.streams, self.market, self.channels, self.history)
+        others = [msgspec.Raw(msgspec.msgpack.encode(part.dump())) for part in parts]
+        return lambda: msgspec.msgpack.encode(GatewayState(seq, market_ns, projection(), *others))  # type: ignore[arg-type]
 
     def restore(self, data: bytes) -> None:
         """Take over a snapshot, before the first batch. Raises msgspec.DecodeError when it is none."""
@@ -619,6 +735,36 @@ class Gateway:
             self.channels.load(state.channels)
         if state.history is not None:
             self.history.load(state.history)
+
+
+class SessionTaker:
+    """Takes a session's frames in compiled code; what that declines goes the general way, in its place."""
+
+    def __init__(self, gateway: Gateway, session: Session) -> None:
+        self._gateway = gateway
+        self._session = session
+        self._tables = gateway.tables
+
+    def begin(self, data: bytes | bytearray) -> bool:
+        """Copy a read to where compiled code reads."""
+        size, tables = len(data), self._tables
+        if size > len(tables.inbox) or self._session.closed:
+            return False
+        tables.inbox_view[:size] = data
+        tables.head["t_in"] = self._gateway.wall_us()
+        return True
+
+    def take(self, at: int, end: int) -> int:
+        """Take in what can be; where the first frame stands that was not."""
+        return self._tables.do(doors.TAKE_FRAMES, self._session.row, at, end)
+
+    def receive(self, messages: list[bytes]) -> None:
+        """Messages that compiled code declined."""
+        self._gateway.receive_some(self._session, messages)
+
+    def done(self) -> None:
+        """Commands and replies go out."""
+        self._gateway.flush()
 
 
 class ClosingAsk(Ask):

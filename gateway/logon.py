@@ -113,11 +113,11 @@ class Logons:
             older.close(Close.REPLACED, "replaced by a newer session of this key")
         self._parked.pop((account, key.serial), None)
         cod = request.cod if request.cod is not None else "quote" in key.scopes
-        session.identity = Identity(key, account, cod, min(request.grace_ms, self._config.max_grace_ms))
+        session.identity = identity = Identity(key, account, cod, min(request.grace_ms, self._config.max_grace_ms))
         ask.account = account
         session.counts.logons["OK"] += 1
         log.info("logon", key=key.id, account=key.account, ip=session.ip, cod=cod)
-        self._welcome(ask, request, session.identity)
+        self._welcome(ask, request, identity)
 
     # --- Accounts -----------------------------------------------------------------------------------------------------
 

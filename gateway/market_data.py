@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
-from engine.types import EventKind
-from gateway.depth import Depth, DepthSide
+from engine.types import EVENT, EventKind
+from gateway.fast import doors
 from gateway.messages import (
     L1,
     L2,
@@ -39,6 +41,7 @@ from gateway.messages import (
 from gateway.private import SIDE_NAMES
 from gateway.projection import Instrument, Projection
 from gateway.rows import EventRow, MoneyRow
+from gateway.views import Depth, DepthSide
 
 DEPTHS: tuple[DepthName, ...] = (10, 100, "all")
 DEFAULT_DEPTH: DepthName = 10
@@ -70,13 +73,18 @@ def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> dict[Format, byt
     return encoded
 
 
-class Book(NamedTuple):
+class Book:
     """What a topic shows: an instrument, its depth and its last trades."""
 
-    instrument: Instrument
-    depth: Depth
-    recent: deque[TradeItem]
-    fresh: list[TradeItem]  # trades that are not published yet
+    def __init__(self, instrument: Instrument, depth: Depth) -> None:
+        self.instrument = instrument
+        self.depth = depth
+        self.fresh: list[TradeItem] = []  # trades that are not published yet
+
+    @property
+    def recent(self) -> list[TradeItem]:
+        """The last trades, oldest first."""
+        return self.instrument.recent_trades()
 
 
 class Topic:
@@ -181,7 +189,8 @@ class L2Topic(Topic):
             return []
         shown = self._shown[index]
         if self._count is None:
-            changes = {price: side.lots.get(price, 0) for price in side.changed}
+            lots_at = side.lots
+            changes = {price: lots_at.get(price, 0) for price in side.changed}
             changes = {price: lots for price, lots in changes.items() if shown.get(price, 0) != lots}
         else:
             now = dict(side.top(self._count))
@@ -208,11 +217,12 @@ class TradesTopic(Topic):
         return Trades(self.book.instrument.symbol, "snapshot", self.seq, 0, ts_us, shown)
 
     def update(self) -> Trades | None:
-        fresh = self.book.fresh
+        # The rest has been published in the middle of the batch.
+        fresh = [trade for trade in self.book.fresh if trade.tid > self.seq]
         if not fresh:
             return None
         seq, prev = self._advance(fresh[-1].tid)
-        return Trades(self.book.instrument.symbol, "trades", seq, prev, fresh[-1].ts, list(fresh))
+        return Trades(self.book.instrument.symbol, "trades", seq, prev, fresh[-1].ts, fresh)
 
 
 class TickerTopic(Topic):
@@ -277,23 +287,21 @@ class Selection(NamedTuple):
 class MarketState(Struct):
     """What of market data is stored; the rest follows from the projection."""
 
-    recent: list[tuple[int, list[TradeItem]]]
     instruments_seq: int
 
 
 class MarketData:
     """All topics. `collect` each event, then `publish` at the end of the batch."""
 
-    def __init__(self, projection: Projection, catalogue: Catalogue, recent_trades: int, max_topics: int) -> None:
+    def __init__(self, projection: Projection, catalogue: Catalogue, max_topics: int) -> None:
         self.instruments_seq = 0
         self.instrument_watchers: set[Subscriber] = set()
         self._projection = projection
         self._catalogue = catalogue
-        self._recent_trades = recent_trades
         self._max_topics = max_topics
         self._books: dict[int, Book] = {}
         self._topics: dict[int, dict[TopicKey, Topic]] = {}
-        self._traded: set[int] = set()
+        self._trades = np.zeros(0, EVENT)  # of the batch at hand
         self._selections: dict[Subscriber, set[Selection]] = {}
         self._idle: dict[Topic, int] = {}  # held by nobody -> seconds to go
         self.makers: dict[str, Callable[[Book], Topic]] = {  # of channels without a depth; others may add theirs
@@ -320,27 +328,41 @@ class MarketData:
 
     def publish(self) -> None:
         """Send what changed in each book since the last time. Only after whole commands."""
-        for number in self._projection.dirty_books | self._traded:
-            self._publish(number)
-        self._projection.dirty_books.clear()
-        self._traded.clear()
+        for number in self._projection.dirty_books | self._projection.traded:
+            if number in self._topics:
+                self._publish(number)
+        self._projection.settle()
+        self._trades = self._trades[:0]
 
     def _publish(self, number: int) -> None:
         book = self._book(number)
-        for topic in self._topics.get(number, {}).values():
+        topics = self._topics.get(number, {})
+        if ("trades", None) in topics and len(self._trades):
+            book.fresh = self._fresh(book.instrument)
+        for topic in topics.values():
             message = topic.update()
             if message is not None:
                 topic.send(message)
         book.fresh.clear()
-        book.depth.settle()
+
+    def begin(self, trades: NDArray[np.void]) -> None:
+        """Before a batch is followed: the trades (EVENT) it brings."""
+        self._trades = trades
+
+    def _fresh(self, instrument: Instrument) -> list[TradeItem]:
+        """The batch's trades of an instrument."""
+        trades = self._trades[self._trades["instrument"] == instrument.number]
+        columns = (trades[name].tolist() for name in ("seq", "price", "qty", "side", "ts_ns"))
+        tick, listed_seq = instrument.tick_micros, instrument.listed_seq  # the number may have been another's before
+        return [
+            TradeItem(seq, price * tick, qty, SIDE_NAMES[side], ts_ns // 1000)
+            for seq, price, qty, side, ts_ns in zip(*columns, strict=True)
+            if seq > listed_seq
+        ]
 
     def _trade(self, event: EventRow) -> None:
-        book = self._book(event.instrument)
-        px = event.price * book.instrument.tick_micros
-        trade = TradeItem(event.seq, px, event.qty, SIDE_NAMES[event.side], event.ts_ns // 1000)
-        book.recent.append(trade)
-        book.fresh.append(trade)
-        self._traded.add(event.instrument)
+        tables = self._projection.tables
+        tables.do(doors.RECORD_TRADE, event.instrument, event.seq, event.price, event.qty, event.side, event.ts_ns)
 
     def _listed(self, event: EventRow) -> None:
         instrument = self._book(event.instrument).instrument
@@ -353,8 +375,6 @@ class MarketData:
 
     def _closed(self, event: EventRow) -> None:
         self._publish(event.instrument)
-        self._projection.dirty_books.discard(event.instrument)
-        self._traded.discard(event.instrument)
         self._change_status(event, self._book(event.instrument).instrument, "closed")
 
     def _delisted(self, event: EventRow) -> None:
@@ -384,9 +404,7 @@ class MarketData:
         found = self._books.get(number)
         if found is None:
             projection = self._projection
-            recent: deque[TradeItem] = deque(maxlen=self._recent_trades)
-            found = Book(projection.instruments[number], projection.books[number], recent, [])
-            self._books[number] = found
+            found = self._books[number] = Book(projection.instruments[number], projection.books[number])
         return found
 
     # --- Subscriptions ------------------------------------------------------------------------------------------------
@@ -551,14 +569,11 @@ class MarketData:
 
     def dump(self) -> MarketState:
         """Everything that `load` needs."""
-        recent = [(number, list(book.recent)) for number, book in sorted(self._books.items()) if book.recent]
-        return MarketState(recent, self.instruments_seq)
+        return MarketState(self.instruments_seq)
 
     def load(self, state: MarketState) -> None:
         """Take over a stored state, after the projection did."""
         self.instruments_seq = state.instruments_seq
-        for number, trades in state.recent:
-            self._book(number).recent.extend(trades)
 
 
 def status_of(instrument: Instrument) -> InstrumentStatus:

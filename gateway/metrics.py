@@ -39,7 +39,7 @@ class GatewayCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """All of it, with the prefix `wellhead_`."""
-        gateway, counts = self._gateway, self._gateway.counts
+        gateway, counts = self._gateway, self._gateway.count()
         yield _counter("messages", "messages received", counts.messages)
         yield _counter("batches", "durable batches followed", counts.batches)
         yield _counter("commands", "commands in them", counts.commands)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.catalogue import pack_id
 from engine.types import (
     ANY_SIDE,
+    COMMAND,
     MAX_QTY,
     UNCHANGED,
     EventKind,
@@ -21,9 +23,10 @@ from engine.types import (
     Reason,
     TimeInForce,
 )
-from gateway.commands import Command, records
+from gateway.commands import Command
 from gateway.config import GatewayConfig
 from gateway.decimals import InexactError, from_text, to_text
+from gateway.fast import doors
 from gateway.messages import (
     Amend,
     Batch,
@@ -39,9 +42,10 @@ from gateway.messages import (
     bad_field,
 )
 from gateway.private import side_number
-from gateway.projection import Order, Projection, order_body
+from gateway.projection import Projection, order_body
 from gateway.rows import CommandRow, Step
 from gateway.session import Ask, BatchAsk, Session
+from gateway.views import Order
 
 TIF_NUMBERS = {
     "gtg": TimeInForce.GTG,
@@ -83,6 +87,7 @@ class Pending:
     body: tuple[int, ...] = ()
     waiting: list[tuple[Ask, Amend | Cancel]] = field(default_factory=list)
     on_done: Callable[[Step], None] | None = None
+    is_answered: bool = False  # compiled code answers the request itself
 
 
 class OrderEntry:
@@ -93,20 +98,17 @@ class OrderEntry:
         projection: Projection,
         config: GatewayConfig,
         submit: Callable[[NDArray[np.void]], None],
-        first_ref: int,
     ) -> None:
         self._projection = projection
         self._config = config
         self._submit = submit
-        self._ref = first_ref
+        self._tables = projection.tables
         self._pending: dict[int, Pending] = {}
-        self._pending_cids: dict[tuple[int, str], Pending] = {}
-        self._unsent: list[bytes] = []
 
     @property
     def pending(self) -> int:
         """Commands on their way."""
-        return len(self._pending)
+        return int(self._tables.head["pending"])
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -118,8 +120,6 @@ class OrderEntry:
             return
         pending = Pending(Kind.NEW_ORDER, [ask], ask.account, request.cid or "", body)
         self._send(command, pending, ask.session)
-        if request.cid is not None:
-            self._pending_cids[ask.account, request.cid] = pending
 
     def amend(self, ask: Ask, request: Amend) -> None:
         """Another price or quantity. Raises RequestError."""
@@ -184,11 +184,11 @@ class OrderEntry:
         """Send any one command, and call `on_done` with its step."""
         kind, account = Kind(int(record["kind"][0])), int(record["account"][0])
         record["ref"] = self._register(Pending(kind, [], account, on_done=on_done))
-        self._unsent.append(record.tobytes())
+        self._queue(record.tobytes())
 
     def tick(self) -> None:
         """Put the time into the log."""
-        self._unsent.append(Command(Kind.TICK, 0).pack(0))
+        self._queue(Command(Kind.TICK, 0).pack(0))
 
     # --- On the way ---------------------------------------------------------------------------------------------------
 
@@ -196,37 +196,78 @@ class OrderEntry:
         if session is not None:  # commands of our own always pass
             if session.pending > self._config.max_pending_per_session:
                 raise RequestError(Code.OVERLOADED, "too many requests of this session are unanswered")
-            if len(self._pending) >= self._config.max_pending:
+            if self.pending >= self._config.max_pending:
                 raise RequestError(Code.OVERLOADED, "too many requests are on their way")
-        self._unsent.append(command.pack(self._register(pending)))
+        self._queue(command.pack(self._register(pending, command)))
 
-    def _register(self, pending: Pending) -> int:
-        self._ref += 1
-        self._pending[self._ref] = pending
-        return self._ref
+    def _queue(self, record: bytes) -> None:
+        """Put a command behind those that wait to be sent, whoever made them."""
+        head, unsent = self._tables.head, self._tables.unsent
+        if head["unsent"] == len(unsent):
+            self.flush()
+        unsent[head["unsent"]] = np.frombuffer(record, COMMAND)[0]
+        head["unsent"] += 1
+
+    def _register(self, pending: Pending, command: Command | None = None) -> int:
+        tables = self._tables
+        at = tables.do(doors.NEW_PENDING)
+        if not at:
+            raise RequestError(Code.OVERLOADED, "too many commands are on their way")
+        row = tables.pendings[at - 1]
+        row["kind"], row["account"], row["python"] = pending.kind, pending.account, 1
+        if pending.cid and command is not None:
+            row["instrument"] = command.instrument
+            for number, word in enumerate(pack_id(pending.cid).view("<i8").tolist()):
+                row[f"c{number}"] = word
+            tables.do(doors.HASH_PENDING, at)
+        ref = int(row["ref"])
+        self._pending[ref] = pending
+        return ref
 
     def flush(self) -> None:
         """Hand what was collected to the node, in one array."""
-        if self._unsent:
-            unsent, self._unsent = self._unsent, []
-            self._submit(records(unsent))
+        count = int(self._tables.head["unsent"])
+        if count:
+            self._tables.head["unsent"] = 0
+            self._submit(self._tables.unsent[:count].copy())
+
+    def _on_its_way(self, account: int, cid: str) -> Pending | None:
+        """The account's order with this cid that is on its way, whoever answers it; what waits is for Python from now on."""
+        at = self._tables.find(doors.FIND_PENDING, cid, account)
+        if not at:
+            return None
+        row = self._tables.pendings[at - 1]
+        row["extra"] = 1
+        found = self._pending.get(int(row["ref"]))
+        if found is None:
+            names = ("instrument", "side", "ord_type", "time_in_force", "flags", "price", "qty")
+            body = tuple(int(row[name]) for name in names)
+            found = self._pending[int(row["ref"])] = Pending(Kind.NEW_ORDER, [], account, cid, body, is_answered=True)
+        return found
 
     def resolve(self, step: Step, first_aseq: dict[int, int]) -> list[tuple[Ask, Amend | Cancel]]:
         """Answer the request that waits for this command; returns the requests that waited for its order, which the
         caller passes to `attempt` once the private events of this step are queued.
         """
         command = step.command
-        pending = self._pending.get(command.ref) if command.ref else None
-        if pending is None or (pending.kind, pending.account) != (command.kind, command.account):
+        pending = self._pending.pop(command.ref, None)
+        if pending is None:
             return []
-        del self._pending[command.ref]
-        if pending.cid:
-            del self._pending_cids[pending.account, pending.cid]
+        if not pending.is_answered:
+            row = command.ref & (len(self._tables.pendings) - 1)
+            self._tables.do(doors.DROP_PENDING, row + 1)
         if pending.on_done is not None:
             pending.on_done(step)
         for index, ask in enumerate(pending.asks):
-            self._answer(step, ask, first_aseq.get(pending.account), dup=index > 0)
+            dup = pending.is_answered or index > 0
+            self._answer(step, ask, first_aseq.get(pending.account), dup=dup)
         return pending.waiting
+
+    def refusal(self, step: Step) -> Error:
+        """Why a command was refused."""
+        if not step.events:
+            return internal("the engine said nothing")
+        return self._error(step.command, Reason(step.events[0].reason))
 
     def _answer(self, step: Step, ask: Ask, aseq: int | None, dup: bool) -> None:
         event = step.events[0] if step.events else None
@@ -253,7 +294,7 @@ class OrderEntry:
             ask.fail(self._error(step.command, reason))
 
     def _error(self, command: CommandRow, reason: Reason) -> Error:
-        error = Error(int(reason), reason.name, True, WORDS.get(reason, reason.name.lower().replace("_", " ")))
+        error = error_of(reason)
         if reason == Reason.MARKET_NOT_OPEN:
             error.status = self._status(command)
         elif reason == Reason.INSUFFICIENT_FUNDS:
@@ -272,9 +313,9 @@ class OrderEntry:
 
     def abandon(self) -> None:
         """Tell all who wait that nobody knows how it ends. For a node that stops."""
-        pending, self._pending = self._pending, {}
-        self._pending_cids.clear()
         error = RequestError(Code.OUTCOME_UNKNOWN, "the exchange stops; send it again with the same cid").error
+        self._tables.do(doors.ABANDON, self._tables.phrase(error))
+        pending, self._pending = self._pending, {}
         for one in pending.values():
             for ask in (*one.asks, *(ask for ask, _ in one.waiting)):
                 ask.fail(error)
@@ -286,11 +327,11 @@ class OrderEntry:
         if (request.oid is None) == (request.cid is None):
             raise bad_field("oid", "name the order by oid or by cid")
         if request.cid is not None:
-            pending = self._pending_cids.get((ask.account, request.cid))
+            pending = self._on_its_way(ask.account, request.cid)
             if pending is not None:
                 pending.waiting.append((ask, request))
                 return None
-            order = self._projection.order_by_cid.get((ask.account, request.cid))
+            order = self._projection.order_by_cid(ask.account, request.cid)
         else:
             order = self._projection.orders.get(request.oid or 0)
         if order is None or order.account != ask.account:
@@ -299,8 +340,8 @@ class OrderEntry:
 
     def _repeats(self, ask: Ask, cid: str, body: tuple[int, ...]) -> bool:
         """Whether the cid is known; then the request is answered, now or with the first one."""
-        pending = self._pending_cids.get((ask.account, cid))
-        order = self._projection.order_by_cid.get((ask.account, cid))
+        pending = self._on_its_way(ask.account, cid)
+        order = self._projection.order_by_cid(ask.account, cid)
         known = pending.body if pending is not None else order.body if order is not None else None
         if known is None:
             return False
@@ -345,11 +386,27 @@ class OrderEntry:
     def _market(self, ask: Ask, request: Place) -> tuple[int, int, int]:
         """Number, tick and highest price of the instrument. A repeated order may be of one that is delisted."""
         if request.cid is not None:
-            known = self._projection.order_by_cid.get((ask.account, request.cid))
+            known = self._projection.order_by_cid(ask.account, request.cid)
             if known is not None and known.symbol == request.sym:
                 return known.instrument, known.tick_micros, MAX_PX_MICROS
         instrument = self._projection.symbol(request.sym)
         return instrument.number, instrument.tick_micros, instrument.max_price
+
+
+DETAILED = {Reason.MARKET_NOT_OPEN, Reason.INSUFFICIENT_FUNDS}
+"""Reasons whose errors say more than the reason."""
+NO_SUCH_ORDER = RequestError(Code.ORDER_NOT_FOUND, "the account has no such order").error
+SESSION_IS_FULL = RequestError(Code.OVERLOADED, "too many requests of this session are unanswered").error
+EXCHANGE_IS_FULL = RequestError(Code.OVERLOADED, "too many requests are on their way").error
+OWN_ERRORS = [NO_SUCH_ORDER, SESSION_IS_FULL, EXCHANGE_IS_FULL]
+
+
+def error_of(reason: Reason) -> Error:
+    """The error for a reason of the engine, without details."""
+    return Error(int(reason), reason.name, True, WORDS.get(reason, reason.name.lower().replace("_", " ")))
+
+
+PLAIN_ERRORS = {reason: error_of(reason) for reason in Reason if reason > 1_000 and reason not in DETAILED}
 
 
 def internal(msg: str) -> Error:

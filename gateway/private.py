@@ -5,19 +5,20 @@ the engine's order, then one `position` for each position whose lots or money it
 can resume from a number, also across a restart of the server.
 """
 
-from collections import deque
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, Literal
 
-from msgspec import Struct
+import msgspec
 
 from engine.types import EventKind, OrdType, Reason, Side, TimeInForce
+from gateway.fast import doors
+from gateway.memory import Tables
 from gateway.messages import (
     BalanceEvent,
     BalanceState,
     DeliveryEvent,
     Fill,
+    Format,
     MoneyEvent,
     OrderEvent,
     OrderState,
@@ -29,9 +30,11 @@ from gateway.messages import (
     SideName,
     TifName,
     TypeName,
+    encode,
 )
-from gateway.projection import PPM, Account, Order, Projection
+from gateway.projection import PPM, Projection
 from gateway.rows import EventRow, MoneyRow, Step
+from gateway.views import Account, Order
 
 SIDE_NAMES: tuple[SideName, SideName] = ("buy", "sell")
 TYPE_NAMES: dict[int, TypeName] = {OrdType.LIMIT: "limit", OrdType.MARKET: "market"}
@@ -55,40 +58,56 @@ WHY = {
 }
 
 
-class StreamState(Struct):
-    """A stream as it is stored."""
-
-    account: int
-    aseq: int
-    ring: list[PrivateEvent]
+_decode = msgspec.msgpack.Decoder(PrivateEvent).decode
+KeptEvents = dict[tuple[int, int], PrivateEvent]
+"""By account and aseq: the events that were made by Python. The tables have no values for them."""
 
 
 class Stream:
     """The last events of an account. `aseq` is the number of the last one."""
 
-    __slots__ = ("aseq", "ring")
+    __slots__ = ("_account", "_kept", "_tables")
 
-    def __init__(self, size: int) -> None:
-        self.aseq = 0
-        self.ring: deque[PrivateEvent] = deque(maxlen=size)
+    def __init__(self, tables: Tables, account: int, kept: KeptEvents) -> None:
+        self._tables, self._account, self._kept = tables, account, kept
+
+    @property
+    def aseq(self) -> int:
+        return int(self._tables.accounts[self._account]["aseq"])
 
     def since(self, first: int) -> list[PrivateEvent] | None:
         """The events from number `first` on, None when some of them are gone, or never were."""
+        encoded = self.encoded_since(first, Format.MSGPACK)
+        return None if encoded is None else [_decode(data) for data in encoded]
+
+    def encoded_since(self, first: int, wire: Format) -> list[bytes] | None:
+        """The same as messages."""
         missing = self.aseq + 1 - first
-        if missing < 0 or missing > len(self.ring):
+        kept = int(self._tables.head["ring_events"])
+        if missing < 0 or missing > min(kept, self.aseq):
             return None
-        return list(islice(self.ring, len(self.ring) - missing, None))
+        return [self._message(aseq, wire) for aseq in range(first, self.aseq + 1)]
+
+    def _message(self, aseq: int, wire: Format) -> bytes:
+        event = self._kept.get((self._account, aseq))
+        if event is not None:
+            return encode(event, wire)
+        return self._tables.record(self._tables.do(doors.RECORD_AT, self._account, aseq), wire)
+
+
+KEPT_BEFORE_A_LOOK = 16_384
 
 
 class PrivateStreams:
     """The streams of all accounts. Follow a step event by event, then `finish` it and take what is `fresh`."""
 
-    def __init__(self, projection: Projection, ring_events: int) -> None:
+    def __init__(self, projection: Projection) -> None:
         self.fresh: list[tuple[int, PrivateEvent]] = []  # of the present step: account, event
         self.first: dict[int, int] = {}  # of the present step: account -> its first aseq
         self._projection = projection
-        self._ring_events = ring_events
-        self._streams: dict[int, Stream] = {}
+        self._tables = projection.tables
+        self._kept: KeptEvents = {}
+        self._kept_at_most = KEPT_BEFORE_A_LOOK
         self._follow: dict[int, Callable[[Any], None]] = {
             EventKind.NEW: self._order,
             EventKind.TRADE: self._trade,
@@ -109,10 +128,7 @@ class PrivateStreams:
 
     def stream(self, account: int) -> Stream:
         """The account's stream."""
-        found = self._streams.get(account)
-        if found is None:
-            found = self._streams[account] = Stream(self._ring_events)
-        return found
+        return Stream(self._tables, account, self._kept)
 
     # --- Following the log --------------------------------------------------------------------------------------------
 
@@ -120,6 +136,8 @@ class PrivateStreams:
         """Before the events of a command."""
         self.fresh.clear()
         self.first.clear()
+        if len(self._kept) > self._kept_at_most:
+            self._drop_old()
 
     def follow(self, event: EventRow | MoneyRow) -> None:
         """After the projection followed the event."""
@@ -140,12 +158,21 @@ class PrivateStreams:
             self._emit(number, BalanceEvent(aseq=0, seq=seq, ts=ts_us, balances=balance_state(accounts[number])))
 
     def _emit(self, account: int, event: PrivateEvent) -> None:
-        stream = self.stream(account)
-        stream.aseq += 1
-        event.aseq = stream.aseq
-        stream.ring.append(event)
+        row = self._tables.do(doors.NEXT_RECORD, account)
+        self._tables.records[row] = 0
+        self._tables.values[row] = 0
+        event.aseq = int(self._tables.accounts[account]["aseq"])
+        self._kept[account, event.aseq] = event
         self.first.setdefault(account, event.aseq)
         self.fresh.append((account, event))
+
+    def _drop_old(self) -> None:
+        """Forget the events that nobody can ask for any more."""
+        last = self._tables.accounts["aseq"].tolist()
+        ring = int(self._tables.head["ring_events"])
+        for key in [key for key in self._kept if key[1] <= last[key[0]] - ring]:
+            del self._kept[key]
+        self._kept_at_most = 2 * len(self._kept) + KEPT_BEFORE_A_LOOK
 
     def _order(self, event: EventRow) -> None:
         order = self._projection.orders[event.order_id]
@@ -223,18 +250,15 @@ class PrivateStreams:
             positions=positions(self._projection, account), balances=balance_state(account),
         )  # fmt: skip
 
-    def dump(self) -> list[StreamState]:
-        """Everything that `load` needs."""
-        return [
-            StreamState(account, stream.aseq, list(stream.ring)) for account, stream in sorted(self._streams.items())
-        ]
+    def dump(self) -> list[tuple[int, PrivateEvent]]:
+        """What `load` needs beside the tables: account and event."""
+        self._drop_old()
+        return [(account, event) for (account, _), event in self._kept.items()]
 
-    def load(self, states: list[StreamState]) -> None:
-        """Take over stored streams."""
-        for state in states:
-            stream = self.stream(state.account)
-            stream.aseq = state.aseq
-            stream.ring.extend(state.ring)
+    def load(self, events: list[tuple[int, PrivateEvent]]) -> None:
+        """Take over stored events, after the projection did."""
+        for account, event in events:
+            self._kept[account, event.aseq] = event
 
 
 def _fill(event: EventRow, order: Order, leaves: int, cum: int) -> Fill:

@@ -5,24 +5,58 @@ event, read backwards: from the event's fields to the balances after it. Everyth
 alone, so a restart that replays the log, or restores `dump()` and replays the rest, ends in the same state.
 """
 
-from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
-from engine.types import LISTING, TRANSFER, EventKind, Flag, Reason, Side
+from engine.types import LISTING, TRANSFER, EventKind, Flag, OrdType, Reason, Side, TimeInForce
 from gateway.commands import Command
-from gateway.depth import Depth
-from gateway.messages import Code, OrderStatus, RequestError
+from gateway.fast import doors
+from gateway.fast.templates import SIDES
+from gateway.memory import Tables
+from gateway.messages import Code, RequestError, TradeItem
 from gateway.rows import CommandRow, EventRow, MoneyRow, Step, text_at
+from gateway.views import Account, AllOrders, Depth, Order, Position, Row, column
 
 PPM = 1_000_000
 LISTED_TERMS = frozenset(LISTING.names or ()) - {"symbol"}
+PLAIN_FLAGS = Flag.POST_ONLY | Flag.REQUEUE
+PLAIN_TEXT = frozenset(map(chr, range(0x20, 0x7F))) - set('"\\')
 
 
-class Instrument(Struct):
+class Instrument(Row):
     """A listed contract. Prices in ticks; `tick_micros` is a tick per GPU-hour, `lot_tick_micros` per lot."""
+
+    __slots__ = ("symbol", "terms")
+    closed = column("instruments", "closed")
+    listed_seq = column("instruments", "listed_seq")  # events: of its listing,
+    status_seq = column("instruments", "status_seq")  # of its last change of status,
+    trade_seq = column("instruments", "trade_seq")  # and of its last trade
+    last_price = column("instruments", "last_price")
+    volume_lots = column("instruments", "volume_lots")
+
+    def __init__(self, tables: Tables, terms: "Terms") -> None:
+        super().__init__(tables, terms.number)
+        self.terms = terms
+        self.symbol = terms.symbol
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.terms, name)
+
+    def recent_trades(self) -> list[TradeItem]:
+        """The last trades, oldest first."""
+        kept, ever = int(self._tables.head["recent_trades"]), int(self._tables.instruments[self.row]["recent"])
+        places = [self.row * kept + number % kept for number in range(max(0, ever - kept), ever)]
+        rows = self._tables.recent[places].tolist()
+        return [TradeItem(tid, px, qty, SIDES[side], ts) for tid, px, qty, side, ts in rows]
+
+
+class Terms(Struct):
+    """What an instrument was listed with."""
 
     number: int
     symbol: str
@@ -40,86 +74,15 @@ class Instrument(Struct):
     taker_fee_ppm: int
     maker_rebate_ppm: int
     bond_ppm: int
-    closed: bool = False
-    listed_seq: int = 0  # events: of its listing,
-    status_seq: int = 0  # of its last change of status,
-    trade_seq: int = 0  # and of its last trade
-    last_price: int = -1
-    volume_lots: int = 0
-
-
-class Order(Struct, gc=False):
-    """An order, working or finished. Prices in ticks."""
-
-    id: int
-    account: int
-    instrument: int
-    symbol: str
-    tick_micros: int
-    side: int
-    ord_type: int
-    time_in_force: int
-    flags: int
-    session: int
-    cid: str
-    ts_ns: int
-    price: int
-    qty: int
-    leaves: int
-    cum: int = 0
-    done: bool = False
-    finished_ns: int = 0
-    body: tuple[int, ...] = ()  # what was asked, to tell a repeated cid from a reused one
-    ack: tuple[OrderStatus, int, int, int] | None = None  # status, leaves, cum and aseq when its command was done
-    queued_seq: int = 0  # the event with which it went to the end of its queue
-
-    @property
-    def status(self) -> OrderStatus:
-        if self.done:
-            return "filled" if self.cum == self.qty else "canceled"
-        return "partial" if self.cum else "new"
-
-    @property
-    def post_only(self) -> bool:
-        return bool(self.flags & Flag.POST_ONLY)
-
-
-class Position(Struct, gc=False):
-    """What an account has in an instrument, in lots and micros."""
-
-    net: int = 0
-    capacity: int = 0
-    open_buy: int = 0
-    open_sell: int = 0
-    escrow: int = 0
-    fees_due: int = 0
-    bond: int = 0
-
-
-class Account(Struct):
-    """An account's money in micros, its positions by instrument, its working orders by id."""
-
-    number: int
-    name: str
-    cash: int = 0
-    held: int = 0
-    escrow: int = 0
-    fees_due: int = 0
-    bond: int = 0
-    rebate: int = 0
-    frozen: int = 0  # under liens
-    is_frozen: bool = False  # no money may leave it
-    positions: dict[int, Position] = msgspec.field(default_factory=dict)
-    orders: dict[int, Order] = msgspec.field(default_factory=dict)
 
 
 class ProjectionState(Struct):
     """A projection as it is stored."""
 
-    accounts: list[Account]
-    instruments: list[Instrument]
-    finished: list[Order]
-    books: list[tuple[int, int, int]]  # instrument, seq and ts_ns of its depth
+    names: list[tuple[int, str]]  # of accounts
+    instruments: list[Terms]
+    head: dict[str, int]
+    tables: dict[str, tuple[list[tuple[str, str]], bytes]]  # each table's columns, and its rows
 
 
 def order_body(command: CommandRow | Command) -> tuple[int, ...]:
@@ -133,22 +96,17 @@ def order_body(command: CommandRow | Command) -> tuple[int, ...]:
 class Projection:
     """All accounts, instruments, orders and books, as of the last event applied."""
 
-    def __init__(self, remember_ns: int, max_remembered: int) -> None:
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
         self.accounts: dict[int, Account] = {}
         self.account_by_name: dict[str, Account] = {}
         self.instruments: dict[int, Instrument] = {}
         self.instrument_by_symbol: dict[str, Instrument] = {}
-        self.orders: dict[int, Order] = {}
-        self.order_by_cid: dict[tuple[int, str], Order] = {}
+        self.orders = AllOrders(tables)
         self.books: dict[int, Depth] = {}
-        self.dirty_books: set[int] = set()
         self.moved_money: dict[int, None] = {}  # accounts whose money changed in this step, in order
         self.moved_positions: dict[tuple[int, int], None] = {}  # (account, instrument), likewise
         self.retired: list[Instrument] = []  # delisted in this step
-        self.forgotten_early = 0
-        self._finished: deque[Order] = deque()
-        self._remember_ns = remember_ns
-        self._max_remembered = max_remembered
         self._apply: dict[int, Callable[..., None]] = {
             EventKind.NEW: self._new,
             EventKind.TRADE: self._trade,
@@ -178,8 +136,7 @@ class Projection:
         self.moved_money.clear()
         self.moved_positions.clear()
         self.retired.clear()
-        if self._finished:
-            self._forget(step.command.ts_ns)
+        self.tables.do(doors.FORGET, step.command.ts_ns)
 
     def apply(self, step: Step, event: EventRow | MoneyRow) -> None:
         """Follow one event of a step."""
@@ -197,16 +154,23 @@ class Projection:
     def _new(self, step: Step, event: EventRow) -> None:
         command, instrument = step.command, self.instruments[event.instrument]
         account = self.accounts[event.account]
-        order = Order(
-            id=event.order_id, account=event.account, instrument=event.instrument, symbol=instrument.symbol,
-            tick_micros=instrument.tick_micros, side=event.side, ord_type=command.ord_type,
-            time_in_force=command.time_in_force, flags=command.flags, session=command.session,
-            cid=text_at(step.commands, step.at, "cl_ord_id"), ts_ns=event.ts_ns, price=event.price, qty=event.qty,
-            leaves=event.leaves_qty, body=order_body(command), queued_seq=event.seq,
-        )  # fmt: skip
-        self.orders[order.id] = account.orders[order.id] = order
-        if order.cid:
-            self.order_by_cid[order.account, order.cid] = order
+        cid = text_at(step.commands, step.at, "cl_ord_id")
+        row = self.tables.do(doors.NEW_ORDER_ROW)
+        values = {
+            "id": event.order_id, "account": event.account, "instrument": event.instrument,
+            "symbol": self.tables.symbol_number(instrument.symbol), "tick_micros": instrument.tick_micros,
+            "side": event.side, "ord_type": command.ord_type, "time_in_force": command.time_in_force,
+            "flags": command.flags, "session": command.session, "ts_ns": event.ts_ns, "price": event.price,
+            "qty": event.qty, "leaves": event.leaves_qty, "queued_seq": event.seq, "body_price": command.price,
+            "body_qty": command.qty, "special": _is_special(command, event, cid),
+        }  # fmt: skip
+        found = self.tables.orders[row]
+        for name, value in values.items():
+            found[name] = value
+        for number, word in enumerate(step.commands["cl_ord_id"][step.at].view("<i8").tolist()):
+            found[f"c{number}"] = word
+        self.tables.do(doors.ENTER_ORDER, row)
+        order = Order(self.tables, row)
         self._hold(account, event.held_micros)
         self._open_lots(account, order, order.leaves)
         self._depth_add(event, order.side, order.price, order.leaves)
@@ -273,9 +237,12 @@ class Projection:
             order.queued_seq = event.seq
 
     def _account_opened(self, step: Step, event: MoneyRow) -> None:
-        account = Account(event.account, text_at(step.commands.view(TRANSFER), step.at, "external_id"))
-        self.accounts[account.number] = account
-        self.account_by_name.setdefault(account.name, account)
+        self._enter(event.account, text_at(step.commands.view(TRANSFER), step.at, "external_id"))
+
+    def _enter(self, number: int, name: str) -> None:
+        self.tables.need_account(number)
+        account = self.accounts[number] = Account(self.tables, number, name)
+        self.account_by_name.setdefault(name, account)
 
     def _cash_moved(self, _step: Step, event: MoneyRow) -> None:
         self.accounts[event.account].cash += event.amount_micros
@@ -323,13 +290,27 @@ class Projection:
 
     def _listed(self, step: Step, event: EventRow) -> None:
         row = step.commands.view(LISTING)[step.at]
-        terms = {name: int(row[name]) for name in Instrument.__struct_fields__ if name in LISTED_TERMS}
+        terms = {name: int(row[name]) for name in Terms.__struct_fields__ if name in LISTED_TERMS}
         symbol = text_at(step.commands.view(LISTING), step.at, "symbol")
-        numbers = {"number": event.instrument, "listed_seq": event.seq, "status_seq": event.seq}
-        instrument = msgspec.convert({**terms, **numbers, "symbol": symbol}, Instrument)
-        self.instruments[instrument.number] = self.instrument_by_symbol[symbol] = instrument
-        book = self.books[instrument.number] = Depth()
-        book.seq, book.ts_ns = event.seq, event.ts_ns
+        self._list(msgspec.convert({**terms, "number": event.instrument, "symbol": symbol}, Terms))
+        found = self.tables.instruments[event.instrument]
+        found["listed_seq"] = found["status_seq"] = found["book_seq"] = event.seq
+        found["book_ts_ns"], found["last_price"] = event.ts_ns, -1
+
+    def _list(self, terms: Terms) -> None:
+        number, tables = terms.number, self.tables
+        tables.need_instrument(number)
+        found = tables.instruments[number]
+        kept = found["dirty"], found["traded"]  # whether it stands in the lists of what is to be published
+        tables.instruments[number] = 0
+        found["dirty"], found["traded"] = kept
+        for name in ("tick_micros", "lot_tick_micros", "max_price", "maker_rebate_ppm"):
+            found[name] = getattr(terms, name)
+        found["symbol"] = tables.symbol_number(terms.symbol)
+        tables.do(doors.ENTER_SYMBOL, number)
+        instrument = Instrument(tables, terms)
+        self.instruments[number] = self.instrument_by_symbol[terms.symbol] = instrument
+        self.books[number] = Depth(tables, number)
 
     def _closed(self, _step: Step, event: EventRow) -> None:
         instrument = self.instruments[event.instrument]
@@ -342,18 +323,15 @@ class Projection:
         if self.instrument_by_symbol.get(instrument.symbol) is instrument:
             del self.instrument_by_symbol[instrument.symbol]
         del self.books[event.instrument]
-        self.dirty_books.discard(event.instrument)
-        for account in self.accounts.values():
-            account.positions.pop(event.instrument, None)
+        self.tables.do(doors.DROP_SYMBOL, event.instrument)
+        self.tables.do(doors.DROP_POSITIONS, event.instrument)
+        for side in (0, 1):
+            self.tables.do(doors.FREE_LEVELS, 2 * event.instrument + side)
 
     # --- The small moves ----------------------------------------------------------------------------------------------
 
     def _position(self, account: int, instrument: int) -> Position:
-        positions = self.accounts[account].positions
-        found = positions.get(instrument)
-        if found is None:
-            found = positions[instrument] = Position()
-        return found
+        return Position(self.tables, self.tables.do(doors.POSITION_OF, account, instrument))
 
     def _hold(self, account: Account, micros: int) -> None:
         if micros:
@@ -380,25 +358,10 @@ class Projection:
         self.moved_positions[event.account, event.instrument] = None
 
     def _depth_add(self, event: EventRow, side: int, price: int, lots: int) -> None:
-        book = self.books[event.instrument]
-        book.side(side).add(price, lots)
-        book.seq, book.ts_ns = event.seq, event.ts_ns
-        self.dirty_books.add(event.instrument)
+        self.books[event.instrument].add(side, price, lots, event.seq, event.ts_ns)
 
     def _finish(self, order: Order, ts_ns: int) -> None:
-        order.done, order.finished_ns = True, ts_ns
-        del self.accounts[order.account].orders[order.id]
-        self._finished.append(order)
-
-    def _forget(self, now_ns: int) -> None:
-        """Drop finished orders that nobody has to remember any more."""
-        oldest = now_ns - self._remember_ns
-        while self._finished and (self._finished[0].finished_ns < oldest or len(self._finished) > self._max_remembered):
-            order = self._finished.popleft()
-            self.forgotten_early += order.finished_ns >= oldest
-            self.orders.pop(order.id, None)
-            if self.order_by_cid.get((order.account, order.cid)) is order:
-                del self.order_by_cid[order.account, order.cid]
+        self.tables.do(doors.FINISH_ORDER, order.row, ts_ns)
 
     # --- Questions ----------------------------------------------------------------------------------------------------
 
@@ -408,6 +371,37 @@ class Projection:
         if found is None:
             raise RequestError(Code.UNKNOWN_SYMBOL, f"{symbol!r} is not listed")
         return found
+
+    def order_by_cid(self, account: int, cid: str) -> Order | None:
+        """The account's order with this client id, working or remembered."""
+        row = self.tables.find(doors.FIND_CID, cid, account)
+        return Order(self.tables, row) if row else None
+
+    @property
+    def dirty_books(self) -> set[int]:
+        """The instruments whose books changed since the last `settle`."""
+        return self._listed_in("dirty")
+
+    @property
+    def traded(self) -> set[int]:
+        """The instruments that traded since the last `settle`."""
+        return self._listed_in("trades")
+
+    def _listed_in(self, name: str) -> set[int]:
+        count = int(self.tables.head[name])
+        return set(getattr(self.tables, name)[:count].tolist()) & self.instruments.keys() if count else set()
+
+    def settle(self) -> None:
+        """What changed has been published."""
+        head, tables = self.tables.head, self.tables
+        tables.instruments["dirty"][tables.dirty[: int(head["dirty"])]] = 0
+        tables.instruments["traded"][tables.trades[: int(head["trades"])]] = 0
+        head["dirty"] = head["trades"] = head["changed"] = 0
+
+    @property
+    def forgotten_early(self) -> int:
+        """Finished orders that had to go before their time."""
+        return int(self.tables.head["forgotten_early"])
 
     def open_sessions(self) -> set[tuple[int, int]]:
         """The (account, session) of all working orders that a session covers."""
@@ -420,36 +414,48 @@ class Projection:
 
     # --- Storing ------------------------------------------------------------------------------------------------------
 
-    def dump(self) -> ProjectionState:
-        """Everything that `load` needs. Depth is not stored: it is the sum of the working orders."""
-        return ProjectionState(
-            accounts=list(self.accounts.values()),
-            instruments=list(self.instruments.values()),
-            finished=list(self._finished),
-            books=[(number, book.seq, book.ts_ns) for number, book in self.books.items()],
+    def capture(self) -> Callable[[], ProjectionState]:
+        """A copy of everything that `load` needs, and how to make the stored form of it, on any thread."""
+        names = [(account.number, account.name) for account in self.accounts.values()]
+        terms, copied = [instrument.terms for instrument in self.instruments.values()], self.tables.dump()
+        return lambda: ProjectionState(
+            names,
+            terms,
+            copied["head"],
+            {name: (_columns(rows), rows.tobytes()) for name, rows in copied["tables"].items()},
         )
 
     def load(self, state: ProjectionState) -> None:
         """Take over a stored state; this projection must be empty."""
-        for account in state.accounts:
-            self.accounts[account.number] = account
-            self.account_by_name.setdefault(account.name, account)
-        for instrument in state.instruments:
-            self.instruments[instrument.number] = self.instrument_by_symbol[instrument.symbol] = instrument
-            self.books[instrument.number] = Depth()
-        self._finished.extend(state.finished)
-        for order in state.finished:
-            self._remember(order)
-        for account in state.accounts:
-            for order in account.orders.values():
-                self._remember(order)
-                self.books[order.instrument].side(order.side).add(order.price, order.leaves)
-        for number, seq, ts_ns in state.books:
-            book = self.books[number]
-            book.seq, book.ts_ns = seq, ts_ns
-            book.settle()
+        tables = {name: _stored(columns, data) for name, (columns, data) in state.tables.items()}
+        for name, rows in tables.items():
+            tables[name] = self.tables.fitted(name, rows)
+        self.tables.load(state.head, tables)
+        for number, name in state.names:
+            self._enter(number, name)
+        for terms in state.instruments:
+            rows = self.tables.instruments[terms.number].copy()
+            self._list(terms)
+            rows["next_symbol"] = self.tables.instruments[terms.number]["next_symbol"]
+            self.tables.instruments[terms.number] = rows
 
-    def _remember(self, order: Order) -> None:
-        self.orders[order.id] = order
-        if order.cid:
-            self.order_by_cid[order.account, order.cid] = order
+
+def _is_special(command: CommandRow, event: EventRow, cid: str) -> bool:
+    """Whether compiled code is to leave the order alone."""
+    known = command.ord_type <= OrdType.MARKET and command.time_in_force <= TimeInForce.FOK
+    plain = known and not command.flags & ~PLAIN_FLAGS and not event.contra_leaves_qty and event.reason == Reason.NONE
+    return not plain or not PLAIN_TEXT.issuperset(cid)
+
+
+def _columns(rows: NDArray[np.void]) -> list[tuple[str, str]]:
+    """Names and types; one column without a name for a table of numbers."""
+    if rows.dtype.names is None:
+        return [("", f"{rows.dtype.str}:{int(np.prod(rows.shape[1:]))}")]
+    return [(name, rows.dtype[name].str) for name in rows.dtype.names]
+
+
+def _stored(columns: list[tuple[str, str]], data: bytes) -> NDArray[np.void]:
+    if columns[0][0]:
+        return np.frombuffer(data, np.dtype([(name, kind) for name, kind in columns]))
+    kind, _, width = columns[0][1].partition(":")
+    return np.frombuffer(data, kind).reshape(-1, int(width))

@@ -16,8 +16,9 @@ from engine.types import EventKind, Reason, Side
 from gateway.depth import CHECKSUM_LEVELS
 from gateway.market_data import Book, MarketData, Topic
 from gateway.messages import L3, QueuedOrder
-from gateway.projection import Order, Projection
+from gateway.projection import Projection
 from gateway.rows import EventRow, event_rows
+from gateway.views import Order
 
 KINDS = (EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED)
 

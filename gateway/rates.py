@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import GatewayConfig
+from gateway.memory import Tables
 from gateway.messages import Channel, Code, RateState, RequestError
 
 US = 1_000_000
@@ -46,12 +47,42 @@ class Bucket:
         self._at_us = max(self._at_us, now_us)
 
 
+class AccountBucket(Bucket):
+    """A bucket that compiled code takes from too: its level and time are a row of the tables."""
+
+    __slots__ = ("_account", "_tables")
+
+    def __init__(self, tables: Tables, account: int, config: GatewayConfig, now_us: int) -> None:
+        self._tables, self._account = tables, account
+        if tables.live[account]["has_bucket"]:
+            self._rate, self._burst, self._unit = config.rate_per_s, config.rate_burst, US
+            return
+        tables.live[account]["has_bucket"] = 1
+        super().__init__(config.rate_per_s, config.rate_burst, now_us)
+
+    @property
+    def _level(self) -> int:
+        return int(self._tables.live[self._account]["bucket_level"])
+
+    @_level.setter
+    def _level(self, value: int) -> None:
+        self._tables.live[self._account]["bucket_level"] = value
+
+    @property
+    def _at_us(self) -> int:
+        return int(self._tables.live[self._account]["bucket_at_us"])
+
+    @_at_us.setter
+    def _at_us(self, value: int) -> None:
+        self._tables.live[self._account]["bucket_at_us"] = value
+
+
 class Rates:
     """The buckets of all accounts."""
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, tables: Tables) -> None:
         self._config = config
-        self._buckets: dict[int, Bucket] = {}
+        self._tables = tables
 
     def fresh(self, now_us: int) -> Bucket:
         """A bucket of nobody yet: a session has one until it logs on."""
@@ -59,10 +90,7 @@ class Rates:
 
     def bucket(self, account: int, now_us: int) -> Bucket:
         """The account's bucket; all of its sessions share it."""
-        found = self._buckets.get(account)
-        if found is None:
-            found = self._buckets[account] = self.fresh(now_us)
-        return found
+        return AccountBucket(self._tables, account, self._config, now_us)
 
     def charge(self, bucket: Bucket, tokens: int, now_us: int) -> None:
         """Take tokens. Raises RequestError(RATE_LIMIT) when there are too few, and then takes none.
@@ -87,9 +115,8 @@ class Rates:
         if not len(trades) or not self._config.rate_fill_tokens:
             return
         for account, fills in _count(np.concatenate((trades["account"], trades["contra_account"]))):
-            bucket = self._buckets.get(account)
-            if bucket is not None:
-                bucket.give(fills * self._config.rate_fill_tokens)
+            if self._tables.live[account]["has_bucket"]:
+                self.bucket(account, 0).give(fills * self._config.rate_fill_tokens)
 
 
 def _count(accounts: NDArray[np.int32]) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,5 @@
 """Records as named tuples: plain Python integers, which per-record code reads many times faster than numpy scalars."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -117,20 +116,6 @@ class Step(NamedTuple):
     at: int
     command: CommandRow
     events: list[EventRow | MoneyRow]
-
-
-def steps(commands: NDArray[np.void], events: NDArray[np.void]) -> Iterator[Step]:
-    """Pair each command with its events. Both arrays are in log order."""
-    rows = iter(event_rows(events))
-    event = next(rows, None)
-    for at, command in enumerate(command_rows(commands)):
-        caused = []
-        while event is not None and event.command_seq == command.seq:
-            caused.append(event)
-            event = next(rows, None)
-        yield Step(commands, at, command, caused)
-    if event is not None:
-        raise ValueError(f"event {event.seq} belongs to command {event.command_seq}, which is not in the batch")
 
 
 def command_rows(commands: NDArray[np.void]) -> list[CommandRow]:

@@ -15,7 +15,7 @@ from websockets.typing import Subprotocol
 
 from gateway.connection import Connection
 from gateway.doors import Doors
-from gateway.gateway import Gateway
+from gateway.gateway import Gateway, SessionTaker
 from gateway.guarded import guarded, ip_of
 from gateway.messages import Close, Format
 from gateway.pages import Pages
@@ -39,6 +39,10 @@ class WebsocketTransport:
     def send(self, payloads: list[bytes]) -> None:
         """Write messages, in order, joined into one write."""
         self._connection.send_messages(payloads, text=self._text)
+
+    def send_frames(self, frames: bytes) -> None:
+        """Write messages that are framed already."""
+        self._connection.send_frames(frames)
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake."""
@@ -134,7 +138,7 @@ class Server:
         connection.on_writable = session.writable  # type: ignore[attr-defined]
         pinger = asyncio.create_task(self._ping(connection))
         try:
-            connection.attach(partial(self._gateway.receive_many, session))
+            connection.attach(partial(self._gateway.receive_many, session), SessionTaker(self._gateway, session))
             await connection.wait_closed()
         finally:
             pinger.cancel()

@@ -6,6 +6,7 @@ events that its items cause, so private events wait while a batch of the same se
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 from gateway.auth import Key
@@ -13,6 +14,7 @@ from gateway.config import GatewayConfig
 from gateway.conflate import Conflation
 from gateway.logs import logger
 from gateway.market_data import Topic
+from gateway.memory import Tables
 from gateway.messages import (
     BatchResult,
     Close,
@@ -37,6 +39,9 @@ class Transport(Protocol):
     def send(self, payloads: list[bytes]) -> None:
         """Write messages, in order."""
 
+    def send_frames(self, frames: bytes) -> None:
+        """Write messages that are framed already."""
+
     def close(self, code: int, reason: str) -> None:
         """Start to close, after what was written."""
 
@@ -54,6 +59,10 @@ class Identity:
     grace_ms: int
 
 
+class Frames(bytes):
+    """Messages with their websocket headers, as compiled code writes them."""
+
+
 class Session:
     """One connection. The gateway's other parts push into it; `flush` hands everything to the transport."""
 
@@ -67,17 +76,18 @@ class Session:
         wall_us: Callable[[], int],
         dirty: "set[Session]",
         counts: Counts,
+        tables: Tables,
     ) -> None:
+        self._tables = tables
+        self.row = tables.open_session(wire)  # what compiled code knows of it; 0 when the connection is gone
         self.wire = wire
         self.ip = ip
         self.challenge = challenge
-        self.identity: Identity | None = None
+        self._identity: Identity | None = None
         self.logging_on = False
         self.topics: set[Topic] = set()
-        self.private = False
         self.heartbeat = False
         self.heard_seq = 0  # the engine's sequence at the last heartbeat
-        self.pending = 0  # requests that are not answered
         self.closed = False
         self.born_us = wall_us()
         self.bucket = Bucket(config.rate_per_s, config.rate_burst, self.born_us)  # until it logs on
@@ -90,8 +100,42 @@ class Session:
         self.counts = counts
         self._dirty = dirty
         self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
         self._held: list[bytes] = []
-        self._holds = 0
+
+    # --- What compiled code shares ------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who logged on."""
+        return self._identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
+        row = self._tables.sessions[self.row]
+        row["account"], row["can_trade"] = identity.account, "trade" in identity.key.scopes
+        row["serial"] = identity.key.serial if identity.cod else 0
+
+    @property
+    def pending(self) -> int:
+        """Requests that are not answered."""
+        return int(self._tables.sessions[self.row]["pending"])
+
+    @pending.setter
+    def pending(self, count: int) -> None:
+        self._tables.sessions[self.row]["pending"] = count
+
+    @property
+    def private(self) -> bool:
+        """Whether it holds its account's private stream."""
+        return bool(self._tables.sessions[self.row]["private"])
+
+    def leave(self) -> None:
+        """The connection is gone: nothing that is still under way may reach its row any more."""
+        self._tables.close_session(self.row)
+        self.row = 0
+        self.closed = True
 
     # --- Sending ------------------------------------------------------------------------------------------------------
 
@@ -100,6 +144,9 @@ class Session:
         if not self.closed:
             self._outbox.append(data)
             self._dirty.add(self)
+            self._outbox_bytes += len(data)
+            if self._outbox_bytes >= self._config.slow_soft_bytes:
+                self.flush()  # where a reader that does not keep up is found out
 
     def push_public(self, data: bytes) -> None:
         """Queue an encoded public message; where the reader lags it waits, merged with others of its kind."""
@@ -120,31 +167,49 @@ class Session:
 
     def push_private(self, data: bytes) -> None:
         """Queue an encoded private event, behind the reply of an unanswered batch."""
-        if self._holds:
-            self._held.append(data)
+        if self._tables.sessions[self.row]["holds"]:
+            self.keep(data)
         else:
             self.push(data)
 
+    def keep(self, data: bytes) -> None:
+        """Hold what is to come behind the reply of an unanswered batch."""
+        self._held.append(data)
+        self._tables.sessions[self.row]["parked"] = 1
+
     def hold(self) -> None:
         """Private events wait from here on until `release`."""
-        self._holds += 1
+        self._tables.sessions[self.row]["holds"] += 1
 
     def release(self) -> None:
         """End one `hold`; after the last the events that waited are queued."""
-        self._holds -= 1
-        if self._holds == 0:
-            held, self._held = self._held, []
-            for data in held:
-                self.push(data)
+        row = self._tables.sessions[self.row]
+        row["holds"] -= 1
+        if row["holds"] == 0:
+            self.release_kept()
+
+    def release_kept(self) -> None:
+        """Queue what was held."""
+        self._tables.sessions[self.row]["parked"] = 0
+        kept, self._held = self._held, []
+        for data in kept:
+            self.push(data)
 
     def flush(self) -> None:
         """Hand what is queued to the transport, and drop a reader that does not keep up."""
         if self.closed:
             return
-        outbox, self._outbox = self._outbox, []
-        if outbox:
-            self._transport.send(outbox)
+        self._send_outbox()
         self.check_slow()
+
+    def _send_outbox(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        self._outbox_bytes = 0
+        for is_framed, part in groupby(outbox, key=_is_framed):
+            if is_framed:
+                self._transport.send_frames(b"".join(part))
+            else:
+                self._transport.send(list(part))
 
     def check_slow(self) -> None:
         """Close when the transport holds too much, or much for too long."""
@@ -168,13 +233,12 @@ class Session:
         """Send what is queued and close. Nothing can be queued any more."""
         if self.closed:
             return
-        if self._outbox:
-            self._transport.send(self._outbox)
-            self._outbox = []
+        self._send_outbox()
         self.closed = True
         self.counts.closes[int(code)] += 1
         if code not in (Close.NORMAL, Close.SHUTDOWN):
             log.info("closed", code=int(code), why=reason, ip=self.ip, key=self.identity and self.identity.key.id)
+        self._tables.sessions[self.row]["closed"] = 1
         self._transport.close(int(code), reason)
 
     def buffered(self) -> int:
@@ -190,6 +254,10 @@ class Session:
         if scope not in self.identity.key.scopes:
             raise RequestError(Code.SCOPE_DENIED, f"the key {self.identity.key.id!r} has no scope {scope!r}")
         return self.identity.account
+
+
+def _is_framed(data: bytes) -> bool:
+    return type(data) is Frames
 
 
 class Ask:

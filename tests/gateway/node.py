@@ -133,6 +133,20 @@ class Node:
         return private
 
 
+def payloads(frames: bytes) -> list[bytes]:
+    """What is in unmasked, whole frames."""
+    found, at = [], 0
+    while at < len(frames):
+        size, start = frames[at + 1], at + 2
+        if size > 125:
+            start += 2 if size == 126 else 8
+            size = int.from_bytes(frames[at + 2 : start], "big")
+        found.append(frames[start : start + size])
+        at = start + size
+    assert at == len(frames)
+    return found
+
+
 class FakeTransport:
     """Keeps what was sent; pretends to hold as many bytes as it is told."""
 
@@ -144,6 +158,10 @@ class FakeTransport:
     def send(self, payloads: list[bytes]) -> None:
         assert self.closed is None
         self.sent += payloads
+
+    def send_frames(self, frames: bytes) -> None:
+        assert self.closed is None
+        self.sent += payloads(frames)
 
     def close(self, code: int, reason: str) -> None:
         assert self.closed is None

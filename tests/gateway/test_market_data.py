@@ -57,7 +57,7 @@ def test_local_books_equal_the_market(tmp_path: Path, seed: int, frame: int) -> 
         if round_number == 30:
             watchers.append(Watcher(node, Format.JSON, 10))  # one that comes late
         depth = node.gateway.projection.books[1]
-        deepest = max(deepest, len(depth.bids.prices))
+        deepest = max(deepest, len(depth.bids.top(None)))
         for watcher in watchers:
             watcher.follow()
             count = None if watcher.depth == "all" else int(watcher.depth)

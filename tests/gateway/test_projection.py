@@ -83,7 +83,7 @@ def compare_book(projection: Projection, number: int, book: dict[str, Any]) -> N
                 order = projection.orders[order_id]
                 assert (order.account, order.price, order.leaves, order.cum) == (account, price, leaves, cum)
                 assert not order.done
-                assert order is projection.accounts[account].orders[order_id]
+                assert order == projection.accounts[account].orders[order_id]
 
 
 def state(target: Gateway) -> bytes:

@@ -1,0 +1,187 @@
+"""Whole messages with their frames: private events, replies, replies to batches.
+
+Compiled on its own and called through its address. numba compiles what a function calls into it, once more at every level
+of callers, and of all that the gateway compiles the writing of messages is the largest part.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import cfunc, types
+from numba.extending import intrinsic
+
+from engine.kernel import FLAGS, JIT, cached_beside, kernel
+from gateway.fast.pointers import TABLES, tables_at
+from gateway.fast.tables import ITEMS
+from gateway.fast.templates import ASEQ, CUM, ID, KEPT, LEFT, NUMBER, OID, T_IN, T_OUT, WORD, Hole, Outcome
+from gateway.fast.write import HEADER, JSON, framed, put, put_amount, put_big, put_digits, put_end, put_literal
+
+ORDER, ERROR, FUNDS = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS)
+# Numbers of numpy's: numba compiles a function anew for each plain constant that it is called with.
+REPLY, REPLY_ERROR = np.int64(NUMBER["reply"]), np.int64(NUMBER["reply_error"])
+ITEM, ITEM_ERROR = np.int64(NUMBER["item"]), np.int64(NUMBER["item_error"])
+BATCH_REPLY, ITEMS_HOLE, NO_HOLE = NUMBER["batch"], np.int64(Hole.ITEMS), np.int64(99)
+COMMA = 0x2C
+RECORD_MESSAGE, RECORD_FRAME, REPLY_FRAME, BATCH_FRAME = range(4)
+
+
+@kernel
+def put_record(s, at, row, wire):
+    """A private event as a message."""
+    record = s.records[row]
+    for k in range(14):
+        s.holes[k] = s.values[row, k]
+    s.texts[0, 0] = record.c0
+    s.texts[0, 1] = record.c1
+    s.texts[0, 2] = record.c2
+    s.texts[0, 3] = record.c3
+    s.texts[0, 4] = record.c4
+    for k in range(5):
+        s.texts[1, k] = s.symbols[record.symbol, k]
+    return put(s, at, record.template, wire, NO_HOLE)
+
+
+@kernel
+def put_phrase_text(s, at, number):
+    """A phrase that is a string, without its quotes."""
+    return put_literal(s, at, s.phrases[number, 0] + 1, s.phrases[number, 1] - 2)
+
+
+@kernel
+def compose(s, h, at, result):
+    """The sentence of an error that has a number in it: into `scratch`; its length. s.out from `at` is used on the way."""
+    start = at
+    if result.outcome == FUNDS:
+        at = put_phrase_text(s, at, h.phrase_funds)
+        at = put_amount(s, at, result.cum)
+        at = put_phrase_text(s, at, h.phrase_funds + 1)
+    else:
+        at = put_phrase_text(s, at, h.phrase_funds + 2)
+        at = put_digits(s, at, result.oid)
+        at = put_phrase_text(s, at, h.phrase_funds + 3)
+        at = put_phrase_text(s, at, result.word)
+    for k in range(at - start):
+        s.scratch[k] = s.out[start + k]
+    return at - start
+
+
+@kernel
+def put_result(s, h, at, result, order_template, error_template, wire):
+    """A reply or an item; the holes of the request itself are filled in already."""
+    s.holes[ASEQ] = result.aseq
+    s.holes[OID] = result.oid
+    s.holes[LEFT] = result.left
+    s.holes[CUM] = result.cum
+    s.holes[WORD] = result.word
+    s.holes[KEPT] = result.kept
+    if result.outcome == ORDER:
+        s.texts[0, 0] = result.c0
+        s.texts[0, 1] = result.c1
+        s.texts[0, 2] = result.c2
+        s.texts[0, 3] = result.c3
+        s.texts[0, 4] = result.c4
+        template = order_template + result.has_kept + (2 if result.aseq else 0)
+        return put(s, at, template, wire, NO_HOLE)
+    if result.outcome != ERROR:
+        s.holes[WORD] = compose(s, h, at, result)
+    return put(s, at, error_template + result.outcome - 1, wire, NO_HOLE)
+
+
+@kernel
+def put_items(s, h, at, batch_at, wire):
+    batch = s.batches[batch_at]
+    if wire == JSON:
+        s.out[at] = 0x5B  # [
+        at += 1
+    elif batch.items < 16:
+        s.out[at] = 0x90 | batch.items
+        at += 1
+    else:
+        s.out[at] = 0xDC
+        at = put_big(s, at + 1, batch.items, 2)
+    for k in range(batch.items):
+        if k and wire == JSON:
+            s.out[at] = COMMA
+            at += 1
+        at = put_result(s, h, at, s.results[batch_at * ITEMS + k], ITEM, ITEM_ERROR, wire)
+    if wire == JSON:
+        s.out[at] = 0x5D  # ]
+        at += 1
+    return at
+
+
+@kernel
+def put_batch(s, h, at, batch_at, wire):
+    batch = s.batches[batch_at]
+    first_aseq = 0
+    for k in range(batch.items):
+        aseq = s.results[batch_at * ITEMS + k].aseq
+        if aseq and (first_aseq == 0 or aseq < first_aseq):
+            first_aseq = aseq
+    s.holes[ID] = batch.request
+    s.holes[T_IN] = batch.t_in
+    s.holes[T_OUT] = h.t_out
+    s.holes[ASEQ] = first_aseq
+    template = BATCH_REPLY + (1 if first_aseq else 0)
+    at = put(s, at, template, wire, ITEMS_HOLE)
+    at = put_items(s, h, at, batch_at, wire)
+    return put_end(s, at, template, wire)
+
+
+@kernel
+def compose_message(s, what, start, subject, wire):
+    """Write a message at s.out[start]; where it ends. `subject`: the row of a record or of a batch.
+
+    The reply to one request is in s.result, the request's own holes are filled in.
+    """
+    h = s.head[0]
+    if what == RECORD_MESSAGE:
+        return put_record(s, start, subject, wire)
+    at = start + HEADER
+    if what == RECORD_FRAME:
+        at = put_record(s, at, subject, wire)
+    elif what == REPLY_FRAME:
+        at = put_result(s, h, at, s.result[0], REPLY, REPLY_ERROR, wire)
+    else:
+        at = put_batch(s, h, at, subject, wire)
+    return framed(s, start, at, wire)
+
+
+def _entry(address, what, start, subject, wire):
+    return compose_message(tables_at(address), what, start, subject, wire)
+
+
+def composer() -> int:
+    """The address of the compiled `compose_message`; it is compiled, or loaded, at the first call."""
+    if not JIT:
+        return 0
+    if not _compiled:
+        with cached_beside(__file__):
+            _compiled.append(cfunc(types.int64(*[types.int64] * 5), **FLAGS, cache=True)(_entry))
+    return int(_compiled[0].address)
+
+
+_compiled: list[Any] = []
+
+
+if JIT:
+
+    @intrinsic
+    def _jump(typingctx: Any, address: Any, s: Any, what: Any, start: Any, subject: Any, wire: Any) -> Any:
+        """Call `_entry` at an address."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(64)
+            kind = ir.FunctionType(word, [word] * 5)
+            target = builder.inttoptr(args[0], kind.as_pointer())
+            return builder.call(target, [builder.ptrtoint(args[1], word), *args[2:]])
+
+        return types.int64(types.int64, TABLES, types.int64, types.int64, types.int64, types.int64), generate
+
+    @kernel
+    def message(s, what, start, subject, wire):
+        """`compose_message`, through its address."""
+        return _jump(s.head[0].composer, s, what, start, subject, wire)
+else:
+    message = compose_message

@@ -1,0 +1,201 @@
+"""What the gateway knows, as tables that compiled code and Python share.
+
+All numbers are of 64 bits, in tables and in the calls between kernels: each mixture of widths would be compiled anew. Rows
+are numbered from 1, 0 is none, so a table of zeros is an empty one. Accounts and instruments lie at their own
+numbers; orders, positions and the rest are found through hash chains or lists, linked by row numbers. A private event is a
+record: the template of its message, and the values for the template's holes.
+
+Nothing grows inside a kernel. `Tables.make_room` is called before a batch with a bound on what it can need.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from engine.types import COMMAND, EVENT, ID_WORDS
+
+PENDING_ROWS = 1 << 17
+"""Rows of commands on their way; a ref's row is its low bits. Twice what a gateway lets in by default."""
+BATCH_ROWS, ITEMS = 1_024, 100
+"""Batches that compiled code keeps at once, and the items of each; a larger one takes the general path."""
+HASH_ROWS = 1 << 18
+SESSION_ROWS = 16_384
+CHUNK = 32
+"""Private events of an account lie together in chunks of so many."""
+VALUES = 14
+OUT_BYTES = 4 << 20
+INBOX_BYTES = 1 << 20
+UNSENT_ROWS = 4_096
+WORDS_OF_COMMAND = COMMAND.itemsize // 8
+
+
+def _integers(names: str) -> list[tuple[str, str]]:
+    return [(name, "<i8") for name in names.split()]
+
+
+HEAD = np.dtype(
+    _integers(
+        # What is remembered.
+        "accounts_used instruments_used orders_used orders_free positions_used positions_free chunks_used levels_used "
+        "symbols_used "
+        "first_finished last_finished finished forgotten_early "
+        # Limits.
+        "remember_ns max_remembered ring_events recent_trades max_pending max_pending_per_session rate burst "
+        "max_batch_items "
+        # The batch at hand: where it stands, and what the step at hand moved.
+        "commands command_at events event_at event_end stage step t_out moved_accounts moved_positions fresh fresh_at "
+        "dirty changed trades "
+        # What waits to be sent, and what is under way.
+        "out_used pieces groups unsent ref pending batches_free batches_used waits_free waits_used t_in inbox_bytes "
+        "general python release waiting waiting_order error_phrase stopping max_message_bytes taken composer "
+        # Numbers of the first phrases of their kinds.
+        "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds"
+    )
+)
+
+ACCOUNT = np.dtype(
+    _integers("cash held escrow fees_due bond rebate frozen aseq step first_aseq moved first_chunk_at")
+    + _integers("first_order last_order orders first_position last_position first_chunk last_chunk is_frozen")
+)
+"""`step` and `moved` say which command made `first_aseq`, and moved money last. `first_chunk_at`: the aseq before its first."""
+
+LIVE = np.dtype(_integers("bucket_level bucket_at_us") + _integers("first_holder has_bucket"))
+"""Of an account, and not remembered: its token bucket, and the sessions that hold its private stream."""
+
+ORDER = np.dtype(
+    [
+        *_integers("id ts_ns finished_ns queued_seq ack_aseq tick_micros body_price body_qty price qty leaves cum"),
+        *_integers("c0 c1 c2 c3 c4"),
+        *_integers("account instrument symbol session ack_left ack_cum"),
+        *_integers("next_of_account prev_of_account next_finished next_id next_cid"),
+        *_integers("flags side ord_type time_in_force done has_ack ack_status special"),
+    ]
+)
+"""`special`: an order of a kind that only the general path follows."""
+
+POSITION = np.dtype(
+    _integers("net capacity open_buy open_sell escrow fees_due bond moved")
+    + _integers("account instrument next_hash next_of_account prev_of_account pad")
+)
+
+INSTRUMENT = np.dtype(
+    _integers(
+        "tick_micros lot_tick_micros max_price maker_rebate_ppm listed_seq status_seq trade_seq last_price volume_lots "
+        "book_seq book_ts_ns open_ns recent"
+    )
+    + _integers("symbol closed listed next_symbol dirty traded")
+)
+"""`book_seq`: the last event that changed the book. `recent`: trades ever recorded; the last few are kept."""
+
+SIDE = np.dtype(_integers("at") + _integers("room count"))
+"""Side 0 (bids) of instrument i is sides[2*i]: `count` levels from levels[at], the best last."""
+LEVEL = np.dtype(_integers("price lots"))
+CHANGE = np.dtype(_integers("instrument side price"))
+TRADE = np.dtype(_integers("tid px qty side ts"))
+
+RECORD = np.dtype(_integers("template symbol") + _integers("c0 c1 c2 c3 c4"))
+"""A private event; its numbers are the row of `values`. Template 0: a message that Python keeps."""
+
+SESSION = np.dtype(
+    _integers("uid account serial pending holds")
+    + _integers("wire can_trade private next_holder first_held last_held bytes group parked closed")
+)
+"""`account` 0: not logged on. `serial`: what its orders carry. `uid`: a session's own number; a row is used again."""
+
+PENDING = np.dtype(
+    _integers("ref uid request t_in price qty c0 c1 c2 c3 c4")
+    + _integers("session account instrument item batch next_cid first_wait last_wait")
+    + _integers("kind python has_cid extra side ord_type time_in_force flags")
+)
+"""`python`: Python answers it. `extra`: Python has more to answer than the request itself."""
+
+WAIT = np.dtype(_integers("uid request t_in price qty") + _integers("session account batch item kind next"))
+BATCH = np.dtype(_integers("request t_in") + _integers("session items missing next"))
+RESULT = np.dtype(_integers("oid c0 c1 c2 c3 c4 left cum aseq") + _integers("outcome word kept has_kept"))
+"""What a request came to. `outcome`: an Outcome; `word`: the order's status, or which error."""
+
+REQUEST = np.dtype(
+    _integers("id oid px qty c0 c1 c2 c3 c4 s0 s1 s2 s3 s4")
+    + _integers("op side ord_type time_in_force post cod")
+    + _integers("has_id has_oid has_px has_qty has_cid has_sym has_side has_type has_tif has_post has_cod has_op")
+    + _integers("order instrument pending hash")
+)
+PIECE = np.dtype(_integers("start stop next") + _integers("session held"))
+GROUP = np.dtype(_integers("session start stop held"))
+OP = np.dtype(_integers("literal size kind value"))
+
+SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "commands": (COMMAND, ()),
+    "words": (np.dtype("<i8"), (WORDS_OF_COMMAND,)),
+    "events": (EVENT, ()),
+    "head": (HEAD, ()),
+    "accounts": (ACCOUNT, ()),
+    "live": (LIVE, ()),
+    "orders": (ORDER, ()),
+    "positions": (POSITION, ()),
+    "instruments": (INSTRUMENT, ()),
+    "sides": (SIDE, ()),
+    "levels": (LEVEL, ()),
+    "level_free": (np.dtype("<i8"), ()),
+    "symbols": (np.dtype("<i8"), (ID_WORDS,)),
+    "recent": (TRADE, ()),
+    "records": (RECORD, ()),
+    "values": (np.dtype("<i8"), (VALUES,)),
+    "next_chunk": (np.dtype("<i4"), ()),
+    "id_hash": (np.dtype("<i4"), ()),
+    "cid_hash": (np.dtype("<i4"), ()),
+    "position_hash": (np.dtype("<i4"), ()),
+    "symbol_hash": (np.dtype("<i4"), ()),
+    "pending_hash": (np.dtype("<i4"), ()),
+    "sessions": (SESSION, ()),
+    "pendings": (PENDING, ()),
+    "asker": (PENDING, ()),
+    "waits": (WAIT, ()),
+    "batches": (BATCH, ()),
+    "results": (RESULT, ()),
+    "result": (RESULT, ()),
+    "reasons": (np.dtype("<i8"), ()),
+    "refused": (np.dtype("<i8"), ()),
+    "requests": (REQUEST, ()),
+    "fresh": (np.dtype("<i8"), (2,)),
+    "moved_accounts": (np.dtype("<i8"), ()),
+    "moved_positions": (np.dtype("<i8"), ()),
+    "dirty": (np.dtype("<i8"), ()),
+    "changed": (CHANGE, ()),
+    "trades": (np.dtype("<i8"), ()),
+    "key": (np.dtype("<i8"), ()),
+    "token": (np.dtype("<i8"), ()),
+    "holes": (np.dtype("<i8"), ()),
+    "texts": (np.dtype("<i8"), (ID_WORDS,)),
+    "scratch": (np.dtype("u1"), ()),
+    "inbox": (np.dtype("u1"), ()),
+    "payload": (np.dtype("u1"), ()),
+    "out": (np.dtype("u1"), ()),
+    "gathered": (np.dtype("u1"), ()),
+    "pieces": (PIECE, ()),
+    "groups": (GROUP, ()),
+    "unsent": (COMMAND, ()),
+    "unsent_words": (np.dtype("<i8"), (WORDS_OF_COMMAND,)),
+    "ops": (OP, ()),
+    "templates": (np.dtype("<i8"), (2,)),
+    "literals": (np.dtype("u1"), ()),
+    "phrases": (np.dtype("<i8"), (4,)),
+}
+"""The item type of each array and the dimensions behind its first."""
+
+FIRST_ROWS = {
+    "head": 1, "accounts": 1_024, "live": 1_024, "orders": 4_096, "positions": 4_096, "instruments": 256, "sides": 512,
+    "levels": 16_384, "level_free": 32, "symbols": 256, "records": 64 * CHUNK, "values": 64 * CHUNK, "next_chunk": 64,
+    "id_hash": HASH_ROWS, "cid_hash": HASH_ROWS, "position_hash": HASH_ROWS, "symbol_hash": 4_096,
+    "pending_hash": HASH_ROWS, "sessions": SESSION_ROWS, "pendings": PENDING_ROWS, "asker": 1, "waits": PENDING_ROWS,
+    "batches": BATCH_ROWS, "results": BATCH_ROWS * ITEMS, "result": 1, "reasons": 1 << 16, "refused": 1 << 16,
+    "requests": ITEMS + 1, "fresh": 16_384,
+    "moved_accounts": 4_096, "moved_positions": 4_096, "dirty": 4_096, "changed": 16_384, "trades": 8_192, "key": 8,
+    "token": 8, "holes": 16, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
+    "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,
+}  # fmt: skip
+REMEMBERED = (
+    "accounts", "orders", "positions", "instruments", "sides", "levels", "level_free", "symbols", "records", "values",
+    "next_chunk", "recent",
+)  # fmt: skip
+"""What a snapshot holds, beside the head. Hash chains are made anew."""

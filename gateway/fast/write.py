@@ -1,0 +1,257 @@
+"""Messages written from templates, and websocket frames around them, straight into the send buffer."""
+
+from engine.kernel import inlined, kernel
+from engine.types import ID_WORDS
+from gateway.fast.templates import Hole
+
+MICROS = 1_000_000
+JSON = 0
+QUOTE, MINUS, POINT, ZERO = 0x22, 0x2D, 0x2E, 0x30
+INT, MONEY, TEXT, CID = int(Hole.INT), int(Hole.MONEY), int(Hole.TEXT), int(Hole.CID)
+PHRASE, BOOL, SCRATCH = int(Hole.PHRASE), int(Hole.BOOL), int(Hole.SCRATCH)
+HEADER = 4
+"""Bytes left in front of a payload for its frame's header; a small or a large one is moved."""
+
+
+@inlined
+def put_literal(s, at, literal, size):
+    for k in range(size):
+        s.out[at + k] = s.literals[literal + k]
+    return at + size
+
+
+@kernel
+def put_digits(s, at, value):
+    """A value from zero up, in decimal."""
+    size = 1
+    bound = 10
+    while size < 19 and value >= bound:
+        bound = bound * 10 if size < 18 else bound
+        size += 1
+    for k in range(size - 1, -1, -1):
+        s.out[at + k] = ZERO + value % 10
+        value = value // 10
+    return at + size
+
+
+@kernel
+def put_amount(s, at, micros):
+    """Money as text, without quotes: the shortest decimal."""
+    if micros < 0:
+        s.out[at] = MINUS
+        at += 1
+        micros = -micros
+    at = put_digits(s, at, micros // MICROS)
+    rest = micros % MICROS
+    if rest:
+        s.out[at] = POINT
+        at += 1
+        unit = MICROS // 10
+        while rest:
+            s.out[at] = ZERO + rest // unit
+            rest = rest % unit
+            unit = unit // 10
+            at += 1
+    return at
+
+
+@inlined
+def put_big(s, at, value, size):
+    for k in range(size):
+        s.out[at + k] = (value >> (8 * (size - 1 - k))) & 0xFF
+    return at + size
+
+
+@kernel
+def put_packed(s, at, value):
+    """An integer in MessagePack: the shortest form, as msgspec writes it."""
+    if value >= 0:
+        if value < 0x80:
+            s.out[at] = value
+            return at + 1
+        if value < 0x100:
+            s.out[at] = 0xCC
+            return put_big(s, at + 1, value, 1)
+        if value < 0x1_0000:
+            s.out[at] = 0xCD
+            return put_big(s, at + 1, value, 2)
+        if value < 0x1_0000_0000:
+            s.out[at] = 0xCE
+            return put_big(s, at + 1, value, 4)
+        s.out[at] = 0xCF
+        return put_big(s, at + 1, value, 8)
+    if value >= -0x20:
+        s.out[at] = value & 0xFF
+        return at + 1
+    if value >= -0x80:
+        s.out[at] = 0xD0
+        return put_big(s, at + 1, value, 1)
+    if value >= -0x8000:
+        s.out[at] = 0xD1
+        return put_big(s, at + 1, value, 2)
+    if value >= -0x8000_0000:
+        s.out[at] = 0xD2
+        return put_big(s, at + 1, value, 4)
+    s.out[at] = 0xD3
+    return put_big(s, at + 1, value, 8)
+
+
+@inlined
+def put_int(s, at, value, wire):
+    if wire != JSON:
+        return put_packed(s, at, value)
+    if value < 0:
+        s.out[at] = MINUS
+        return put_digits(s, at + 1, -value)
+    return put_digits(s, at, value)
+
+
+@inlined
+def put_money(s, at, value, wire):
+    if wire != JSON:
+        return put_packed(s, at, value)
+    s.out[at] = QUOTE
+    at = put_amount(s, at + 1, value)
+    s.out[at] = QUOTE
+    return at + 1
+
+
+@inlined
+def put_string_head(s, at, size, wire):
+    if wire == JSON:
+        s.out[at] = QUOTE
+        return at + 1
+    if size < 32:
+        s.out[at] = 0xA0 | size
+        return at + 1
+    s.out[at] = 0xD9
+    s.out[at + 1] = size
+    return at + 2
+
+
+@inlined
+def put_string_end(s, at, wire):
+    if wire != JSON:
+        return at
+    s.out[at] = QUOTE
+    return at + 1
+
+
+@kernel
+def put_text(s, at, row, wire):
+    """The text in a row of `texts`; it has only characters that need no escape."""
+    size = 0
+    for k in range(ID_WORDS):
+        word = s.texts[row, k]
+        for _ in range(8):
+            if word & 0xFF:
+                size += 1
+            word = word >> 8
+    at = put_string_head(s, at, size, wire)
+    for k in range(size):
+        s.out[at + k] = (s.texts[row, k >> 3] >> (8 * (k & 7))) & 0xFF
+    return put_string_end(s, at + size, wire)
+
+
+@inlined
+def put_cid(s, at, row, wire):
+    if s.texts[row, 0]:
+        return put_text(s, at, row, wire)
+    if wire != JSON:
+        s.out[at] = 0xC0
+        return at + 1
+    s.out[at] = 0x6E  # null
+    s.out[at + 1] = 0x75
+    s.out[at + 2] = 0x6C
+    s.out[at + 3] = 0x6C
+    return at + 4
+
+
+@inlined
+def put_bool(s, at, value, wire):
+    if wire != JSON:
+        s.out[at] = 0xC3 if value else 0xC2
+        return at + 1
+    if value:
+        s.out[at] = 0x74  # true
+        s.out[at + 1] = 0x72
+        s.out[at + 2] = 0x75
+    else:
+        s.out[at] = 0x66  # false
+        s.out[at + 1] = 0x61
+        s.out[at + 2] = 0x6C
+        s.out[at + 3] = 0x73
+        at += 1
+    s.out[at + 3] = 0x65
+    return at + 4
+
+
+@inlined
+def put_phrase(s, at, number, wire):
+    return put_literal(s, at, s.phrases[number, 2 * wire], s.phrases[number, 2 * wire + 1])
+
+
+@kernel
+def put_scratch(s, at, size, wire):
+    at = put_string_head(s, at, size, wire)
+    for k in range(size):
+        s.out[at + k] = s.scratch[k]
+    return put_string_end(s, at + size, wire)
+
+
+@kernel
+def put(s, at, template, wire, until):
+    """A message from its template and s.holes, up to the hole of kind `until`, which is not filled (0: to the end)."""
+    number = s.templates[template, wire]
+    while True:
+        op = s.ops[number]
+        at = put_literal(s, at, op.literal, op.size)
+        kind = op.kind
+        if kind == until or kind == 0:
+            return at
+        value = s.holes[op.value]
+        if kind == INT:
+            at = put_int(s, at, value, wire)
+        elif kind == MONEY:
+            at = put_money(s, at, value, wire)
+        elif kind == PHRASE:
+            at = put_phrase(s, at, value, wire)
+        elif kind == TEXT:
+            at = put_text(s, at, op.value, wire)
+        elif kind == CID:
+            at = put_cid(s, at, op.value, wire)
+        elif kind == BOOL:
+            at = put_bool(s, at, value, wire)
+        else:
+            at = put_scratch(s, at, value, wire)
+        number += 1
+
+
+@kernel
+def put_end(s, at, template, wire):
+    """What stands behind the last hole of a template."""
+    number = s.templates[template, wire]
+    while s.ops[number].kind:
+        number += 1
+    return put_literal(s, at, s.ops[number].literal, s.ops[number].size)
+
+
+@kernel
+def framed(s, start, end, wire):
+    """Put a header in front of the payload that stands HEADER bytes behind `start`; where the frame ends."""
+    size = end - start - HEADER
+    s.out[start] = 0x81 if wire == JSON else 0x82
+    if size < 126:
+        s.out[start + 1] = size
+        for k in range(size):
+            s.out[start + 2 + k] = s.out[start + HEADER + k]
+        return start + 2 + size
+    if size < 65_536:
+        s.out[start + 1] = 126
+        put_big(s, start + 2, size, 2)
+        return end
+    for k in range(size - 1, -1, -1):
+        s.out[start + 10 + k] = s.out[start + HEADER + k]
+    s.out[start + 1] = 127
+    put_big(s, start + 2, size, 8)
+    return start + 10 + size

@@ -1,0 +1,325 @@
+"""The tables in memory: made, grown, stored, and the calls of compiled code on them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import pack_id
+from engine.kernel import JIT, Records
+from engine.types import Reason
+from gateway.config import GatewayConfig
+from gateway.fast import accept, doors
+from gateway.fast.compose import composer
+from gateway.fast.tables import CHUNK, FIRST_ROWS, REMEMBERED, SHAPES
+from gateway.fast.templates import Phrases, compiled
+from gateway.messages import Error, Format
+
+LITERAL_BYTES, PHRASE_ROWS = 1 << 20, 4_096
+HEAD_REMEMBERED = (
+    "accounts_used", "instruments_used", "orders_used", "orders_free", "positions_used", "positions_free", "chunks_used",
+    "levels_used", "symbols_used", "first_finished", "last_finished", "finished", "forgotten_early",
+)  # fmt: skip
+LINKS = {"orders": ("next_id", "next_cid"), "positions": ("next_hash",), "instruments": ("next_symbol",)}
+"""Hash chains: not stored, made anew."""
+
+
+class Namespace:
+    """The tables as kernels see them that are not compiled."""
+
+
+class Tables:
+    """All tables of a gateway, an attribute each. `head` is the one record of counters and limits."""
+
+    head: Any
+    accounts: NDArray[Any]
+    live: NDArray[Any]
+    orders: NDArray[Any]
+    positions: NDArray[Any]
+    instruments: NDArray[Any]
+    sides: NDArray[Any]
+    levels: NDArray[Any]
+    symbols: NDArray[Any]
+    recent: NDArray[Any]
+    records: NDArray[Any]
+    values: NDArray[Any]
+    sessions: NDArray[Any]
+    pendings: NDArray[Any]
+    refused: NDArray[Any]
+    key: NDArray[Any]
+    changed: NDArray[Any]
+    dirty: NDArray[Any]
+    trades: NDArray[Any]
+    groups: NDArray[Any]
+    unsent: NDArray[Any]
+    out: NDArray[Any]
+    gathered: NDArray[Any]
+    inbox: NDArray[Any]
+    payload: NDArray[Any]
+
+    def __init__(self, config: GatewayConfig, errors: dict[Reason, Error], own: list[Error], first_ref: int) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._table = np.zeros((len(SHAPES), 2), np.int64)
+        self._row = {name: row for row, name in enumerate(SHAPES)}
+        self._interpreted = Namespace()
+        self._symbol_numbers: dict[str, int] = {}
+        self._free_sessions: list[int] = []
+        self._last_session = 0
+        self._last_uid = 0
+        self._first_empty(config)
+        self._fill_head(config, first_ref)
+        self._fill_phrases(errors, own)
+        self.address = self._table.ctypes.data
+        self.inbox_view = self.inbox.data
+        self.payload_view = self.payload.data
+        self.gathered_view = self.gathered.data
+
+    def _first_empty(self, config: GatewayConfig) -> None:
+        for name, (dtype, tail) in SHAPES.items():
+            rows = FIRST_ROWS.get(name, 1)
+            if name == "recent":
+                rows = FIRST_ROWS["instruments"] * config.recent_trades
+            self._set(name, np.zeros((rows, *tail), dtype))
+        self._set("unsent_words", self.unsent.view("<i8").reshape(len(self.unsent), -1))
+        self.head = self._arrays["head"][0]
+
+    def _set(self, name: str, array: NDArray[Any]) -> None:
+        self._arrays[name] = array
+        if name != "head":
+            setattr(self, name, array)
+        self._table[self._row[name]] = array.ctypes.data, len(array)
+        if not JIT:
+            setattr(self._interpreted, name, Records(array))
+
+    def _fill_head(self, config: GatewayConfig, first_ref: int) -> None:
+        head = self.head
+        head["remember_ns"], head["max_remembered"] = config.remember_ns, config.max_remembered_orders
+        head["ring_events"], head["recent_trades"] = config.private_ring_events, config.recent_trades
+        head["max_pending"], head["max_pending_per_session"] = config.max_pending, config.max_pending_per_session
+        head["rate"], head["burst"] = config.rate_per_s, config.rate_burst
+        head["max_batch_items"], head["max_message_bytes"] = config.max_batch_items, config.max_message_bytes
+        head["ref"] = first_ref
+        head["composer"] = composer()
+
+    def _fill_phrases(self, errors: dict[Reason, Error], own: list[Error]) -> None:
+        self._phrases = phrases = Phrases(errors, own)
+        for name, array in compiled(phrases).items():
+            if name in ("literals", "phrases"):  # which grow by what `phrase` adds
+                room = LITERAL_BYTES if name == "literals" else PHRASE_ROWS
+                self._literals_used = len(array)
+                self._set(name, np.concatenate([array, np.zeros((room, *array.shape[1:]), array.dtype)]))
+            else:
+                self._set(name, array)
+        self._phrases_used = len(phrases.values)
+        self._known_phrases: dict[bytes, int] = {}
+        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds"):
+            self.head[f"phrase_{name}"] = getattr(phrases, name)
+        for reason, number in phrases.error.items():
+            self._arrays["reasons"][reason] = number
+
+    def phrase(self, error: Error) -> int:
+        """The number of an error that is encoded for compiled code to answer with."""
+        encoded = [msgspec.json.encode(error), msgspec.msgpack.encode(error)]
+        number = self._known_phrases.get(encoded[0])
+        if number is None:
+            literals, phrases = self._arrays["literals"], self._arrays["phrases"]
+            number, at = self._phrases_used, self._literals_used
+            size = sum(map(len, encoded))
+            if number == len(phrases) or at + size > len(literals):
+                raise MemoryError("too many different errors")
+            literals[at : at + size] = np.frombuffer(b"".join(encoded), "u1")
+            phrases[number] = at, len(encoded[0]), at + len(encoded[0]), len(encoded[1])
+            self._phrases_used, self._literals_used = number + 1, at + size
+            self._known_phrases[encoded[0]] = number
+        return number
+
+    # --- Calls --------------------------------------------------------------------------------------------------------
+
+    def do(  # noqa: PLR0913, PLR0917
+        self, op: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0, f: int = 0
+    ) -> int:
+        """One of the operations in doors.py."""
+        return int(doors.run(self.address if JIT else self._interpreted, op, a, b, c, d, e, f))
+
+    def take_message(self, session: int, data: bytes) -> int:
+        """Take in a message; an accept.Take."""
+        size = len(data)
+        if size > len(self.payload):
+            return accept.DECLINED
+        self.payload_view[:size] = data
+        return self.do(doors.TAKE_MESSAGE, session, size)
+
+    def record(self, row: int, wire: Format) -> bytes:
+        """A private event as a message."""
+        return self.out[: self.do(doors.PUT_RECORD, 0, row, int(wire is Format.MSGPACK))].tobytes()
+
+    def find(self, op: int, text: str, account: int) -> int:
+        """The row that one of the operations finds by a text and an account."""
+        self.key[:5] = pack_id(text).view("<i8") if text else 0
+        return self.do(op, account)
+
+    # --- Room ---------------------------------------------------------------------------------------------------------
+
+    def begin_batch(self, commands: NDArray[np.void], events: NDArray[np.void], t_out: int) -> None:
+        """Make a batch the one at hand, and room for whatever it brings."""
+        head, row = self.head, self._row
+        self._make_room(len(commands), len(events))
+        for name, array, per_row in (("commands", commands, 1), ("words", commands, 1), ("events", events, 1)):
+            self._table[row[name]] = array.__array_interface__["data"][0], len(array) * per_row
+        if not JIT:
+            self._interpreted.commands = Records(commands)  # type: ignore[attr-defined]
+            self._interpreted.words = Records(commands.view("<i8").reshape(len(commands), -1))  # type: ignore[attr-defined]
+            self._interpreted.events = Records(events)  # type: ignore[attr-defined]
+        head["commands"], head["command_at"] = len(commands), 0
+        head["events"], head["event_at"], head["event_end"] = len(events), 0, 0
+        head["stage"], head["t_out"] = 0, t_out
+
+    def _make_room(self, commands: int, events: int) -> None:
+        head = self.head
+        self._need("orders", int(head["orders_used"]) + commands + 2)
+        self._need("positions", int(head["positions_used"]) + 2 * events + commands + 2)
+        self._need("changed", int(head["changed"]) + 4 * events + 4)
+        levels = int(head["levels_used"])
+        self._need("levels", 3 * levels + 64 * (events + 1))
+        private = 8 * (events + 1)
+        chunks = int(head["chunks_used"]) + min(private, int(head["accounts_used"]) + private // CHUNK) + 2
+        self._need("next_chunk", chunks)
+        for name in ("records", "values"):
+            self._need(name, CHUNK * chunks)
+
+    def _need(self, name: str, rows: int) -> None:
+        array = self._arrays[name]
+        if rows > len(array):
+            grown = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
+            grown[: len(array)] = array
+            self._set(name, grown)
+
+    def need_account(self, number: int) -> None:
+        """Make room for an account number."""
+        self.head["accounts_used"] = max(int(self.head["accounts_used"]), number + 1)
+        for name in ("accounts", "live"):
+            self._need(name, number + 1)
+
+    def need_instrument(self, number: int) -> None:
+        """Make room for an instrument number."""
+        self.head["instruments_used"] = max(int(self.head["instruments_used"]), number + 1)
+        self._need("instruments", number + 1)
+        count = len(self.instruments)
+        self._need("sides", 2 * count)
+        self._need("recent", int(self.head["recent_trades"]) * count)
+        for name in ("dirty", "trades"):
+            self._need(name, 4 * count)
+
+    def symbol_number(self, symbol: str) -> int:
+        """The row of a symbol, which it keeps for good: private events of an instrument outlive it."""
+        number = self._symbol_numbers.get(symbol)
+        if number is None:
+            number = self._symbol_numbers[symbol] = len(self._symbol_numbers) + 1
+            self._need("symbols", number + 1)
+            self.symbols[number] = np.frombuffer(symbol.encode("ascii", "replace").ljust(40, b"\0"), "<i8")
+            self.head["symbols_used"] = number + 1
+        return number
+
+    def symbol_at(self, number: int) -> str:
+        """The symbol of a row."""
+        return bytes(self.symbols[number].tobytes()).rstrip(b"\0").decode("ascii", "replace")
+
+    # --- Sessions -----------------------------------------------------------------------------------------------------
+
+    def open_session(self, wire: Format) -> int:
+        """A row for a new connection."""
+        self._last_uid += 1
+        row = self._free_sessions.pop() if self._free_sessions else self._last_session + 1
+        self._last_session = max(self._last_session, row)
+        for name in ("sessions", "groups"):
+            self._need(name, 2 * row + 2)
+        self.sessions[row] = 0
+        self.sessions[row]["uid"], self.sessions[row]["wire"] = self._last_uid, wire is Format.MSGPACK
+        return row
+
+    def close_session(self, row: int) -> None:
+        """The connection is gone."""
+        self.leave_private(row)
+        self.sessions[row] = 0
+        if row:
+            self._free_sessions.append(row)
+
+    def join_private(self, row: int) -> None:
+        """The session holds the private stream of its account."""
+        session = self.sessions[row]
+        if row and not session["private"]:
+            account = self.live[session["account"]]
+            session["private"], session["next_holder"], account["first_holder"] = 1, account["first_holder"], row
+
+    def leave_private(self, row: int) -> None:
+        """It holds it no more."""
+        session = self.sessions[row]
+        if not session["private"]:
+            return
+        session["private"] = 0
+        account = self.live[session["account"]]
+        if account["first_holder"] == row:
+            account["first_holder"] = session["next_holder"]
+            return
+        at = int(account["first_holder"])
+        while self.sessions[at]["next_holder"] != row:
+            at = int(self.sessions[at]["next_holder"])
+        self.sessions[at]["next_holder"] = session["next_holder"]
+
+    def holders(self, account: int) -> Iterator[int]:
+        """The rows of the sessions that hold an account's private stream."""
+        row = int(self.live[account]["first_holder"])
+        while row:
+            yield row
+            row = int(self.sessions[row]["next_holder"])
+
+    # --- Storing ------------------------------------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        """Copies of everything that `load` needs."""
+        head = {name: int(self.head[name]) for name in HEAD_REMEMBERED}
+        used = self._used()
+        copies = {name: self._arrays[name][: used[name]].copy() for name in REMEMBERED}
+        for name, links in LINKS.items():
+            for link in links:
+                copies[name][link] = 0
+        return {"head": head, "tables": copies}
+
+    def _used(self) -> dict[str, int]:
+        head = self.head
+        instruments, chunks = int(head["instruments_used"]), int(head["chunks_used"]) + 1
+        return {
+            "accounts": int(head["accounts_used"]), "orders": int(head["orders_used"]) + 1,
+            "positions": int(head["positions_used"]) + 1, "instruments": instruments, "sides": 2 * instruments,
+            "levels": int(head["levels_used"]) + 1, "level_free": len(self._arrays["level_free"]),
+            "records": CHUNK * chunks, "values": CHUNK * chunks, "next_chunk": chunks,
+            "recent": instruments * int(head["recent_trades"]), "symbols": int(head["symbols_used"]),
+        }  # fmt: skip
+
+    def fitted(self, name: str, rows: NDArray[Any]) -> NDArray[Any]:
+        """Stored rows in today's layout: columns that are new are zero, columns that are gone are left out."""
+        dtype = self._arrays[name].dtype
+        if dtype.names is None:
+            return rows.reshape(len(rows), *self._arrays[name].shape[1:])
+        fitted = np.zeros(len(rows), dtype)
+        for column in set(dtype.names) & set(rows.dtype.names or ()):
+            fitted[column] = rows[column]
+        return fitted
+
+    def load(self, head: dict[str, int], tables: dict[str, NDArray[Any]]) -> None:
+        """Take over what was dumped; these tables must be empty. The instruments are entered by who knows their names."""
+        for name, value in head.items():
+            self.head[name] = value
+        for name, rows in tables.items():
+            self._need(name, len(rows))
+            self._arrays[name][: len(rows)] = rows
+        self.need_account(max(0, head["accounts_used"] - 1))
+        self.need_instrument(max(0, head["instruments_used"] - 1))
+        for number in range(1, head["symbols_used"]):
+            self._symbol_numbers[self.symbol_at(number)] = number
+        for row in np.flatnonzero(tables["orders"]["id"]).tolist():
+            self.do(doors.HASH_ORDER, row)
+        for row in np.flatnonzero(tables["positions"]["account"]).tolist():
+            self.do(doors.HASH_POSITION, row)
