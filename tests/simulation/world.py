@@ -1,0 +1,301 @@
+"""The lives of one exchange under one seed: started, used, killed at any moment, started again, until all is quiet."""
+
+import asyncio
+import contextlib
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+import engine.log
+import engine.snapshot
+import gateway.server
+import wellhead.exchange
+import wellhead.node
+import wellhead.papers
+import wellhead.services
+from engine.catalogue import Catalogue
+from engine.log import LogDamaged, LogError
+from engine.types import TRANSFER, Kind
+from gateway.auth import KeyStore
+from gateway.config import GatewayConfig
+from gateway.gateway import Gateway
+from gateway.messages import Format
+from gateway.session import Session
+from settlement.ledger import SqliteLedger
+from tests.simulation.checks import check
+from tests.simulation.clients import Client, Wire
+from tests.simulation.disk import Disk, Killed
+from tests.simulation.loop import NS, Inline, SimLoop
+from wellhead.config import Config
+from wellhead.exchange import RecoveryError
+from wellhead.node import Node
+
+START_NS = 1_795_000_000 * NS  # a day in November 2026
+CATALOGUE = Catalogue.load()
+ACCOUNTS = ("ann", "ann:hedge", "bob", "cyd", "ann")
+"""One for each client; the last shares the account of the first."""
+PAUSE_S = 0.004  # between what one client does and what it does next, on average
+SEGMENT_BYTES = 40_000
+MEMORY = Path("/dev/shm")
+
+
+class Listener:
+    """What `serve` gives a server; nobody connects through it."""
+
+    class Socket:
+        def getsockname(self) -> tuple[str, int]:
+            return "sim", 1
+
+    sockets = (Socket(),)
+
+    def close(self) -> None: ...
+
+    async def wait_closed(self) -> None: ...
+
+
+async def serve(*_: Any, **__: Any) -> Listener:
+    """Instead of that of websockets."""
+    return Listener()
+
+
+class World:
+    """Everything outside the exchange, and the exchange. `run` is a whole simulation."""
+
+    def __init__(
+        self,
+        seed: int,
+        steps: int,
+        folder: Path,
+        plant: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        """`plant` gives a fault to live with (faults.py)."""
+        self.seed, self.steps, self._plant = seed, steps, plant
+        self.rng = random.Random(f"{seed} world")
+        self.config = Config(
+            folder, markets=("H100S-USE",), list_hours=2, paper_micros=10**12, poll_ms=500,
+            snapshot_every_commands=self.rng.choice((15, 60, 300)),
+            settlement_queue_batches=self.rng.choice((2, 16, 256)),
+            max_frame_commands=self.rng.choice((3, 100, 16_384)),
+            gateway=GatewayConfig(
+                private_ring_events=self.rng.choice((50, 4_096)), conflate_bytes=4_000, slow_soft_bytes=16_000,
+                slow_hard_bytes=64_000, logon_failures_per_ip=10**6, logon_failures_per_key=10**6,
+            ),
+        )  # fmt: skip
+        self.disk = Disk((self.config.log_dir, self.config.snapshot_dir), random.Random(f"{seed} disk"))
+        self.accounts = ACCOUNTS
+        store = KeyStore(self.config.keys_path)
+        scopes = ("read", "trade", "withdraw", "provide")
+        self.clients = [
+            Client(self, number, f"k{number}", str(store.create(f"k{number}", name, scopes=scopes)))
+            for number, name in enumerate(ACCOUNTS)
+        ]
+        self.problems: list[str] = []
+        self.taken = 0  # steps
+        self.lives = self.kills = 0
+        self.node: Node | None = None
+        self.final = b""  # the engine when the last life ended
+        self._skew_ns = 0
+        self._now_ns = START_NS
+        self._loop: SimLoop | None = None
+        self._connections = 0
+
+    # --- What clients use ---------------------------------------------------------------------------------------------
+
+    def clock(self) -> int:
+        return self._skew_ns + (self._loop.now_ns if self._loop else self._now_ns)
+
+    def later(self, seconds: float, what: Callable[..., Any], *args: Any) -> None:
+        if self._loop is not None:
+            self._loop.call_later(seconds, what, *args)
+
+    def symbols(self) -> list[str]:
+        assert self.node is not None
+        return [one.symbol for one in self.node.gateway.projection.instruments.values()]
+
+    def connect(self, wire: Wire, wire_format: Format) -> Session:
+        assert self.node is not None
+        self._connections += 1
+        number = self._connections
+        return self.node.gateway.connect(wire, wire_format, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+
+    def disconnect(self, session: Session) -> None:
+        if self.node is not None and not self.disk.dead:
+            self.node.gateway.disconnect(session)
+
+    def receive(self, session: Session, data: bytes) -> None:
+        if self.node is not None and not self.disk.dead:
+            self.node.gateway.receive(session, data)
+
+    def complain(self, problem: str) -> None:
+        self.problems.append(problem)
+
+    def digest(self) -> str:
+        """Stands for everything that was heard and decided: equal for equal runs."""
+        heard = [(client.memory.events, client.memory.acks, client.memory.orders) for client in self.clients]
+        return sha256(repr((heard, self.disk.moments, self.problems)).encode() + self.final).hexdigest()[:16]
+
+    # --- Lives --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> list[str]:
+        """Live until the steps are taken, then once more in peace; what was wrong, nothing if all is well."""
+        with self._installed():
+            try:
+                while self.taken < self.steps and not self.problems:
+                    self._life(in_peace=False)
+                if not self.problems:
+                    self._life(in_peace=True)
+            except (LogDamaged, LogError, RecoveryError) as error:
+                self.complain(f"it does not start again: {error}")
+            except Exception as error:  # whatever the exchange did not expect is a finding
+                self.complain(f"it failed: {type(error).__name__}: {error}")
+        if not self.problems:
+            try:
+                check(self)
+            except Exception as error:
+                self.complain(f"{type(error).__name__}: {error}")
+        return self.problems
+
+    @contextlib.contextmanager
+    def _installed(self) -> Iterator[None]:
+        """The world in place of the real one."""
+        gateways = partial(Gateway, wall_ns=self.clock, challenge=lambda: "c" * 64)
+        logs = partial(wellhead.exchange.FileLog, segment_bytes=SEGMENT_BYTES)
+        with contextlib.ExitStack() as stack:
+            for target, name, value in (
+                (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk),
+                (wellhead.exchange, "FileLog", logs), (wellhead.node, "Gateway", gateways),
+                (wellhead.node, "ThreadPoolExecutor", Inline), (wellhead.papers, "ThreadPoolExecutor", Inline),
+                (wellhead.services, "ThreadPoolExecutor", Inline), (gateway.server, "serve", serve),
+                (SqliteLedger, "apply", _interruptible(SqliteLedger.apply, self.disk)),
+                # Sets of sessions are walked in the order of their hashes, which must not be their addresses.
+                (Session, "__hash__", lambda session: int(session.ip.replace(".", ""))),
+            ):  # fmt: skip
+                stack.enter_context(patch.object(target, name, value))
+            stack.enter_context(self._plant())
+            yield
+
+    def _life(self, in_peace: bool) -> None:
+        self.lives += 1
+        self.disk.start()
+        how = "stop"
+        if not in_peace:
+            how = self.rng.choices(("kill", "cut", "stop", "full", "failing"), (5, 5, 1, 1, 1))[0]
+        ahead = self.disk.moments + int(self.rng.expovariate(1 / 400)) + 1
+        if how in ("kill", "cut"):
+            self.disk.dies_at = ahead
+            self.disk.dies_in = self.rng.choice(("", "write", "sync", "send", "job"))
+        elif how == "full":
+            self.disk.full_at = ahead
+        elif how == "failing":
+            self.disk.fails_at = ahead
+        self._loop = SimLoop(self._now_ns, random.Random(f"{self.seed} loop {self.lives}"), self.disk)
+        try:
+            self._loop.run_until_complete(self._live(in_peace))
+        except Killed:
+            pass
+        except LogError:
+            if how not in ("full", "failing"):
+                raise
+        except OSError:
+            if how != "full":
+                raise
+        finally:
+            self.kills += how in ("kill", "cut")
+            self._bury()
+        if how == "cut":
+            self.disk.cut_power()
+        self._now_ns += self.rng.randrange(60 * NS)
+
+    async def _live(self, in_peace: bool) -> None:
+        node = self.node = Node(self.config, CATALOGUE, self.clock)
+        await node.start()
+        failed = asyncio.ensure_future(node.failed())
+        over = asyncio.ensure_future(self._settle() if in_peace else self._trade())
+        await asyncio.wait([failed, over], return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            over.cancel()
+        else:
+            over.result()
+        for client in self.clients:
+            client.hang_up()
+        await node.stop()
+        if in_peace:
+            self.final = node.exchange.engine.to_bytes()
+
+    async def _trade(self) -> None:
+        """Until the steps are taken, or long enough for a clean stop."""
+        lasts = self.taken + self.rng.randrange(20, 300)
+        while self.taken < min(self.steps, lasts):
+            await asyncio.sleep(self.rng.expovariate(len(self.clients) / PAUSE_S))
+            self.taken += 1
+            self.rng.choice(self.clients).act()
+            if self.rng.random() < 0.02:
+                self._happen()
+
+    def _happen(self) -> None:
+        """What only the world does: time jumps, hours pass, an operator moves money."""
+        if self.rng.random() < 0.6:
+            self._skew_ns += self.rng.choice((-3 * NS, 60 * NS, 1_200 * NS, 1_800 * NS))
+            return
+        assert self.node is not None
+        command = np.zeros(1, TRANSFER)
+        command["kind"] = self.rng.choice((Kind.DEPOSIT, Kind.WITHDRAW))
+        command["account"], command["amount_micros"] = self.rng.randint(1, 4), self.rng.randint(1, 10**9)
+        self.node.submit(command.view(wellhead.node.COMMAND))
+
+    async def _settle(self) -> None:
+        """Until nobody is in doubt about anything."""
+        for _ in range(2_000):
+            await asyncio.sleep(PAUSE_S)
+            if all([client.finish() for client in self.clients]):
+                return
+        self.complain("not all that was asked is answered in the end")
+
+    def _bury(self) -> None:
+        """What is left of a life."""
+        loop, node = self._loop, self.node
+        assert loop is not None
+        self._now_ns = loop.now_ns
+        self._loop = self.node = None
+        self.disk.dead = True
+        for client in self.clients:
+            client.lost()
+        if node is not None:
+            while hasattr(node, "_book_jobs") and not node._book_jobs.empty():
+                node._book_jobs.get_nowait()
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with contextlib.suppress(BaseException):
+                task.get_coro().close()  # type: ignore[union-attr]
+        if node is not None:
+            with contextlib.suppress(Killed):
+                node.exchange.close()
+        self.disk.release()
+        loop.close()
+
+
+def _interruptible(apply: Callable[..., int], disk: Disk) -> Callable[..., int]:
+    def interrupted(*args: Any) -> int:
+        written = apply(*args)
+        disk.moment()  # inside the books' transaction
+        return written
+
+    return interrupted
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A directory for one world, in memory where there is a place for that."""
+    path = Path(tempfile.mkdtemp(prefix="wellhead-sim-", dir=MEMORY if MEMORY.is_dir() else None))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
