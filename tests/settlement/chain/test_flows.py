@@ -109,7 +109,7 @@ def test_only_addresses_of_twenty_bytes_are_packed(address: bytes) -> None:
             Destination(address, b"\xab" * 20).pack()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_any_life_leaves_the_same_books_however_it_is_cut(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("life")
