@@ -184,7 +184,7 @@ class Tables:
         levels = int(head["levels_used"])
         self._need("levels", 3 * levels + 64 * (events + 1))
         private = 8 * (events + 1)
-        chunks = int(head["chunks_used"]) + min(private, int(head["accounts_used"]) + private // CHUNK) + 2
+        chunks = int(head["chunks_used"]) + min(private, int(head["accounts_used"]) + commands + private // CHUNK) + 2
         self._need("next_chunk", chunks)
         for name in ("records", "values"):
             self._need(name, CHUNK * chunks)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.types import EventKind, Reason
+from engine.types import TRANSFER, EventKind, Kind, Reason
 from gateway.config import GatewayConfig
 from gateway.gateway import Gateway
 from gateway.messages import Format
@@ -278,3 +278,19 @@ def test_a_large_request_fills_no_outbox(tmp_path: Path) -> None:
     node.gateway.receive_many(maker.session, [b'{"op":"instruments","id":%d}' % n for n in range(200)])
     assert maker.transport.closed is not None
     assert len(maker.transport.sent) < 50
+
+
+def test_a_batch_may_open_many_accounts(tmp_path: Path) -> None:
+    """The room for their private events is made before the batch, which is when they are not there yet."""
+    node = Node(tmp_path)
+    count = 60
+    commands = np.zeros(2 * count, TRANSFER)
+    commands["account"] = np.arange(2, 2 * count + 2) // 2
+    commands["kind"][::2], commands["kind"][1::2] = Kind.OPEN_ACCOUNT, Kind.DEPOSIT
+    commands["amount_micros"][1::2] = 5
+    commands["external_id"][:, 0] = commands["account"]
+    node.gateway.tables._set("next_chunk", node.gateway.tables._arrays["next_chunk"][:4].copy())
+    for name in ("records", "values"):
+        node.gateway.tables._set(name, node.gateway.tables._arrays[name][: 4 * 32].copy())
+    node.apply(commands)
+    assert [node.gateway.streams.stream(account).aseq for account in range(1, count + 1)] == [2] * count
