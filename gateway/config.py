@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class GatewayConfig:
     """The numbers a bot can run into; `hello.limits` tells it the ones that matter."""
 
-    venue: str = "Wellhead"
+    venue: str = "Wellhead"  # what the exchange calls itself
     public_market_data: bool = True  # subscribe to public channels without a log-on
 
     # Connections
@@ -18,28 +18,28 @@ class GatewayConfig:
     metrics_from: tuple[str, ...] = ("127.0.0.0/8", "::1/128")  # networks that may read /metrics
 
     # Sessions
-    max_sessions: int = 10_000
+    max_sessions: int = 10_000  # websocket sessions in all
     logon_failures_per_ip: int = 10  # before its log-ons are not looked at for a while
     logon_failures_per_key: int = 100  # the same for a key, from where it never logged on
     logon_failure_s: int = 10  # after which a failure is forgotten
     throttle_entries: int = 10_000  # addresses and keys whose failures are remembered
     logon_window_us: int = 5_000_000  # |ts - now| of a log-on
     logon_timeout_ms: int = 10_000  # to log on, or to subscribe to something public
-    max_grace_ms: int = 60_000
+    max_grace_ms: int = 60_000  # the longest a session may ask its orders to wait for it
     quotes_need_cod: bool = True  # keys with the scope `quote` cannot log on with `cod` off
     restart_grace_ms: int = 10_000  # before orders of sessions that a restart cut off are cancelled
-    ping_interval_ms: int = 15_000
-    ping_timeout_ms: int = 15_000
-    heartbeat_ms: int = 1_000
+    ping_interval_ms: int = 15_000  # between two pings to a client
+    ping_timeout_ms: int = 15_000  # to answer one, else the connection is closed
+    heartbeat_ms: int = 1_000  # between two messages of the channel `hb`
 
     # Requests
-    max_message_bytes: int = 65_536
-    max_batch_items: int = 100
+    max_message_bytes: int = 65_536  # of a message from a client; above: close 1009
+    max_batch_items: int = 100  # orders in one batch
     max_channels: int = 100  # in one subscription
-    max_pending_per_session: int = 4_096
-    max_pending: int = 65_536
+    max_pending_per_session: int = 4_096  # requests of a session that wait for the log
+    max_pending: int = 65_536  # the same of all sessions; above: OVERLOADED
     rate_per_s: int = 2_000  # tokens an account gains a second
-    rate_burst: int = 4_000
+    rate_burst: int = 4_000  # tokens an account can save up
     rate_fill_tokens: int = 1  # given back to both sides of a fill
     rate_heavy_tokens: int = 20  # what the list of instruments costs, or a channel of all symbols
     rate_topics_per_token: int = 20  # a channel of named symbols costs a token, and one more for each so many
@@ -60,5 +60,5 @@ class GatewayConfig:
     conflate_bytes: int = 262_144  # from here on public channels are merged, until half of it is gone
     conflate_items: int = 100_000  # levels, orders and trades that may wait, merged; above: close 4008
     slow_soft_bytes: int = 1_048_576  # for slow_soft_ms, or
-    slow_soft_ms: int = 2_000
+    slow_soft_ms: int = 2_000  # how long above slow_soft_bytes: close 4008
     slow_hard_bytes: int = 4_194_304  # at once: close 4008

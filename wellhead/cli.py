@@ -631,6 +631,46 @@ def doctor(data: Path, repair: bool, give_up_from: int | None) -> None:
 
 
 @main.command()
+@click.argument("op")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--url", default="ws://127.0.0.1:8765", show_default=True)
+@click.option("--key", "key_file", type=PEM, help="A key file; without it only what is public can be asked.")
+def request(op: str, fields: tuple[str, ...], url: str, key_file: Path | None) -> None:
+    """Send one request of the protocol and print its result as JSON. A VALUE that is JSON is taken as such, else as text.
+
+    For example: wellhead request admin.halt on=true --key operator.key
+    """
+    from wellhead.client import Client  # noqa: PLC0415 - only here
+    from wellhead.types import WellheadError  # noqa: PLC0415 - only here
+
+    values = dict(_field(each) for each in fields)
+
+    async def ask() -> dict[str, Any]:
+        client = (
+            Client.from_key_file(url, key_file, cod=False, reconnect=False)
+            if key_file
+            else Client(url, reconnect=False)
+        )
+        async with client:
+            return await client.request(op, **values)
+
+    try:
+        click.echo(json.dumps(asyncio.run(ask()), indent=1))
+    except (WellheadError, OSError) as error:
+        _fail(str(error))
+
+
+def _field(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        _fail(f"{text!r} is not FIELD=VALUE", 2)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+@main.command()
 @click.argument("what", metavar="SYMBOL|CLASS|REGION|CLASS-REGION")
 @click.option("--url", default="ws://127.0.0.1:8765", show_default=True)
 @click.option("--key", "key_file", type=PEM, help="A key file: shows the account's own orders too.")

@@ -318,6 +318,14 @@ class Client:
         fields = {name: value for name, value in fields.items() if value is not None}
         return list((await self._ask(fields, _Instruments)).instruments)
 
+    async def request(self, op: str, *, repeat: bool = False, **fields: Any) -> dict[str, Any]:
+        """Any request of docs/messages.md, for what has no method of its own; the result as plain values, as they came:
+        `await client.request("capacity.nominate", sym=sym, lots=8)`. Only with `repeat` it is sent again when the connection
+        was lost before the answer; without, that raises OutcomeUnknown.
+        """
+        result: dict[str, Any] = await self._ask({"op": op, **fields}, dict[str, Any], repeat=repeat)
+        return result
+
     # --- Streams ------------------------------------------------------------------------------------------------------
 
     async def book(self, sym: str, depth: Literal[10, 100, "all"] = 10) -> Book:

@@ -11,11 +11,11 @@ from gateway.config import GatewayConfig
 class Config:
     """One node. Everything it keeps is under `data_dir`: log/, snapshots/, settlement/, keys.json."""
 
-    data_dir: Path
-    host: str = "127.0.0.1"
+    data_dir: Path  # where everything is kept; the option `--data`
+    host: str = "127.0.0.1"  # the address to listen on
     port: int = 8765  # 0: any free one
     tls_cert: Path | None = None  # PEM files; with both the port speaks TLS
-    tls_key: Path | None = None
+    tls_key: Path | None = None  # its private key
     chain: Path | None = None  # the file of stablecoins, chains and keys; without it nothing is on a chain
     durable: bool = True  # fdatasync before every answer; False only to measure what that costs
     markets: tuple[str, ...] = ()  # CLASS-REGION pairs to list; empty: every class in every region
@@ -23,7 +23,7 @@ class Config:
     paper_micros: int = 0  # paper trading: what each account that logs on for the first time is given
     poll_ms: int = 50  # how often the calendar is looked at
     max_frame_commands: int = 16_384  # commands in one log frame; the rest wait for the next
-    snapshot_every_commands: int = 2_000_000
+    snapshot_every_commands: int = 2_000_000  # commands between two snapshots; one is also written at a stop
     settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them
     ledger: str = ""  # where the books are: "sqlite", or postgresql://...; empty: where they were last time
     limits: Limits = field(default_factory=Limits)

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from engine.types import TRANSFER, Kind
@@ -86,7 +88,6 @@ async def test_a_market_has_a_line_for_each_hour(tmp_path: Path) -> None:
 
 
 async def test_the_command_ends_and_refuses(tmp_path: Path) -> None:
-    from click.testing import CliRunner
 
     async with market(tmp_path) as (node, _, symbol):
         run = lambda *words: asyncio.to_thread(CliRunner().invoke, main, ["watch", *words, "--url", node.server.url])  # noqa: E731
@@ -99,3 +100,16 @@ async def test_the_command_ends_and_refuses(tmp_path: Path) -> None:
 def test_an_unknown_name_says_what_there_is() -> None:
     with pytest.raises(WatchError, match="no contracts"):
         choose("X", list[Instrument]())
+
+
+async def test_any_request_from_the_command_line(tmp_path: Path) -> None:
+    async with market(tmp_path) as (node, _, symbol):
+        url, key = ["--url", node.server.url], ["--key", str(tmp_path / "taker.key")]
+        run = lambda *words: asyncio.to_thread(CliRunner().invoke, main, ["request", *words])  # noqa: E731
+        result = await run("instruments", "class=L4", *url)
+        assert result.exit_code == 0 and symbol in result.output
+        result = await run("orders.open", *url, *key)
+        assert json.loads(result.output)["orders"] == []
+        result = await run("admin.halt", "on=true", *url, *key)
+        assert result.exit_code == 1 and "SCOPE" in result.output.upper()
+        assert (await run("instruments", "nonsense", *url)).exit_code == 2
