@@ -182,7 +182,8 @@ class Projection:
         buyer, seller = (taker, maker) if event.side == Side.BUY else (maker, taker)
         self._bought(event, buyer, notional, event.fee_micros if buyer is taker else 0)
         self._sold(event, seller, notional, event.fee_micros if seller is taker else 0)
-        self.accounts[maker.account].rebate += notional * instrument.maker_rebate_ppm // PPM
+        if event.reason != Reason.AUCTION:  # there nobody takes
+            self.accounts[maker.account].rebate += notional * instrument.maker_rebate_ppm // PPM
         self.moved_money[maker.account] = None
         self._filled(event, taker, event.leaves_qty, event.cum_qty)
         self._filled(event, maker, event.contra_leaves_qty, event.contra_cum_qty)

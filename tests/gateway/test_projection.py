@@ -32,6 +32,10 @@ def gateway(**limits: int) -> Gateway:
     )  # fmt: skip
 
 
+FOLLOWED = ("auctions", "status", "client_ids")
+"""Of what random steps may ask, what the projection follows."""
+
+
 def history(moves: Iterable[Step]) -> tuple[Records, dict[str, Any]]:
     """A log of commands, and the engine's state after it."""
     pair = Pair().open(*OPENING).play(moves)
@@ -92,11 +96,11 @@ def state(target: Gateway) -> bytes:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_mirror_is_the_engine(seed: int) -> None:
-    commands, dump = history(random_steps(seed, 600, features=()))
+    commands, dump = history(random_steps(seed, 600, features=FOLLOWED))
     compare(follow(gateway(), commands, 1).projection, dump)
 
 
-@given(steps(80, features=()))
+@given(steps(80, features=FOLLOWED))
 def test_the_mirror_is_the_engine_whatever_comes(moves: list[Step]) -> None:
     commands, dump = history(moves)
     compare(follow(gateway(), commands, 7).projection, dump)
@@ -105,14 +109,14 @@ def test_the_mirror_is_the_engine_whatever_comes(moves: list[Step]) -> None:
 @FEWER
 @given(st.integers(0, 10**6), st.integers(2, 50))
 def test_batches_do_not_matter(seed: int, size: int) -> None:
-    commands, _ = history(random_steps(seed, 120, features=()))
+    commands, _ = history(random_steps(seed, 120, features=FOLLOWED))
     assert state(follow(gateway(), commands, size)) == state(follow(gateway(), commands, 1))
 
 
 @FEWER
 @given(st.integers(0, 10**6), st.integers(0, 140))
 def test_a_snapshot_and_the_rest_is_the_whole(seed: int, after: int) -> None:
-    commands, dump = history(random_steps(seed, 120, features=()))
+    commands, dump = history(random_steps(seed, 120, features=FOLLOWED))
     after = min(after, len(commands))
     early = follow(gateway(), commands[:after], 1)
     restored = gateway()
@@ -124,7 +128,7 @@ def test_a_snapshot_and_the_rest_is_the_whole(seed: int, after: int) -> None:
 
 
 def test_private_numbers_have_no_gap() -> None:
-    commands, _ = history(random_steps(3, 400, features=()))
+    commands, _ = history(random_steps(3, 400, features=FOLLOWED))
     target = follow(gateway(private_ring_events=100_000), commands, 5)
     for account in target.projection.accounts:
         ring = target.streams.stream(account).since(1)
@@ -134,7 +138,7 @@ def test_private_numbers_have_no_gap() -> None:
 
 
 def test_old_orders_are_forgotten_and_working_ones_are_not() -> None:
-    commands, dump = history(random_steps(4, 600, features=()))
+    commands, dump = history(random_steps(4, 600, features=FOLLOWED))
     target = follow(gateway(max_remembered_orders=5), commands, 1)
     projection = target.projection
     done = [order for order in projection.orders.values() if order.done]
@@ -144,7 +148,7 @@ def test_old_orders_are_forgotten_and_working_ones_are_not() -> None:
 
 
 def test_a_published_book_is_never_crossed() -> None:
-    commands, _ = history(random_steps(5, 600, features=()))
+    commands, _ = history(random_steps(5, 600, features=FOLLOWED))
     target, engine = gateway(), make_engine()
     for start in range(len(commands)):
         part = np.ascontiguousarray(commands[start : start + 1]).view(COMMAND)
@@ -155,7 +159,7 @@ def test_a_published_book_is_never_crossed() -> None:
 
 
 def test_events_of_other_commands_are_refused() -> None:
-    commands, _ = history(random_steps(5, 5, features=()))
+    commands, _ = history(random_steps(5, 5, features=FOLLOWED))
     events = make_engine().apply(commands).copy()
     with pytest.raises(ValueError, match="not in the batch"):
         gateway().on_batch(commands[:1], events)
