@@ -27,7 +27,8 @@ def main() -> int:
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "COVERAGE_FILE": str(ROOT / ".coverage")}
     coverage = [sys.executable, "-m", "coverage"]
     run = [*coverage, "run", "--branch", "--source=engine", f"--omit={omit}", "-m", "pytest", "-q", *tests]
-    report = [*coverage, "report", "--show-missing", "--skip-covered", f"--omit={omit}", f"--fail-under={LEAST_BRIEF if brief else LEAST}"]
+    least = f"--fail-under={LEAST_BRIEF if brief else LEAST}"
+    report = [*coverage, "report", "--show-missing", "--skip-covered", f"--omit={omit}", least]
     for step in (run, report):
         result = subprocess.run(step, cwd=ROOT, env=environment, check=False)
         if result.returncode:
