@@ -138,8 +138,7 @@ class Gateway:
         self.readiness = Readiness()
         self.sessions: set[Session] = set()
         self.seq = 0  # the last event applied
-        self._now_ns = now_ns
-        self._wall_ns = wall_ns
+        self._now_ns, self._wall_ns = now_ns, wall_ns
         self._challenge = challenge
         self._papers = papers or NoPapers()
         self._dirty: set[Session] = set()
