@@ -4,7 +4,7 @@
 
 Four servers, each in a process of its own: a raw TCP echo under uvloop (the limit), the echo of the websockets library's
 `serve()`, the echo of our connection class, and a real node (decode, checks, log, engine with clearing, reply, market data
-to one subscriber of `l2`, `trades` and its own private stream), with and without forcing the log to the disk. The load
+to one subscriber of `l2` and `trades`, execution reports to each trader), with and without forcing the log to the disk. The load
 comes from this process. All send the same order messages: half of them trade, a quarter rests, a quarter cancels.
 
 `ping`, `64 connections` and `window 64` are closed loops: the rate is what counts, a time is from a message's own sending.
@@ -39,7 +39,7 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 from websockets.asyncio.server import ServerConnection, serve
 
 from engine.catalogue import Catalogue, pack_id
-from engine.types import COMMAND, TRANSFER, Kind
+from engine.types import COMMAND, TRANSFER, EventKind, Kind, OrdType, Side, TimeInForce
 from gateway.auth import KeyStore, sign
 from gateway.config import GatewayConfig
 from gateway.connection import Connection
@@ -51,6 +51,7 @@ CONNECTIONS, WINDOW, BATCH, SUBSCRIBERS = 64, 64, 100, 200
 MARKET = "H100S-USE"
 LOTS = 1_000_000  # of the maker's orders
 NO_LIMIT = 10**9
+REPLY_STARTS = (b'{"id"', *(bytes([0x80 | fields]) + b"\xa2id" for fields in range(4, 9)))
 FORMATS = {"json": msgspec.json, "msgpack": msgspec.msgpack}
 TCP, PLAIN, OURS, MEMORY, DURABLE = "raw tcp echo", "serve() echo", "our echo", "orders, not durable", "orders, durable"
 
@@ -106,9 +107,10 @@ async def start_node(directory: Path, durable: bool) -> tuple[int, dict[str, str
     await node.execute(setup.view(COMMAND))
     offer = np.zeros(1, COMMAND)
     offer["kind"], offer["account"], offer["instrument"] = Kind.NEW_ORDER, 1, instrument.number
-    offer["side"], offer["ord_type"], offer["time_in_force"] = 2, 2, 1
+    offer["side"], offer["ord_type"], offer["time_in_force"] = Side.SELL, OrdType.LIMIT, TimeInForce.GTC
     offer["price"], offer["qty"] = 2_000, LOTS
-    await node.execute(offer)
+    events = await node.execute(offer)
+    assert [event["kind"] for event in events] == [EventKind.NEW], events  # without it nothing would trade
     return node.server.port, keys, instrument.symbol
 
 
@@ -139,6 +141,7 @@ class Peer(asyncio.Protocol):
         self.decode = FORMATS[wire].Decoder(Reply).decode
         self.on_reply: Callable[[int], None] = lambda request: None
         self.rest, self.received, self.refused = b"", 0, 0
+        self.skips_pushes = False  # look at replies only; an echo is no reply by its first bytes
         self.count_only, self.opened = False, asyncio.get_running_loop().create_future()
         self.pushed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
@@ -169,7 +172,7 @@ class Peer(asyncio.Protocol):
 
     def message(self, payload: bytes) -> None:
         self.received += 1
-        if self.count_only:
+        if self.count_only or (self.skips_pushes and not payload.startswith(REPLY_STARTS)):
             return
         reply = self.decode(payload)
         if reply.ch is None and reply.id is not None:
@@ -325,7 +328,11 @@ async def measure(  # one row
     loads = []
     for bot in range(connections):
         messages = frames(target.told["symbol"], wire, f"{run}-{bot}"[-20:], count // connections, batch)
-        loads.append(Load(await target.connect(wire, bot), messages, times))
+        peer = await target.connect(wire, bot)
+        if target.is_node:  # a trader reads its execution reports
+            await ask(peer, wire, {"op": "subscribe", "id": 1, "channels": [{"name": "private"}]})
+            peer.skips_pushes = True
+        loads.append(Load(peer, messages, times))
     start = time.perf_counter_ns()
     await asyncio.gather(*[load.paced(gap_ns) if gap_ns else load.closed_loop(window) for load in loads])
     taken_s = (time.perf_counter_ns() - start) / NS

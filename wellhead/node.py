@@ -45,8 +45,8 @@ Observer = Callable[[NDArray[np.void], NDArray[np.void]], None]
 MAX_JOINED_BATCHES = 64
 SETTLED_KINDS = (EventKind.CLOSED, EventKind.DELIVERED, EventKind.CYCLE_CLOSED)
 
-SnapshotParts = tuple[dict[str, bytes], int, bytes]
-"""What `Exchange.write_snapshot` takes: sections, applied_seq, chain."""
+SnapshotParts = tuple[dict[str, bytes | Callable[[], bytes]], int, bytes]
+"""What `Exchange.write_snapshot` takes: sections, applied_seq, chain; a section may be made when it is written."""
 
 
 class BookJob(NamedTuple):
@@ -159,7 +159,7 @@ class Node:
         try:
             for task in (self._committer, self._bookkeeper, self._timekeeper):
                 task.result()
-            self.exchange.write_snapshot(*self._snapshot_parts())
+            self._write_snapshot(*self._snapshot_parts())
         finally:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
@@ -292,7 +292,7 @@ class Node:
         self.exchange.settlement.on_batch(commands, events)
         if jobs[-1].snapshot:
             # Behind its batch: the books are then as far as the snapshot.
-            self.exchange.write_snapshot(*jobs[-1].snapshot)
+            self._write_snapshot(*jobs[-1].snapshot)
         return self._index_feed.of(commands, events)
 
     async def _keep_time(self) -> None:
@@ -307,9 +307,14 @@ class Node:
         await self.execute(self.calendar.due(now_ns))
         await self.execute(self.exchange.settlement.due(now_ns))
 
+    def _write_snapshot(self, sections: dict[str, bytes | Callable[[], bytes]], seq: int, chain: bytes) -> None:
+        made = {name: section if isinstance(section, bytes) else section() for name, section in sections.items()}
+        self.exchange.write_snapshot(made, seq, chain)
+
     def _snapshot_parts(self) -> SnapshotParts:
         """The state between two batches; the log's head is what the engine has applied."""
         exchange = self.exchange
         self._snapshot_seq = exchange.engine.applied_seq
-        sections = {"engine": exchange.engine.to_bytes(), "gateway": self.gateway.snapshot()}
+        sections: dict[str, bytes | Callable[[], bytes]] = {"engine": exchange.engine.to_bytes()}
+        sections["gateway"] = self.gateway.capture()
         return sections, self._snapshot_seq, exchange.log.chain
