@@ -7,14 +7,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sys.executable
+PYTEST = [PYTHON, "-m", "pytest"]
+TOGETHER = ["-n", "2", "--dist", "loadfile"]
+"""Two files at a time: what CI's machine has cores for."""
 
 STEPS: list[tuple[str, list[str], dict[str, str]]] = [
     ("lint", [PYTHON, "-m", "ruff", "check", "."], {}),
     ("format", [PYTHON, "-m", "ruff", "format", "--check", "."], {}),
     ("types", [PYTHON, "-m", "mypy"], {}),
     # Bounds checks first: a kernel that reads beside an array must not pass for a logic error, or go unnoticed.
-    ("engine with bounds checks", [PYTHON, "-m", "pytest", "tests/engine"], {"NUMBA_BOUNDSCHECK": "1"}),
-    ("tests", [PYTHON, "-m", "pytest"], {}),
+    ("engine with bounds checks", [*PYTEST, *TOGETHER, "tests/engine"], {"NUMBA_BOUNDSCHECK": "1"}),
+    ("tests", [*PYTEST, *TOGETHER, "--ignore=tests/page"], {}),
+    # The browser's driver keeps an event loop of its own, beside which no other test with one can run.
+    ("market page", [*PYTEST, "tests/page"], {}),
 ]
 
 
