@@ -10,11 +10,15 @@ PYTHON = sys.executable
 PYTEST = [PYTHON, "-m", "pytest"]
 TOGETHER = ["-n", "2", "--dist", "loadfile"]
 """Two files at a time: what CI's machine has cores for."""
+WARM_UP = "from engine.engine import warm_up; warm_up()"
 
 STEPS: list[tuple[str, list[str], dict[str, str]]] = [
     ("lint", [PYTHON, "-m", "ruff", "check", "."], {}),
     ("format", [PYTHON, "-m", "ruff", "format", "--check", "."], {}),
     ("types", [PYTHON, "-m", "mypy"], {}),
+    # Compiled once here, and not by two processes at the same time within some test's time limit.
+    ("kernels with bounds checks", [PYTHON, "-c", WARM_UP], {"NUMBA_BOUNDSCHECK": "1"}),
+    ("kernels", [PYTHON, "-c", WARM_UP], {}),
     # Bounds checks first: a kernel that reads beside an array must not pass for a logic error, or go unnoticed.
     ("engine with bounds checks", [*PYTEST, *TOGETHER, "tests/engine"], {"NUMBA_BOUNDSCHECK": "1"}),
     ("tests", [*PYTEST, *TOGETHER, "--ignore=tests/page"], {}),
