@@ -165,10 +165,10 @@ class Candles:
 
     # --- Following the log --------------------------------------------------------------------------------------------
 
-    def on_batch(self, trades: NDArray[np.void], now_ns: int, seq: int) -> None:
-        """Take in the trades (EVENT) of a batch, then its time. `seq` is the last event so far."""
-        self.seq, self.ts_us = seq, now_ns // 1000
-        for candles, numbers in minutes(trades):
+    def on_batch(self, trades: NDArray[np.void], trades_ns: NDArray[np.int64], now_ns: int, seq: int) -> None:
+        """Take in the trades (EVENT) of a batch, made at these times, then its time. `seq` is the last event so far."""
+        self.seq, self.ts_us = seq, max(self.ts_us, now_ns // 1000)
+        for candles, numbers in minutes(trades, np.maximum(trades_ns, self.minute_s * NS)):
             self._pass(candles[0].start_s)
             for candle, number in zip(candles, numbers, strict=True):
                 for series in self._of(number):
@@ -221,9 +221,9 @@ class Candles:
                 series.candles.extend(candles)
 
 
-def minutes(trades: NDArray[np.void]) -> Iterator[tuple[list[Candle], list[int]]]:
+def minutes(trades: NDArray[np.void], trades_ns: NDArray[np.int64]) -> Iterator[tuple[list[Candle], list[int]]]:
     """The trades (EVENT, in log order) by minute: for each instrument its candle and its number."""
-    starts_s = trades["ts_ns"] // (MINUTE_S * NS) * MINUTE_S
+    starts_s = trades_ns // (MINUTE_S * NS) * MINUTE_S
     for start_s in np.unique(starts_s).tolist():
         part = trades[starts_s == start_s]
         part = part[np.argsort(part["instrument"], kind="stable")]

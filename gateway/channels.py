@@ -35,7 +35,9 @@ class Channels:
         """Follow a batch and its trades; `seq` is its last event, or the one before when it has none."""
         if not len(commands):
             return
-        self.candles.on_batch(trades, int(commands["ts_ns"][-1]), seq)
+        now_ns = np.maximum.accumulate(commands["ts_ns"])  # the log's time at each command
+        trades_ns = now_ns[np.searchsorted(commands["seq"], trades["command_seq"])] if len(trades) else now_ns[:0]
+        self.candles.on_batch(trades, trades_ns, int(now_ns[-1]), seq)
         self.queues.on_batch(events)
         for number in of_kind(events, EventKind.DELISTED)["instrument"].tolist():
             self.candles.drop(number)

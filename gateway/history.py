@@ -188,7 +188,7 @@ class History:
         self.orders = Ring(ORDER, rows, directory / "orders.dat" if directory else None)
         self._open = np.zeros(1_024, OPEN)
         self._terms: dict[int, Terms] = {}
-        self._seq = 0  # the last event taken in
+        self._seq = 0  # the last event
         self._waiting: list[tuple[bytes, bytes]] = []
         self._waiting_bytes = 0
 
@@ -196,6 +196,8 @@ class History:
 
     def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         """Keep a batch for `take_in`."""
+        if len(events):
+            self._seq = int(events["seq"][-1])
         if not self._is_kept or KINDS.isdisjoint(events["kind"].tobytes()):
             return
         self._waiting.append((commands.tobytes(), events.tobytes()))
@@ -210,7 +212,6 @@ class History:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         commands = np.frombuffer(b"".join(part for part, _ in waiting), COMMAND)
         events = np.frombuffer(b"".join(part for _, part in waiting), EVENT)
-        self._seq = int(events["seq"][-1])
         # A listing gives its number new terms, so the batch is cut there.
         cuts = np.flatnonzero(events["kind"] == EventKind.LISTED).tolist()
         start = 0

@@ -202,7 +202,8 @@ def test_candles_are_the_trades_of_their_time(rows: list[tuple[int, int, int, in
         trades["price"][at], trades["qty"][at] = price, lots
     series = {(number, length): Series(length, 100) for number in (1, 2) for length in (60, 300)}
     for start in range(0, len(trades), cut):
-        for made, numbers in minutes(trades[start : start + cut]):
+        part = trades[start : start + cut]
+        for made, numbers in minutes(part, part["ts_ns"]):
             for candle, number in zip(made, numbers, strict=True):
                 for length in (60, 300):
                     series[number, length].add(candle)
