@@ -6,16 +6,12 @@ the two legs matters when one account is on both sides.
 No product here can wrap: the bounds of engine/types.py were chosen for that, and are checked at the door.
 """
 
-from engine.kernel import inlined, kernel, quotient
+from engine.kernel import inlined, kernel, mix, quotient
 from engine.state import NIL
 from engine.types import Side
 
 MILLION = 1_000_000
 BUY = int(Side.BUY)
-
-# Odd constants that spread neighbouring numbers over the index (Knuth's multiplicative hashing, 64 bit).
-_MIX_ACCOUNT = 0x9E3779B97F4A7C15 >> 1
-_MIX_INSTRUMENT = 0xC2B2AE3D27D4EB4F >> 1
 
 
 @inlined
@@ -126,12 +122,6 @@ def _seller_leg(s, event, book, order, price, notional, fee, fee_ppm, qty):
     event.fee_due_micros = fee - paid
     position.net_lots -= qty
     position.open_sell_lots -= qty
-
-
-@inlined
-def mix(first, second):
-    """Two numbers as one from zero up whose low bits depend on all of theirs."""
-    return (first * _MIX_ACCOUNT + second * _MIX_INSTRUMENT & 0x7FFFFFFFFFFFFFFF) >> 31
 
 
 @inlined

@@ -4,8 +4,7 @@ The ids of accepted orders stand in a ring by age, as many as the limit, and are
 table. One that is used anew, its first order being forgotten, keeps its old place in the ring, empty.
 """
 
-from engine.clearing import mix
-from engine.kernel import kernel, low_bits
+from engine.kernel import kernel, low_bits, mix
 from engine.matching import next_event
 from engine.state import NIL
 from engine.types import CLIENT_ID_LIFE_NS, ID_WORDS, SLOT_BITS, EventKind

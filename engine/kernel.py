@@ -37,6 +37,11 @@ UNSEEN: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """For what Python never calls: numba need not make the code that would take Python's objects apart."""
 
 
+# Odd constants that spread neighbouring numbers over an index (Knuth's multiplicative hashing, 64 bit).
+MIX_FIRST = 0x9E3779B97F4A7C15 >> 1
+MIX_SECOND = 0xC2B2AE3D27D4EB4F >> 1
+
+
 def source_hash(*others: Path) -> str:
     """A hash of what the machine code depends on: the engine's sources, those in other directories, numba, its switches."""
     digest = hashlib.sha256()
@@ -147,8 +152,14 @@ if JIT:
         """The low 63 bits of a word as a number from zero up: mixed with a signed number, a word would make a float."""
         return np.int64(np.uint64(word) & np.uint64(0x7FFFFFFFFFFFFFFF))
 
+    def mix(first: Any, second: Any) -> Any:
+        """Two numbers as one of 32 bits that depends on all of theirs."""
+        # Unsigned: of signed numbers LLVM may take it that their product does not overflow, and does.
+        mixed = np.uint64(first) * np.uint64(MIX_FIRST) + np.uint64(second) * np.uint64(MIX_SECOND)
+        return np.int64(mixed >> np.uint64(31) & np.uint64(0xFFFFFFFF))
+
     bit, bits_above, quotient, within = inlined(bit), inlined(bits_above), inlined(quotient), inlined(within)
-    low_bits = inlined(low_bits)
+    low_bits, mix = inlined(low_bits), inlined(mix)
 else:
 
     def lowest_bit(word: int) -> int:
@@ -174,6 +185,9 @@ else:
 
     def low_bits(word: Any) -> Any:
         return int(word) & 0x7FFFFFFFFFFFFFFF
+
+    def mix(first: Any, second: Any) -> Any:
+        return first * MIX_FIRST + second * MIX_SECOND >> 31 & 0xFFFFFFFF
 
 
 class Record:

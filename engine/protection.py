@@ -3,8 +3,7 @@
 A group is found by account and number in a hash table. Its counted trades are a ring: row `first_fill` is the oldest.
 """
 
-from engine.clearing import mix
-from engine.kernel import kernel
+from engine.kernel import kernel, mix
 from engine.matching import BAD_FIELD, NONE, OVERLOADED, UNKNOWN_ACCOUNT, known_account, next_event
 from engine.room import SHORT_OF_GROUPS, may_grow
 from engine.state import NIL

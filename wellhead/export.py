@@ -241,7 +241,7 @@ class Exporter:
                 price * terms.lot_tick_micros * lots, fee,
             )  # fmt: skip
             sheet.add((*row, taker, maker) if accounts else row)
-        for candles, numbers in minutes(trades):
+        for candles, numbers in minutes(trades, trades["ts_ns"]):
             for candle, number in zip(candles, numbers, strict=True):
                 for series in self._series[number]:
                     series.add(candle)
