@@ -85,7 +85,7 @@ def committed() -> list[Path]:
         names = [ROOT / name for name in done.stdout.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
         names = [path for part in PARTS for path in (ROOT / part).rglob("*") if "__pycache__" not in path.parts]
-    return [path for path in names if path.is_file()]
+    return sorted(path for path in names if path.is_file())
 
 
 FILES = committed()
