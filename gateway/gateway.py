@@ -240,6 +240,9 @@ class Gateway:
             self._request(session, data, self.wall_us())
 
     def _take(self, session: Session, data: bytes, t_in: int) -> bool:
+        return self.config.compiled and self._take_compiled(session, data, t_in)
+
+    def _take_compiled(self, session: Session, data: bytes, t_in: int) -> bool:
         """Let compiled code take a message in; False when it declines."""
         self.tables.head["t_in"] = t_in
         taken = self.tables.take_message(session.row, data)
@@ -524,6 +527,18 @@ class Gateway:
         self._flush()
 
     def _follow(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        if self.config.compiled:
+            self._follow_compiled(commands, events)
+            return
+        for at in range(len(commands)):
+            one = commands[at : at + 1]
+            caused = events[events["command_seq"] == one["seq"][0]]
+            self.tables.begin_batch(one, caused, self.wall_us())
+            head = self.tables.head
+            head["step"], head["event_end"] = one["seq"][0], len(caused)
+            self._go_on(one, caused, self._general(self._step(one, caused)))
+
+    def _follow_compiled(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         """Let compiled code follow the batch, and do where it stops what it cannot."""
         self.tables.begin_batch(commands, events, self.wall_us())
         self._go_on(commands, events, None)

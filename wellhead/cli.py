@@ -75,15 +75,21 @@ def _compile_kernels() -> None:
 @click.option(
     "--node", "node_url", metavar="URL", help="Settle on this development node (anvil), not inside this process."
 )
-@click.option("--no-chain", is_flag=True, help="Without a chain: deposits are only booked.")
-def demo(data: Path, seconds: int, seed: int, port: int, plain: bool, node_url: str | None, no_chain: bool) -> None:
+@click.option("--chain/--no-chain", "chained", help="Deposits and gains on a chain inside the process. [no-chain]")
+def demo(data: Path, seconds: int, seed: int, port: int, plain: bool, node_url: str | None, chained: bool) -> None:
     """Run a whole market on this machine: makers and takers on real prices, delivery, settlement, proof."""
     _compile_kernels()
     from wellhead import demo as demonstration  # noqa: PLC0415 - after the engine
 
     sys.exit(
         demonstration.run(
-            data_dir=data, seconds=seconds, seed=seed, port=port, plain=plain, chain=not no_chain, node_url=node_url
+            data_dir=data,
+            seconds=seconds,
+            seed=seed,
+            port=port,
+            plain=plain,
+            chain=chained or node_url is not None,
+            node_url=node_url,
         )
     )
 

@@ -42,7 +42,7 @@ class Pair:
     """The same market twice: once as it is, once with nothing compiled on the way."""
 
     def __init__(self, path: Path, wire: Format, **limits: Any) -> None:
-        config = GatewayConfig(private_ring_events=50, **limits)
+        config = GatewayConfig(compiled=True, private_ring_events=50, **limits)
         self.asked = 0
         self.nodes: list[Node] = []
         self.bots: list[list[Bot]] = []
