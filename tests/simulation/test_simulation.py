@@ -1,5 +1,6 @@
 """The simulation in short: some seeds, the same seed twice, and every planted fault found."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def test_a_seed_is_replayed_exactly() -> None:
     assert first.digest != other.digest
 
 
+@pytest.mark.skipif("CAMPAIGN" not in os.environ, reason="a campaign's test: takes more than a minute")
 def test_every_planted_fault_is_found() -> None:
     command = [sys.executable, "-m", "tests.simulation", "--faults", "--seeds", "40", "--steps", "200"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
