@@ -62,4 +62,4 @@ class GatewayConfig:
     slow_soft_bytes: int = 1_048_576  # for slow_soft_ms, or
     slow_soft_ms: int = 2_000  # how long above slow_soft_bytes: close 4008
     slow_hard_bytes: int = 4_194_304  # at once: close 4008
-    compiled: bool = False  # requests and answers through gateway/fast
+    compiled: bool = True  # requests and answers through gateway/fast

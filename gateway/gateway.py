@@ -508,6 +508,7 @@ class Gateway:
 
     def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         """Follow a durable batch: update what is known, answer, send."""
+        check_causes(commands, events)
         self.counts.batches += 1
         self.counts.commands += len(commands)
         self.counts.events += len(events)
@@ -559,11 +560,6 @@ class Gateway:
             else:
                 self._do_part(Stop(stop), step if head["general"] and step else self._step(commands, events))
         self._drain()
-        if head["event_at"] < len(events):
-            event = events[head["event_at"]]
-            raise ValueError(
-                f"event {event['seq']} belongs to command {event['command_seq']}, which is not in the batch"
-            )
 
     def _step(self, commands: NDArray[np.void], events: NDArray[np.void]) -> Step:
         """The step at hand."""
@@ -749,6 +745,18 @@ class Gateway:
             self.channels.load(state.channels)
         if state.history is not None:
             self.history.load(state.history)
+
+
+def check_causes(commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+    """Raises ValueError unless each event belongs to a command of the batch. The numbers of both only rise."""
+    if not len(events):
+        return
+    first, last = (int(commands["seq"][at]) for at in (0, -1)) if len(commands) else (1, 0)
+    for event in events[[0, -1]]:
+        if not first <= event["command_seq"] <= last:
+            raise ValueError(
+                f"event {event['seq']} belongs to command {event['command_seq']}, which is not in the batch"
+            )
 
 
 class SessionTaker:

@@ -106,12 +106,9 @@ class Tables:
     def _fill_phrases(self, errors: dict[Reason, Error], own: list[Error]) -> None:
         self._phrases = phrases = Phrases(errors, own)
         for name, array in compiled(phrases).items():
-            if name in ("literals", "phrases"):  # which grow by what `phrase` adds
-                room = LITERAL_BYTES if name == "literals" else PHRASE_ROWS
-                self._literals_used = len(array)
-                self._set(name, np.concatenate([array, np.zeros((room, *array.shape[1:]), array.dtype)]))
-            else:
-                self._set(name, array)
+            room = {"literals": LITERAL_BYTES, "phrases": PHRASE_ROWS}.get(name, 0)  # for what `phrase` adds
+            self._set(name, np.concatenate([array, np.zeros((room, *array.shape[1:]), array.dtype)]))
+        self._literals_used = len(self._arrays["literals"]) - LITERAL_BYTES
         self._phrases_used = len(phrases.values)
         self._known_phrases: dict[bytes, int] = {}
         for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds"):

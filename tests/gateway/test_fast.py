@@ -15,43 +15,24 @@ from numpy.typing import NDArray
 
 from engine.types import TRANSFER, EventKind, Kind, Reason
 from gateway.config import GatewayConfig
-from gateway.gateway import Gateway
 from gateway.messages import Format
 from tests.gateway.node import OTHER, SYMBOL, Bot, Node, market
 
 Records = NDArray[np.void]
 
 
-def only_general(gateway: Gateway) -> None:
-    """Keep compiled code from taking requests in and from following steps."""
-
-    def follow(commands: Records, events: Records) -> None:
-        for at in range(len(commands)):
-            one = commands[at : at + 1]
-            caused = events[events["command_seq"] == one["seq"][0]]
-            gateway.tables.begin_batch(one, caused, gateway.wall_us())
-            head = gateway.tables.head
-            head["step"], head["event_end"] = one["seq"][0], len(caused)
-            gateway._go_on(one, caused, gateway._general(gateway._step(one, caused)))
-
-    gateway._follow = follow  # type: ignore[method-assign]
-    gateway._take = lambda *_: False  # type: ignore[method-assign]
-
-
 class Pair:
     """The same market twice: once as it is, once with nothing compiled on the way."""
 
     def __init__(self, path: Path, wire: Format, **limits: Any) -> None:
-        config = GatewayConfig(compiled=True, private_ring_events=50, **limits)
         self.asked = 0
         self.nodes: list[Node] = []
         self.bots: list[list[Bot]] = []
         for name in ("fast", "general"):
             (path / name).mkdir()
+            config = GatewayConfig(compiled=name == "fast", private_ring_events=50, **limits)
             node, maker, taker = market(path / name, config)
             node.list(OTHER, 2)
-            if name == "general":
-                only_general(node.gateway)
             for key, account in (("second", "maker"), ("third", "taker")):
                 node.create_key(key, account, **({"scopes": ("read", "trade", "quote")} if key == "second" else {}))
             bots = [maker, taker, Bot(node, wire), Bot(node, wire)]
@@ -254,6 +235,27 @@ def test_a_step_is_told_in_order_when_a_batch_spans_frames(tmp_path: Path) -> No
     pair.send(0, encoded({"op": "order.batch", "id": 1, "items": items}, Format.JSON))
     pair.send(0, encoded({"op": "order.batch", "id": 2, "items": items[:3]}, Format.JSON))
     pair.run(4)
+    pair.check()
+
+
+def test_an_error_with_a_text_of_its_own_leaves_the_other_texts(tmp_path: Path) -> None:
+    """It is stored when it is first told, behind what all messages are made of."""
+    pair = Pair(tmp_path, Format.MSGPACK)
+    order = {"op": "order.place", "side": "buy", "qty": 1}
+    for node in pair.nodes:
+        node.now_ns += 3_600 * 10**9
+    for bot, wire in enumerate((Format.JSON, Format.JSON, Format.MSGPACK, Format.MSGPACK)):
+        px = "2.4" if wire is Format.JSON else 2_400_000
+        for sym in (OTHER, SYMBOL):
+            pair.send(bot, encoded({**order, "id": 1, "sym": sym, "px": px}, wire))
+        pair.run()
+        assert any(b"gate_passed" in data for data in pair.bots[0][bot].transport.sent)
+        pair.check()
+    for node in pair.nodes:
+        node.now_ns -= 3_600 * 10**9
+    for request in requests(random.Random(5), Format.MSGPACK, 50):
+        pair.send(2, encoded(request, Format.MSGPACK))
+    pair.run()
     pair.check()
 
 

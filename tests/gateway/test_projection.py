@@ -160,8 +160,9 @@ def test_a_published_book_is_never_crossed() -> None:
             assert bid is None or ask is None or bid[0] < ask[0]
 
 
-def test_events_of_other_commands_are_refused() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_events_of_other_commands_are_refused(compiled: bool) -> None:
     commands, _ = history(random_steps(5, 5, features=FOLLOWED))
     events = make_engine().apply(commands).copy()
     with pytest.raises(ValueError, match="not in the batch"):
-        gateway().on_batch(commands[:1], events)
+        gateway(compiled=compiled).on_batch(commands[:1], events)
