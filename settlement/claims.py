@@ -30,8 +30,10 @@ class Claims:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        with database.transaction():
-            database.create(SCHEMA)
+
+    def create(self) -> None:
+        """Make the tables where they are missing."""
+        self._database.create(SCHEMA)
 
     def scan(self, chain: Chain, token: Token, final: int) -> None:
         """Read the blocks that have become final since the last time."""

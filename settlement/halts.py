@@ -30,8 +30,10 @@ class Halts:
 
     def __init__(self, database: Database, now_s: Callable[[], int]) -> None:
         self._database, self._now_s = database, now_s
-        with database.transaction():
-            database.create(SCHEMA)
+
+    def create(self) -> None:
+        """Make the table where it is missing."""
+        self._database.create(SCHEMA)
 
     def add(self, reason: str) -> None:
         """Stop withdrawals; the same reason is noted once."""

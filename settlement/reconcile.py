@@ -23,9 +23,10 @@ from settlement.accounts import CUSTODY, FIRST_USER, STABLECOIN, VAULT, Role, to
 from settlement.chain import Chain
 from settlement.database import Database
 from settlement.deposits import Deposit
-from settlement.flows import Evidence, Flows, Route, Withdrawal, WithdrawalState
-from settlement.ledger import Balances, Difference, SqliteLedger
+from settlement.flows import Evidence, Route, Withdrawal, WithdrawalState
+from settlement.ledger import Balances, Difference
 from settlement.plans import units_of
+from settlement.records import Records
 from settlement.stablecoins import Token
 
 
@@ -51,24 +52,23 @@ class Facts:
     exited: Mapping[bytes, int] = field(default_factory=dict)
 
 
-def against_chain(chain: Chain, token: Token, ledger: Database, facts: Facts, block: int) -> list[Difference]:
+def against_chain(chain: Chain, token: Token, records: Records, facts: Facts, block: int) -> list[Difference]:
     """Differences between the books and a vault."""
-    flows = Flows(ledger)
-    with ledger.reading():
-        coins = SqliteLedger(ledger).balances([VAULT]).get((token_asset(token.number), VAULT), 0)
+    flows = records.flows
+    with records.books.reading():
+        coins = records.ledger.balances([VAULT]).get((token_asset(token.number), VAULT), 0)
         waiting = flows.waiting(token.number)
         done = flows.withdrawals("token = ? AND state = ?", (token.number, WithdrawalState.PAID))
-        credited = {deposit.evidence: _credited(ledger, token, deposit.evidence) for deposit in facts.deposits}
+        credited = {deposit.evidence: _credited(records.books, token, deposit.evidence) for deposit in facts.deposits}
     vault = _Vault(chain, token, block)
     unposted = [row for row in waiting if row.seq in facts.paid]
     by_claim = [row for row in [*done, *unposted] if row.route == Route.CLAIM]
     in_part = sum(facts.claimed.values()) - units_of(token, by_claim)
-    owed = vault.number("owed_units")
     expected = (
         token.to_units(coins)
         + sum(deposit.units - (credited[deposit.evidence] or 0) for deposit in facts.deposits)
         - units_of(token, unposted)
-        + owed
+        + vault.number("owed_units")
         - in_part
         - sum(facts.exited.values())
     )
@@ -82,6 +82,7 @@ def against_chain(chain: Chain, token: Token, ledger: Database, facts: Facts, bl
         found.append(Difference("deposits by the vault's count", place, logged, deposited))
     if balance < held:
         found.append(Difference("coins of the vault", place, f">= {held}", balance))
+    found += _claims(token, [*done, *waiting], facts, place)
     return found + _addresses(vault, token, [*done, *unposted], facts, place)
 
 
@@ -89,6 +90,19 @@ def _credited(ledger: Database, token: Token, evidence: Evidence) -> int | None:
     query = "SELECT quantity_micros FROM credits WHERE token = ? AND tx_hash = ? AND position = ?"
     row = ledger.one(query, (token.number, *evidence))
     return None if row is None else token.to_units(row[0])
+
+
+def _claims(token: Token, rows: list[Withdrawal], facts: Facts, place: str) -> list[Difference]:
+    """Claims for which no withdrawal was set aside: by a root that was not ours, or of money that was given back."""
+    asked: dict[bytes, int] = defaultdict(int)
+    for row in rows:
+        if row.route == Route.CLAIM:
+            asked[row.home] += units_of(token, [row])
+    return [
+        Difference(f"claimed by {to_checksum_address(address)}", place, f"<= {asked[address]}", units)
+        for address, units in sorted(facts.claimed.items())
+        if units > asked[address]
+    ]
 
 
 def _addresses(vault: "_Vault", token: Token, paid: list[Withdrawal], facts: Facts, place: str) -> list[Difference]:
@@ -125,9 +139,9 @@ class _Vault:
         return int(coin.result("balanceOf", self._chain.call(self._token.address, data, self._block)))
 
 
-def against_engine(ledger: Database, view: EngineView) -> list[Difference]:
+def against_engine(records: Records, view: EngineView) -> list[Difference]:
     """Differences between the engine's money and the ledger's after the same command. The ledger must have got that far."""
-    balances = _balances_at(ledger, view.seq)
+    balances = _balances_at(records, view.seq)
     free, locked = np.zeros_like(view.free_micros), np.zeros_like(view.locked_micros)
     custody = 0
     for (asset, account), amount in balances.items():
@@ -152,14 +166,14 @@ _SINCE = """
 SELECT asset, account, SUM(change) FROM (
     SELECT asset, credit_account AS account, amount_micros AS change FROM transfers WHERE seq > :seq
     UNION ALL SELECT asset, debit_account, -amount_micros FROM transfers WHERE seq > :seq
-) GROUP BY asset, account
+) AS moved GROUP BY asset, account
 """
 
 
-def _balances_at(ledger: Database, seq: int) -> Balances:
+def _balances_at(records: Records, seq: int) -> Balances:
     """From now backwards, because the engine's view is of a moment ago."""
-    with ledger.reading():
-        balances = SqliteLedger(ledger).balances()
-        for asset, account, change in ledger.rows(_SINCE, {"seq": seq}):
+    with records.books.reading():
+        balances = records.ledger.balances()
+        for asset, account, change in records.books.rows(_SINCE, {"seq": seq}):
             balances[asset, account] = balances.get((asset, account), 0) - change
     return balances

@@ -5,6 +5,10 @@ After a cycle is frozen, for each vault, from the books as they were at the cycl
     payable = all that was ever paid to the address, and its withdrawals that wait to be claimed
     exit    = all that was ever paid to the address, and its members' share of this vault in all they own
 
+The first never falls: a withdrawal that waits to be claimed stays in it for good, also when its money was given back by
+some command of an operator's. (A total that fell would let anyone dispute the root, and the owner may have claimed by
+the root before it; reconciliation tells of a claim of which the books do not know.)
+
 A member owns dollars, not coins of one vault. With several vaults each answers for the share of all that is owed which
 its coins are of all coins, rounded down. What is on its way out still belongs to its owner, so a payment after the
 root only lowers what an exit pays. Held deposits belong to their depositors.
@@ -18,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eth_utils.address import to_checksum_address
+from eth_utils.address import to_canonical_address, to_checksum_address
 
 from settlement.abi import interface
 from settlement.accounts import STABLECOIN, VAULT, owner_of, token_asset
@@ -26,7 +30,7 @@ from settlement.batches import Batch, Batches
 from settlement.database import Database
 from settlement.deposits import Deposits, DepositState
 from settlement.flows import Flows, Route, WithdrawalState
-from settlement.outbox import Plan, TxState
+from settlement.outbox import Plan
 from settlement.plans import units_of
 from settlement.proofs import ProofError
 from settlement.stablecoins import Stablecoins, Token
@@ -51,7 +55,12 @@ CREATE TABLE IF NOT EXISTS leaves (
     payable_units TEXT NOT NULL,
     exit_units TEXT NOT NULL,
     PRIMARY KEY (token, epoch, cycle, address)
-) STRICT, WITHOUT ROWID
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS in_force (
+    token INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    cycle INTEGER NOT NULL
+) STRICT
 """
 
 
@@ -110,16 +119,15 @@ class Roots:
                     str(root.liability_units), root.covered_deposits,
                 ),
             )  # fmt: skip
+            key = (token.number, epoch, batch.cycle)
+            self._database.execute("DELETE FROM leaves WHERE token = ? AND epoch = ? AND cycle = ?", key)
             self._database.execute_many(
-                "INSERT OR REPLACE INTO leaves VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO leaves VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (
-                        token.number, epoch, batch.cycle, bytes.fromhex(leaf.account[2:]), str(leaf.payable_units),
-                        str(leaf.exit_units),
-                    )
+                    (*key, to_canonical_address(leaf.account), str(leaf.payable_units), str(leaf.exit_units))
                     for leaf in leaves
                 ],
-            )  # fmt: skip
+            )
         return root
 
     def leaves(self, token: Token, batch: Batch, covered: int) -> list[Leaf]:
@@ -191,14 +199,28 @@ class Roots:
         number, _, _, digest, payable, liability, covered = row
         return Root(number, epoch, cycle, digest, int(payable), int(liability), covered)
 
+    def is_ours(self, token: int, epoch: int, cycle: int, digest: bytes) -> bool:
+        """Whether a root that a vault has was built here."""
+        try:
+            return self.stored(token, epoch, cycle).root == digest
+        except KeyError:
+            return False
+
+    def note_in_force(self, token: int, epoch: int, cycle: int) -> None:
+        """The vault says so in a final block, whoever put it into force."""
+        self._database.execute("INSERT OR REPLACE INTO in_force VALUES (?, ?, ?)", (token, epoch, cycle))
+
+    def epoch_in_force(self, token: int) -> int:
+        """As it was noted last; 0 before the first."""
+        row = self._database.one("SELECT epoch FROM in_force WHERE token = ?", (token,))
+        return 0 if row is None else int(row[0])
+
     def in_force(self, token: int) -> Root | None:
-        """The newest root that was put into force, by what the outbox saw become final."""
-        query = "SELECT purpose FROM transactions WHERE purpose LIKE ? AND state = ? ORDER BY id DESC LIMIT 1"
-        row = self._database.one(query, (f"finalize:{token}:%", TxState.FINAL))
-        if row is None:
-            return None
-        epoch, cycle = row[0].split(":")[2:]
-        return self.stored(token, int(epoch), int(cycle))
+        """The root in force as it was noted last, if it was built here."""
+        row = self._database.one("SELECT epoch, cycle FROM in_force WHERE token = ?", (token,))
+        with contextlib.suppress(KeyError):
+            return self.stored(token, *row) if row else None
+        return None
 
     def tree(self, token: Token, root: Root) -> ClaimTree:
         """A root's leaves, from which the proofs of all its addresses follow."""
@@ -216,6 +238,25 @@ class Roots:
                 if root is not None:
                     papers.append(self.tree(token, root).paper(to_checksum_address(address)))
         return papers
+
+    def papers_of(self, cycle: int) -> dict[int, list[dict[str, Any]]]:
+        """The papers of all accounts for the roots of one cycle, one a vault: for their statements."""
+        papers: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        query = "SELECT token, MAX(epoch) FROM roots WHERE cycle = ? GROUP BY token ORDER BY token"
+        for number, epoch in self._database.rows(query, (cycle,)):
+            token = self._coins.tokens.get(number)
+            if token is None:
+                continue
+            tree = self.tree(token, self.stored(number, epoch, cycle))
+            for account, home in self._deposits.homes().items():
+                with contextlib.suppress(ProofError):
+                    papers[account].append(tree.paper(to_checksum_address(home)))
+        return papers
+
+    def newest_cycles(self) -> list[int]:
+        """Cycles with the newest root of a vault, or the one in force."""
+        query = "SELECT MAX(cycle) FROM roots GROUP BY token UNION SELECT cycle FROM in_force"
+        return sorted(row[0] for row in self._database.rows(query))
 
     # Plans
 

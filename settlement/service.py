@@ -35,6 +35,8 @@ DATABASE_NAME = "ledger.sqlite"
 LEDGER_NAME = "ledger.url"
 SQLITE = "sqlite"
 STATEMENTS_NAME = "statements"
+OUTBOX_NAME = "outbox.sqlite"
+"""What custody signed for chains (`settlement/records.py`): not made from the log."""
 FORMAT = 4
 """Of the tables. Books of another one are made again from the log."""
 
@@ -52,7 +54,10 @@ def has_books(directory: Path) -> bool:
     return (directory / DATABASE_NAME).exists() or (directory / LEDGER_NAME).exists()
 
 
-def _open(directory: Path, read_only: bool, ledger: str) -> tuple[Database, Ledger]:
+def open_books(directory: Path, read_only: bool, ledger: str = "") -> tuple[Database, Ledger]:
+    """The database with the books of a directory, wherever it is, and the ledger in it. Raises LedgerError where no
+    server answers.
+    """
     place = ledger_of(directory, ledger)
     if place == SQLITE:
         if ledger and not read_only:
@@ -77,7 +82,7 @@ class Books:
         """`ledger` says where they are; see `ledger_of`."""
         if not read_only:
             directory.mkdir(parents=True, exist_ok=True)
-        self.database, self.ledger = _open(directory, read_only, ledger)
+        self.database, self.ledger = open_books(directory, read_only, ledger)
         self.registry = Registry(self.database)
         self.catalogue = catalogue
         self.metering = Metering(directory)

@@ -29,7 +29,8 @@ from settlement.meter import Meter
 from settlement.metering import MeteringError
 from settlement.netting import Sums
 from settlement.proofs import NO_BATCH, ProofError, batch_hash
-from settlement.service import Books
+from settlement.service import OUTBOX_NAME, Books
+from settlement.vault_part import built_roots, fault, split
 
 Dump = dict[str, Any]
 """What `Engine.dump` returns."""
@@ -288,6 +289,7 @@ def check_statements(books: Books) -> list[Difference]:
 
 
 def _check_files(books: Books, batch: Batch, directory: Path) -> Iterator[Difference]:
+    roots = built_roots(directory.parent.with_name(OUTBOX_NAME), batch.cycle)
     present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     for name, data in books.statements.render(batch):
         place = f"{directory.name}/{name}"
@@ -295,7 +297,9 @@ def _check_files(books: Books, batch: Batch, directory: Path) -> Iterator[Differ
             yield Difference("statement", place, "a file", "none", batch.to_seq)
             continue
         present.discard(name)
-        have = (directory / name).read_bytes()
+        have, papers = split((directory / name).read_bytes())
+        for reason in filter(None, (fault(paper, roots) for paper in papers)):
+            yield Difference("statement", f"{place} vault", "a proof of a root of that cycle", reason, batch.to_seq)
         if have != data:
             line = _first_difference(data, have)
             yield Difference(

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.catalogue import Catalogue
-from settlement.custody import OUTBOX_NAME, SCHEMA
-from settlement.database import Database
-from settlement.deposits import Deposits, DepositState
-from settlement.flows import Flows, WithdrawalState
-from settlement.halts import Halts
-from settlement.service import DATABASE_NAME
+from settlement.deposits import DepositState
+from settlement.flows import WithdrawalState
+from settlement.payouts import Standing
+from settlement.records import Records
+from settlement.service import OUTBOX_NAME
+from settlement.stablecoins import Stablecoins
 from wellhead.config import Config
 
 
@@ -30,14 +30,8 @@ class Desk:
         directory = Config(data_dir).settlement_dir
         if not (directory / OUTBOX_NAME).exists():
             raise DeskError(f"{data_dir} has never had anything on a chain")
-        self._ledger, self._outbox = (
-            Database(directory / DATABASE_NAME, read_only=True),
-            Database(directory / OUTBOX_NAME),
-        )
-        self._outbox.create(SCHEMA)
-        self._flows = Flows(self._ledger)
-        self._deposits = Deposits(self._outbox, self._flows, Catalogue.load().venue)
-        self._halts = Halts(self._outbox, lambda: int(time.time()))
+        self._records = Records(directory, Stablecoins(), Catalogue.load().venue, lambda: int(time.time()))
+        self._flows, self._deposits, self._halts = self._records.flows, self._records.deposits, self._records.halts
 
     def lines(self) -> Iterator[str]:
         """How things stand."""
@@ -74,14 +68,10 @@ class Desk:
 
     def set_standing(self, account: int, token: int) -> None:
         """Pay an account's gain of each cycle to its home address from now on; token 0: no more."""
-        if token:
-            self._outbox.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", (account, token))
-        else:
-            self._outbox.execute("DELETE FROM standing WHERE account = ?", (account,))
+        Standing(self._records.database).set(account, token or None)
 
     def close(self) -> None:
-        self._ledger.close()
-        self._outbox.close()
+        self._records.close()
 
 
 @contextmanager

@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from settlement.chain import Chain
-from settlement.custody import OUTBOX_NAME, Custody, Keys
-from settlement.database import Database
-from settlement.deposits import Deposits
-from settlement.flows import Flows
+from settlement.custody import Custody
 from settlement.plans import LedgerPolicy
-from settlement.roots import Roots
-from settlement.service import DATABASE_NAME
+from settlement.records import Records
 from settlement.signer import Guard, KeystoreSigner, MemorySigner, Signer, SignerError, TokenSigner
+from settlement.site import Keys
 from settlement.stablecoins import RegistryError, Stablecoins
 
 
@@ -62,9 +59,7 @@ class ChainFile:
         return {network.name: Chain.at(network.url, network.finality) for network in self.coins.networks()}
 
     def custody(self, directory: Path, venue: str, now_s: Callable[[], int]) -> Custody:
-        """The custody of a settlement directory. Raises RegistryError where the books are elsewhere."""
-        if not (directory / DATABASE_NAME).exists():
-            raise RegistryError("custody follows books in SQLite, and these are elsewhere")
+        """The custody of a settlement directory that has its books. Raises LedgerError where their server does not answer."""
         return make_custody(directory, self.coins, self.chains(), self.keys, venue, now_s)
 
 
@@ -73,11 +68,8 @@ def make_custody(  # noqa: PLR0913, PLR0917 - what it joins
     now_s: Callable[[], int],
 ) -> Custody:  # fmt: skip
     """Custody whose keys stand behind policies with connections of their own to the books."""
-    ledger, outbox = Database(directory / DATABASE_NAME, read_only=True), Database(directory / OUTBOX_NAME)
-    deposits = Deposits(outbox, Flows(ledger), venue)
-    deposits.create()
-    roots = Roots(outbox, ledger, deposits, coins)
-    policy = LedgerPolicy(ledger, coins, now_s, roots.plan_again)
+    records = Records(directory, coins, venue, now_s)
+    policy = LedgerPolicy(records.books, coins, now_s, records.roots.plan_again)
     guarded = {
         name: Keys(
             Guard(own.settler, policy),

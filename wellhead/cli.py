@@ -75,9 +75,13 @@ def _compile_kernels() -> None:
 @click.option(
     "--node", "node_url", metavar="URL", help="Settle on this development node (anvil), not inside this process."
 )
-@click.option("--chain/--no-chain", "chained", help="Deposits and gains on a chain inside the process. [no-chain]")
+@click.option(
+    "--chain/--no-chain", "chained", default=True, help="Settle on a chain, or only book deposits.  [default: chain]"
+)
 def demo(data: Path, seconds: int, seed: int, port: int, plain: bool, node_url: str | None, chained: bool) -> None:
     """Run a whole market on this machine: makers and takers on real prices, delivery, settlement, proof."""
+    if node_url is not None and not chained:
+        raise click.UsageError("--node names a chain, and --no-chain goes without one")
     _compile_kernels()
     from wellhead import demo as demonstration  # noqa: PLC0415 - after the engine
 
@@ -88,7 +92,7 @@ def demo(data: Path, seconds: int, seed: int, port: int, plain: bool, node_url: 
             seed=seed,
             port=port,
             plain=plain,
-            chain=chained or node_url is not None,
+            chain=chained,
             node_url=node_url,
         )
     )

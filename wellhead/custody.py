@@ -6,6 +6,7 @@ The market does not wait for it and does not fail with it. What it wants in the 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,13 +20,11 @@ from numpy.typing import NDArray
 from engine.engine import Engine
 from engine.types import EventKind, Reason
 from settlement.chain import ChainError
-from settlement.custody import OUTBOX_NAME, Custody
-from settlement.database import Database
-from settlement.deposits import Deposit, Deposits, account_ref
-from settlement.flows import Destination, Flows, Route, Withdrawal, withdraw_command
+from settlement.custody import Custody
+from settlement.deposits import Deposit, account_ref
+from settlement.flows import Destination, Route, Withdrawal, withdraw_command
 from settlement.reconcile import EngineView
-from settlement.roots import Roots
-from settlement.service import DATABASE_NAME
+from settlement.records import Records
 from settlement.stablecoins import Stablecoins, Token, parse_address
 from wellhead.node import Node
 
@@ -135,11 +134,8 @@ class MoneyDesk:
         """Of a settlement directory whose custody has been opened."""
         self._coins = coins
         self._venue = venue
-        ledger = Database(directory / DATABASE_NAME, read_only=True)
-        self._flows = Flows(ledger)
-        outbox = Database(directory / OUTBOX_NAME, read_only=True)
-        self._deposits = Deposits(outbox, self._flows, venue)
-        self._roots = Roots(outbox, ledger, self._deposits, coins)
+        records = Records(directory, coins, venue, lambda: int(time.time()), read_only=True)
+        self._flows, self._deposits, self._roots = records.flows, records.deposits, records.roots
 
     def addresses(self, account: int) -> list[DepositAddress]:
         """For every stablecoin that is taken here."""

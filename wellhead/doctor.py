@@ -16,9 +16,8 @@ from engine.catalogue import Catalogue
 from engine.log import FileLog, LogDamaged, LogError, Report, beyond, copy_before, fsync_directory, verify
 from engine.snapshot import Snapshot, SnapshotDamaged
 from gateway.auth import KeyStore, KeyStoreError
-from settlement.custody import OUTBOX_NAME
 from settlement.database import FormatError
-from settlement.service import DATABASE_NAME, SQLITE, STATEMENTS_NAME, Books, has_books, ledger_of
+from settlement.service import DATABASE_NAME, OUTBOX_NAME, SQLITE, STATEMENTS_NAME, Books, has_books, ledger_of
 from wellhead.config import Config
 from wellhead.status import is_locked
 

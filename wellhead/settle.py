@@ -14,6 +14,7 @@ import numpy as np
 from engine.catalogue import Catalogue
 from engine.log import LogError, LogLocked
 from engine.types import COMMAND, Kind
+from settlement import vault_part
 from settlement.accounts import owner_of, shares_of
 from settlement.batches import Batch, BatchError, BatchState
 from settlement.camt import write_camt
@@ -106,7 +107,9 @@ def export(data_dir: Path, cycle: int | None, out: Path) -> Path:
     with open_books(data_dir) as books, books.database.reading():
         batch = frozen_batch(books, cycle)
         statements = Statements(out, books.ledger, books.registry, books.batches, books.catalogue.stablecoin)
-        return statements.write(batch)
+        place = statements.write(batch)
+        vault_part.write(place, vault_part.read(books.statements.directory / str(batch.cycle)))
+        return place
 
 
 def export_parquet(data_dir: Path, cycle: int | None, out: Path) -> Path:

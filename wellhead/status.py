@@ -17,11 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from engine.catalogue import Catalogue
 from engine.log import LogError, segment_paths, verify
 from gateway.auth import KeyStore, KeyStoreError
-from settlement.custody import OUTBOX_NAME
 from settlement.database import FormatError
 from settlement.deposits import DepositState
 from settlement.outbox import TxState
-from settlement.service import Books, has_books, ledger_of
+from settlement.service import OUTBOX_NAME, Books, has_books, ledger_of
 from wellhead.config import Config
 
 TIMEOUT_S = 5.0

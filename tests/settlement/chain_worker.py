@@ -22,9 +22,9 @@ from engine.catalogue import NS, Catalogue
 from engine.types import Kind, Side
 from settlement import plans
 from settlement.chain import Chain
-from settlement.custody import OUTBOX_NAME
 from settlement.embedded import development_roles
 from settlement.flows import Destination, withdraw_command
+from settlement.service import OUTBOX_NAME
 from settlement.stablecoins import Stablecoins
 from tests.settlement.chain.anvil import SECRETS
 from tests.settlement.flow import command, listing, order, transfer
@@ -63,7 +63,7 @@ class Worker:
         keys = {network.name: KeySet(roles.settler, roles.root_setter, roles.signers[:2])}
         chains = {network.name: Chain.at(network.url)}
         self.custody = make_custody(config.settlement_dir, task.coins, chains, keys, VENUE, lambda: int(time.time()))
-        self.custody.retry_s = 2
+        self.custody.sending.retry_s = 2
         if naive:
             self.custody.reconcile = lambda site: []  # type: ignore[method-assign]
         for account in task.homes:

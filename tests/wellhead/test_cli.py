@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.wellhead.process import ServerProcess
+from wellhead import demo
 from wellhead.cli import main
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
@@ -22,6 +23,29 @@ def run(*arguments: object) -> Result:
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"`wellhead {command}" in README
     assert run(command, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "chain", "node"),
+    [
+        ([], True, None),
+        (["--no-chain"], False, None),
+        (["--node", "http://127.0.0.1:8545"], True, "http://127.0.0.1:8545"),
+    ],
+)
+def test_a_demo_settles_on_a_chain_unless_told_otherwise(
+    options: list[str], chain: bool, node: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: dict[str, object] = {}
+    monkeypatch.setattr(demo, "run", lambda **options: wanted.update(options) or 0)
+    assert run("demo", *options).exit_code == 0
+    assert (wanted["chain"], wanted["node_url"]) == (chain, node)
+
+
+def test_a_node_for_a_demo_without_a_chain_is_refused() -> None:
+    refused = run("demo", "--no-chain", "--node", "http://127.0.0.1:8545")
+    assert refused.exit_code == 2
+    assert "--no-chain" in refused.output
 
 
 def test_keys_are_made_shown_and_revoked(tmp_path: Path) -> None:

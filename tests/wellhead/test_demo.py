@@ -14,7 +14,9 @@ import pytest
 from engine.engine import Engine
 from engine.invariants import check
 from engine.log import FileLog
-from engine.types import EventKind
+from engine.types import TRANSFER, EventKind, Kind
+from settlement.database import Database
+from settlement.service import OUTBOX_NAME
 from tests.wellhead.recount import Recount
 from wellhead import Client, demo
 from wellhead.audit import audit
@@ -67,6 +69,20 @@ def test_hours_were_traded_delivered_and_settled(finished, recount):
         *(EventKind.CLOSED, EventKind.DELIVERY_DUE, EventKind.DELIVERED, EventKind.DELISTED),
         *(EventKind.REBATE_PAID, EventKind.CYCLE_CLOSED),
     }
+
+
+def test_it_settles_on_a_chain_inside_the_process_unless_told_otherwise(finished, recount):
+    deposits = []
+    with FileLog(Config(finished).log_dir) as log:
+        for commands in log.read():
+            deposits += commands[commands["kind"] == Kind.DEPOSIT].view(TRANSFER)["asset"].tolist()
+    assert deposits == [1] * len(CAST)
+    place = Config(finished).settlement_dir
+    with Database(place / OUTBOX_NAME, read_only=True) as outbox:
+        assert outbox.one("SELECT cycle FROM in_force") == (len(recount.closings),)
+        (chain_id,) = outbox.one("SELECT DISTINCT chain_id FROM transactions")
+    last = json.loads((place / "statements" / str(len(recount.closings)) / "1.json").read_text())
+    assert [paper["chain_id"] for paper in last["vault"]] == [chain_id]
 
 
 @pytest.mark.parametrize("account", range(len(CAST) + 1))
@@ -130,7 +146,7 @@ async def test_the_exchange_goes_on_in_real_time(finished):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 async def test_stopped_at_any_time_it_leaves_an_exchange(tmp_path, sent):
     directory = tmp_path / "data"
-    program = f"import sys; from pathlib import Path; from wellhead import demo; sys.exit(demo.run(Path({str(directory)!r}), 60))"
+    program = f"import sys; from pathlib import Path; from wellhead import demo; sys.exit(demo.run(Path({str(directory)!r}), 60, chain={sent == signal.SIGINT}))"
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program],
         stdout=subprocess.PIPE,

@@ -24,7 +24,7 @@ def run(  # noqa: PLR0913, PLR0917 - the options of the command
     port: int = 0,
     plain: bool = False,
     market_count: int = 12,
-    chain: bool = False,
+    chain: bool = True,
     node_url: str | None = None,
 ) -> int:
     """Run a demo and print what happens; the exit code: 0, 1 when something does not agree or failed, 2 when it cannot

@@ -63,7 +63,7 @@ class Options:
     market_count: int = 12
     list_hours: int = 4
     durable: bool = True
-    chain: bool = False  # deposits and gains on a chain, instead of deposits out of nothing
+    chain: bool = True  # deposits and gains on a chain, instead of deposits out of nothing
     node_url: str | None = None  # of a development node; None: a chain in this process
 
 
@@ -229,6 +229,7 @@ class Demo:
 
         self._treasury = Treasury(self.node, self.catalogue, self.options.node_url)
         await self._treasury.open([part.deposit_micros for part in CAST])
+        self.tape.say(self.node.now_ns(), f"settles on: {self._treasury.lines[0]}")
 
     def _keys_dir(self) -> Path:
         return self.options.data_dir / "keys"

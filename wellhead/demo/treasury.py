@@ -121,16 +121,15 @@ class Treasury:
         """Pay every cycle's gains, put a root into force, and compare. Raises DemoError."""
         try:
             await self._until(self._is_paid, "the batches to be paid")
-            await asyncio.to_thread(self._mine, 1, DISPUTE_WINDOW_S + 60)
-            await self._until(self._is_in_force, "the root to be in force")
+            await self._until(self._is_in_force, "the last cycle's root to be in force", DISPUTE_WINDOW_S)
             differences = await asyncio.to_thread(self._compare)
         except ChainError as error:
             raise DemoError(f"the chain: {error}") from error
         if differences:
             raise DemoError("; ".join(differences))
 
-    async def _until(self, done: Callable[[Custody], bool], what: str) -> None:
-        """Step and mine until something is so."""
+    async def _until(self, done: Callable[[Custody], bool], what: str, pass_s: int = 0) -> None:
+        """Step and mine until something is so, each time with so many seconds of the chain's clock."""
         custody = self._custodian.custody
         for _ in range(MAX_STEPS):
             await self._custodian.step()
@@ -138,20 +137,22 @@ class Treasury:
                 raise DemoError(halts[0].reason)
             if await asyncio.to_thread(done, custody):
                 return
-            await asyncio.to_thread(self._mine, 1, 0)
+            await asyncio.to_thread(self._mine, 1, pass_s)
         raise DemoError(f"waited in vain for {what}")
 
     def _external(self) -> int:
         header = self._node.exchange.engine.memory.header
         return int(header["deposits_micros"]) - int(header["withdrawals_micros"])
 
+    def _cycle(self) -> int:
+        return int(self._node.exchange.engine.memory.header["cycle"])
+
     def _is_paid(self, custody: Custody) -> bool:
-        cycle = int(self._node.exchange.engine.memory.header["cycle"])
-        return custody.settled_to(self._network) >= cycle and not custody.flows.waiting()
+        return custody.settled_to(self._network) >= self._cycle() and not custody.flows.waiting()
 
     def _is_in_force(self, custody: Custody) -> bool:
-        entries = custody.sites[0].root_outbox.entries("event = 'RootFinalized'")
-        return any(entry.state == TxState.FINAL for entry in entries)
+        root = custody.roots.in_force(self._token.number)
+        return root is not None and root.cycle == self._cycle()
 
     def _compare(self) -> list[str]:
         custody = self._custodian.custody
@@ -161,10 +162,13 @@ class Treasury:
         chunks = [entry for entry in site.outbox.entries("event = 'ChunkSettled'") if entry.state == TxState.FINAL]
         receipts = [self._chain.receipt(entry.tx_hash) for entry in chunks if entry.tx_hash]
         gas = sum(receipt.gas_used for receipt in receipts if receipt) // max(1, len(paid))
+        root = custody.roots.in_force(self._token.number)
+        assert root is not None
         total, members = sum(row.amount_micros for row in paid), len({row.account for row in paid})
+        calls = "1 chunk" if len(chunks) == 1 else f"{len(chunks)} chunks"
         self.lines.append(
-            f"{len(paid)} gains of {members} members, {_usd(total)} USD, paid in {len(chunks)} batches, {gas:,} gas each;"
-            f" root {custody.root_text(self._token)} in force"
+            f"{len(paid)} gains of {members} members, {_usd(total)} USD, pushed in {calls},"
+            f" {gas:,} gas each; root 0x{root.root.hex()[:16]} of cycle {root.cycle} (epoch {root.epoch}) in force"
         )
         if not differences:
             held = _usd(self._deposited - total)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from engine.types import Kind, Side
 from settlement.abi import interface
 from settlement.chain import Chain, Receipt
-from settlement.custody import Custody, Keys
-from settlement.database import Database
+from settlement.custody import Custody
 from settlement.deposits import account_ref
 from settlement.embedded import FINALITY, Deployer, Embedded, Terms, deploy_dollar, development_roles
 from settlement.flows import Destination, Route, withdraw_command
 from settlement.outbox import Plan
 from settlement.plans import LedgerPolicy
+from settlement.service import open_books
 from settlement.signer import Guard, MemorySigner, Policy, Signer
+from settlement.site import Keys
 from settlement.stablecoins import Network, Stablecoins, Token
 from settlement.verify import verify
 from tests.settlement.flow import CATALOGUE, Venue, command, listing, open_account, order, transfer
@@ -64,7 +65,7 @@ class Rig:
         return self.chain.head().timestamp_s
 
     def policy(self) -> Policy:
-        ledger = Database(self.directory / "ledger.sqlite", read_only=True)
+        ledger, _ = open_books(self.directory, read_only=True)
         return LedgerPolicy(ledger, self.coins, self.now_s, self.plan_again)
 
     def plan_again(self, purpose: str) -> Plan:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from settlement import custody, plans
+from settlement import plans
+from settlement.service import OUTBOX_NAME
 from tests.settlement.chain.anvil import NoAnvil, binary
 from tests.settlement.chain.rig import DOLLAR, Rig
 from tests.settlement.chain_campaign import run_seed
@@ -32,7 +33,7 @@ def test_the_naive_way_pays_twice_and_the_count_sees_it(rig: Rig, monkeypatch: p
     rig.step()
     assert rig.coins_of(TO) == 30 * DOLLAR
     rig.custody.close()
-    forget(rig.directory / custody.OUTBOX_NAME)
+    forget(rig.directory / OUTBOX_NAME)
     name: Callable[[int], bytes] = lambda seq: (seq + 10**6).to_bytes(32, "big")  # noqa: E731
     monkeypatch.setattr(plans, "withdrawal_id", name)
     rig.custody = rig.make_custody()

@@ -8,12 +8,12 @@ from eth_utils.address import to_checksum_address
 from engine.types import EventKind
 from settlement.abi import interface
 from settlement.chain import CallRefused, Chain, Sent
-from settlement.custody import GIVE_UP_S
 from settlement.database import Database
 from settlement.deposits import DepositState, account_of_ref, account_ref
 from settlement.embedded import Deployer
 from settlement.flows import Destination, Evidence, Route, WithdrawalState, withdraw_command
 from settlement.outbox import OutboxError, TxState, hash_of
+from settlement.outcomes import GIVE_UP_S
 from settlement.plans import VALIDITY_S, authorization, withdrawal_purpose
 from settlement.signer import Transaction, wire
 from settlement.stablecoins import Haircut, Limits, RegistryError, Stablecoins
@@ -351,7 +351,7 @@ def test_a_paused_coin_waits_three_cycles_then_everything_arrives(funded: Rig) -
     assert "transfer failed" in rig.custody.waiting_for(row.seq)
     assert rig.custody.halts.open() == []
     rig.operator.call(coin, rig.token.address, "unpause")
-    rig.custody.retry_s = 0
+    rig.custody.sending.retry_s = 0
     rig.restart()
     rig.run(3)
     assert rig.coins_of(TO) == 30 * DOLLAR

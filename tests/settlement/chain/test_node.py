@@ -164,23 +164,27 @@ def test_a_chain_file_without_its_keys_is_refused(site: Site, tmp_path: Path, mo
         ChainFile.load(path)
 
 
-async def test_a_market_settles_on_the_chain_inside_the_process(tmp_path: Path) -> None:
-    """What the demo does: deposits by authorization, a cycle, a root in force, everything compared."""
+@pytest.mark.parametrize("where", ["in-process EVM (py-evm)", "a node"])
+async def test_a_market_settles_on_a_chain(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """What the demo does: deposits by authorization, cycles, the last one's root in force, everything compared."""
+    url = None if where.startswith("in-process") else request.getfixturevalue("site").node.url
     config = Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1)
     node = Node(config)
     await node.start()
-    treasury = Treasury(node, node.catalogue, None)
+    treasury = Treasury(node, node.catalogue, url)
     try:
         await node.execute(opened_accounts(2))
         await treasury.open([20_000_000 * DOLLAR, 5 * DOLLAR])
         end = np.zeros(1, COMMAND)
         end["kind"] = Kind.CLOSE_CYCLE
         await node.execute(end)
+        await node.execute(end)
         await treasury.settle()
     finally:
         await treasury.close()
         await node.stop()
-    assert "in-process EVM" in treasury.lines[0]
+    assert treasury.lines[0].startswith(url or where)
+    assert "of cycle 2" in treasury.lines[-2]
     assert "engine == ledger == chain: ok" in treasury.lines[-1]
     assert "20,000,005.00 USD" in treasury.lines[-1]
     assert audit(config.data_dir).differences == []
