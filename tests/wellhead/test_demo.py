@@ -146,7 +146,8 @@ async def test_the_exchange_goes_on_in_real_time(finished):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 async def test_stopped_at_any_time_it_leaves_an_exchange(tmp_path, sent):
     directory = tmp_path / "data"
-    program = f"import sys; from pathlib import Path; from wellhead import demo; sys.exit(demo.run(Path({str(directory)!r}), 60, chain={sent == signal.SIGINT}))"
+    arguments = f"Path({str(directory)!r}), 60, chain={sent == signal.SIGINT}"
+    program = f"import sys; from pathlib import Path; from wellhead import demo; sys.exit(demo.run({arguments}))"
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program],
         stdout=subprocess.PIPE,
