@@ -214,7 +214,7 @@ class Deposits:
             (DepositState.FINAL, token, *evidence, DepositState.HELD),
         )
 
-    def rows(self, condition: str = "1", values: tuple[Any, ...] = ()) -> list[Deposit]:
+    def rows(self, condition: str = "TRUE", values: tuple[Any, ...] = ()) -> list[Deposit]:
         """The deposits that fit an SQL condition, in the vault's order."""
         query = f"SELECT * FROM deposits WHERE {condition} ORDER BY token, place"  # noqa: S608 - conditions are ours
         return [_deposit(row) for row in self._database.rows(query, values)]

@@ -260,7 +260,7 @@ class Flows:
             ),
         )
 
-    def withdrawals(self, condition: str = "1", values: tuple[Any, ...] = ()) -> list[Withdrawal]:
+    def withdrawals(self, condition: str = "TRUE", values: tuple[Any, ...] = ()) -> list[Withdrawal]:
         """The rows that fit an SQL condition, in order of sequence."""
         query = f"SELECT * FROM withdrawals WHERE {condition} ORDER BY seq"  # noqa: S608 - conditions are ours
         return [_withdrawal(row) for row in self._database.rows(query, values)]

@@ -156,7 +156,7 @@ class Outbox:
 
     # What is there
 
-    def entries(self, condition: str = "1", values: tuple[Any, ...] = ()) -> list[Entry]:
+    def entries(self, condition: str = "TRUE", values: tuple[Any, ...] = ()) -> list[Entry]:
         """This sender's rows that fit an SQL condition, in order of nonce."""
         query = f"SELECT * FROM transactions WHERE chain_id = ? AND sender = ? AND {condition} ORDER BY nonce"  # noqa: S608 - conditions are ours
         return [_entry(row) for row in self._database.rows(query, (self._network.chain_id, self.sender, *values))]

@@ -19,7 +19,7 @@ from eth_utils.address import to_checksum_address
 from numpy.typing import NDArray
 
 from settlement.abi import interface
-from settlement.accounts import CUSTODY, FIRST_USER, STABLECOIN, VAULT, Role, token_asset, user_account
+from settlement.accounts import CUSTODY, FIRST_USER, STABLECOIN, VAULT, Role, token_asset
 from settlement.chain import Chain
 from settlement.database import Database
 from settlement.deposits import Deposit
@@ -155,8 +155,9 @@ def against_engine(records: Records, view: EngineView) -> list[Difference]:
     found = []
     for what, ours, theirs in (("cash", free, view.free_micros), ("escrow and bond", locked, view.locked_micros)):
         for owner in np.flatnonzero(ours != theirs).tolist():
-            place = f"account {user_account(owner) >> 4}"
-            found.append(Difference(f"{what} of the engine", place, int(theirs[owner]), int(ours[owner]), view.seq))
+            found.append(
+                Difference(f"{what} of the engine", f"account {owner}", int(theirs[owner]), int(ours[owner]), view.seq)
+            )
     if custody != view.custody_micros:
         found.append(Difference("custody of the engine", "ledger", view.custody_micros, custody, view.seq))
     return found

@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.catalogue import Catalogue
 from settlement.deposits import DepositState
 from settlement.flows import WithdrawalState
+from settlement.ledger import LedgerError
 from settlement.payouts import Standing
 from settlement.records import Records
 from settlement.service import OUTBOX_NAME
@@ -77,7 +78,10 @@ class Desk:
 @contextmanager
 def desk(data_dir: Path) -> Iterator[Desk]:
     """Raises DeskError."""
-    opened = Desk(data_dir)
+    try:
+        opened = Desk(data_dir)
+    except LedgerError as error:
+        raise DeskError(str(error)) from error
     try:
         yield opened
     finally:

@@ -81,9 +81,10 @@ class Venue:
     commands: list[NDArray[Any]] = field(default_factory=list)
     events: list[NDArray[Any]] = field(default_factory=list)
     now_ns: int = START_NS
+    ledger: str = ""
 
     def __post_init__(self) -> None:
-        self.settlement = Settlement(self.directory, CATALOGUE)
+        self.settlement = Settlement(self.directory, CATALOGUE, self.ledger)
 
     def send(self, *commands: NDArray[Any]) -> NDArray[Any]:
         """Log, apply and settle commands as one batch; returns the events."""

@@ -1,7 +1,5 @@
 """The whole books in PostgreSQL: what a node keeps in a file otherwise, from the same log."""
 
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,19 +18,6 @@ from wellhead.audit import audit
 from wellhead.cli import main
 from wellhead.config import Config
 from wellhead.exchange import Exchange
-
-NUMBERS = count(1)
-
-
-@pytest.fixture
-def place(postgres: str) -> Iterator[str]:
-    """A schema of its own in the server."""
-    name = f"books{next(NUMBERS)}"
-    admin = PostgresDatabase(postgres)
-    admin.connection.execute(f"CREATE SCHEMA {name}".encode())
-    yield f"{postgres} options='-c search_path={name}'"
-    admin.connection.execute(f"DROP SCHEMA {name} CASCADE".encode())
-    admin.close()
 
 
 def test_the_books_are_the_same_as_in_a_file(tmp_path: Path, place: str) -> None:

@@ -150,9 +150,9 @@ class Site:
         self._snapshot = self.node.rpc("evm_snapshot")
         self.node.automine(True)
 
-    def rig(self, directory: Path) -> Rig:
-        """An exchange on it."""
-        rig = Rig(directory, self.node.chain, self.coins, SECRETS)
+    def rig(self, directory: Path, ledger: str = "") -> Rig:
+        """An exchange on it; its books are in the directory, or where `ledger` says."""
+        rig = Rig(directory, self.node.chain, self.coins, SECRETS, ledger)
         rig.mine, rig.pass_time = self.node.mine, self.node.pass_time
         return rig
 

@@ -50,13 +50,15 @@ class Rig:
     mine: Callable[[int], None]
     pass_time: Callable[[int], None]
 
-    def __init__(self, directory: Path, chain: Chain, coins: Stablecoins, secrets: list[bytes]) -> None:
+    def __init__(
+        self, directory: Path, chain: Chain, coins: Stablecoins, secrets: list[bytes], ledger: str = ""
+    ) -> None:
         self.directory, self.chain, self.coins = directory, chain, coins
         self.token = coins.tokens[1]
         self.network = self.token.network
         self.roles = development_roles(secrets)
         self.operator = Deployer(chain, self.roles.admin)
-        self.venue = Venue(directory)
+        self.venue = Venue(directory, ledger=ledger)
         self.members = [Member(number + 1, MemorySigner(secret)) for number, secret in enumerate(secrets[5:7])]
         self.venue.send(*(open_account(member.account) for member in self.members))
         self.custody = self.make_custody()

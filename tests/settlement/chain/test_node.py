@@ -77,11 +77,14 @@ def chain_file(site: Site, directory: Path, monkeypatch: pytest.MonkeyPatch, **c
     return path
 
 
+@pytest.mark.parametrize("books", ["in a file", "in PostgreSQL"])
 async def test_a_member_deposits_and_withdraws_through_a_running_node(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, books: str
 ) -> None:
     site.again()
-    catalogue, config = Catalogue.load(), Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1)
+    ledger = request.getfixturevalue("place") if books == "in PostgreSQL" else ""
+    catalogue = Catalogue.load()
+    config = Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1, ledger=ledger)
     file = ChainFile.load(chain_file(site, tmp_path, monkeypatch))
     node = Node(config, catalogue)
     await node.start()
