@@ -9,12 +9,14 @@ more completely is `wellhead export`.
 import asyncio
 import contextlib
 import sys
+from collections.abc import AsyncIterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from wellhead import Client
+from wellhead import Client, Trade
 
 PRICE, TIME = pa.decimal128(18, 6), pa.timestamp("us", "UTC")
 TRADES = pa.schema(
@@ -50,13 +52,15 @@ class Tape:
         self.writer.close()
 
 
-async def record_trades(client: Client, symbols: list[str], tape: Tape) -> None:
-    async for trade in client.trades(*symbols):
+async def record_trades(trades: AsyncIterable[Trade], tape: Tape) -> None:
+    async for trade in trades:
         tape.add(trade.sym, trade.tid, trade.ts, trade.px, trade.qty, trade.side)
+        if tape.count == 1:
+            print(f"the first trade: {trade.qty} of {trade.sym} at {trade.px}", flush=True)
 
 
-async def record_prices(client: Client, symbols: list[str], tape: Tape) -> None:
-    async for best in client.updates("l1", *symbols):
+async def record_prices(updates: AsyncIterable[Any], tape: Tape) -> None:
+    async for best in updates:
         bid, ask = best.bid or (None, None), best.ask or (None, None)
         tape.add(best.sym, best.seq, best.ts, *bid, *ask)
 
@@ -68,11 +72,14 @@ async def main(url: str, out: str, market: str, seconds: str = "") -> None:
     try:
         async with Client(url) as client:
             symbols = [one.sym for one in await client.instruments(*market.split("-"))]
+            told_trades, told_prices = client.trades(*symbols), client.updates("l1", *symbols)
+            await told_trades.ready()
+            await told_prices.ready()
             print(f"recording {len(symbols)} hours of {market}", flush=True)
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(float(seconds) if seconds else None), asyncio.TaskGroup() as group:
-                    group.create_task(record_trades(client, symbols, trades))
-                    group.create_task(record_prices(client, symbols, prices))
+                    group.create_task(record_trades(told_trades, trades))
+                    group.create_task(record_prices(told_prices, prices))
     finally:
         trades.close()
         prices.close()

@@ -224,7 +224,7 @@ class Candles:
 def minutes(trades: NDArray[np.void], trades_ns: NDArray[np.int64]) -> Iterator[tuple[list[Candle], list[int]]]:
     """The trades (EVENT, in log order) by minute: for each instrument its candle and its number."""
     starts_s = trades_ns // (MINUTE_S * NS) * MINUTE_S
-    for start_s in np.unique(starts_s).tolist():
+    for start_s in sorted(set(starts_s.tolist())):
         part = trades[starts_s == start_s]
         part = part[np.argsort(part["instrument"], kind="stable")]
         numbers, first, count = np.unique(part["instrument"], return_index=True, return_counts=True)

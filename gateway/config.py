@@ -55,8 +55,9 @@ class GatewayConfig:
     recent_candles: int = 120  # of each length, in the snapshot
     recent_settled: int = 500  # batches, and deliveries, in the snapshots of their channels
 
-    # Slow readers, by the transport's write buffer
+    # What is sent, and slow readers, by the transport's write buffer
     send_buffer_bytes: int = 262_144  # SO_SNDBUF, so that the kernel does not hide the queue
+    publish_us: int = 1_000  # from one publication of books and trades to the next, in a rush of batches
     conflate_bytes: int = 262_144  # from here on public channels are merged, until half of it is gone
     conflate_items: int = 100_000  # levels, orders and trades that may wait, merged; above: close 4008
     slow_soft_bytes: int = 1_048_576  # for slow_soft_ms, or

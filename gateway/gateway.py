@@ -80,6 +80,7 @@ from gateway.operations import SCOPE_OF, Operations
 from gateway.order_entry import OWN_ERRORS, PLAIN_ERRORS, OrderEntry, internal
 from gateway.private import PrivateStreams
 from gateway.projection import Projection, ProjectionState
+from gateway.publisher import Publisher
 from gateway.rates import Bucket, Rates
 from gateway.rows import Step, command_rows, event_rows
 from gateway.session import Ask, BatchAsk, Frames, Identity, Session, Transport
@@ -129,6 +130,7 @@ class Gateway:
         self.streams = PrivateStreams(self.projection)
         self.market = MarketData(self.projection, catalogue, config.max_subscriptions)
         self.channels = Channels(self.market, self.projection, config)
+        self.publisher = Publisher(self.market, self.channels, config.publish_us, self.wall_us, self._flush)
         self.orders = OrderEntry(self.projection, config, submit)
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
         self.history = history or History(config.history_rows)
@@ -413,6 +415,7 @@ class Gateway:
 
     def _subscribe(self, ask: Ask, request: Subscribe) -> None:
         session = ask.session
+        self.publisher.publish()  # so that a snapshot is what the messages so far lead to
         self._check_channels(session, request.channels)
         self.market.check(session, [channel for channel in request.channels if channel.name in SYMBOL_CHANNELS])
         topics: list[Topic] = []
@@ -513,7 +516,7 @@ class Gateway:
         self.counts.commands += len(commands)
         self.counts.events += len(events)
         trades = of_kind(events, EventKind.TRADE)
-        self.market.begin(trades)
+        self.publisher.begin(events, trades)
         self._follow(commands, events)
         if len(events):
             self.seq = int(events["seq"][-1])
@@ -523,9 +526,7 @@ class Gateway:
         self.flush()  # what traders wait for, first
         self.rates.give_back(trades)
         self.history.on_batch(commands, events)
-        self.channels.on_batch(commands, events, trades, self.seq)
-        self.market.publish()
-        self._flush()
+        self.publisher.follow(commands, events, self.seq)
 
     def _follow(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         if self.config.compiled:
@@ -632,8 +633,8 @@ class Gateway:
     def poll(self) -> None:
         """What time brings: cancels on disconnect, log-on timeouts, heartbeats. Call it several times a second."""
         now_us = self.wall_us()
+        self.publisher.publish()  # a heartbeat tells how far each topic is
         self.logons.cancel_due(now_us)
-        self.history.take_in()
         self.readiness.look(now_us, self.counts.batches, self.orders.pending)
         if self.channels.candles.wants_tick(self._now_ns()):
             self.orders.tick()
@@ -686,6 +687,7 @@ class Gateway:
             return
         self._stopping = self.readiness.is_stopping = True
         self.tables.head["stopping"] = 1
+        self.publisher.publish()
         for session in self.sessions:
             session.push(encode(Shutdown(self.wall_us(), msg), session.wire))
         self._flush()
@@ -729,6 +731,7 @@ class Gateway:
 
     def capture(self) -> Callable[[], bytes]:
         """The same in two steps: the state is copied now, and the call that makes its bytes may be made on any thread."""
+        self.publisher.publish()
         seq, market_ns, projection = self.seq, self._market_ns, self.projection.capture()
         parts = (self.streams, self.market, self.channels, self.history)
         others = [msgspec.Raw(msgspec.msgpack.encode(part.dump())) for part in parts]
@@ -751,12 +754,10 @@ def check_causes(commands: NDArray[np.void], events: NDArray[np.void]) -> None:
     """Raises ValueError unless each event belongs to a command of the batch. The numbers of both only rise."""
     if not len(events):
         return
-    first, last = (int(commands["seq"][at]) for at in (0, -1)) if len(commands) else (1, 0)
-    for event in events[[0, -1]]:
-        if not first <= event["command_seq"] <= last:
-            raise ValueError(
-                f"event {event['seq']} belongs to command {event['command_seq']}, which is not in the batch"
-            )
+    seqs, causes = commands["seq"], events["command_seq"]
+    for at in (0, -1):
+        if not len(seqs) or not seqs[0] <= causes[at] <= seqs[-1]:
+            raise ValueError(f"event {events['seq'][at]} belongs to command {causes[at]}, which is not in the batch")
 
 
 class SessionTaker:

@@ -24,8 +24,8 @@ from gateway.projection import PPM
 from gateway.rows import text_at
 
 SLOT_MASK = (1 << SLOT_BITS) - 1
-TAKE_BYTES = 4 * 1024 * 1024
-"""So much waits at the most before it is taken in."""
+TAKE_BYTES = 512 * 1024
+"""So much waits at the most before it is taken in: enough that a row costs little, and little enough that nobody waits."""
 LONGEST_WALK = 20_000
 """Rows that are looked at for one page."""
 PAGES = 10_000
@@ -337,10 +337,13 @@ class History:
         """Remember the orders that still work."""
         if len(done):
             slots = done & SLOT_MASK
-            slots = slots[slots < len(self._open)]
-            mine = slots[np.isin(self._open["order_id"][slots], done)]
-            self._open["order_id"][mine] = 0
-            fresh = pick(fresh, ~np.isin(fresh["order_id"], done))
+            old = slots[slots < len(self._open)]
+            self._open["order_id"][old[self._open["order_id"][old] == done[slots < len(self._open)]]] = 0
+        if len(done) and len(fresh):
+            places = np.minimum(np.searchsorted(fresh["order_id"], done), len(fresh) - 1)
+            works = np.ones(len(fresh), np.bool_)
+            works[places[fresh["order_id"][places] == done]] = False
+            fresh = pick(fresh, works)
         if len(fresh):
             slots = fresh["order_id"] & SLOT_MASK
             missing = int(slots.max()) + 1 - len(self._open)

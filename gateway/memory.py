@@ -163,8 +163,8 @@ class Tables:
         """Make a batch the one at hand, and room for whatever it brings."""
         head, row = self.head, self._row
         self._make_room(len(commands), len(events))
-        for name, array, per_row in (("commands", commands, 1), ("words", commands, 1), ("events", events, 1)):
-            self._table[row[name]] = array.__array_interface__["data"][0], len(array) * per_row
+        for name, array in (("commands", commands), ("words", commands), ("events", events)):
+            self._table[row[name]] = array.ctypes.data, len(array)
         if not JIT:
             self._interpreted.commands = Records(commands)  # type: ignore[attr-defined]
             self._interpreted.words = Records(commands.view("<i8").reshape(len(commands), -1))  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """How much an account may ask: a bucket of tokens for each, which time fills, and fills too."""
 
-from collections.abc import Iterator
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,11 +114,6 @@ class Rates:
         """Both sides of each trade (EVENT) have tokens back: who trades may go on."""
         if not len(trades) or not self._config.rate_fill_tokens:
             return
-        for account, fills in _count(np.concatenate((trades["account"], trades["contra_account"]))):
+        for account, fills in Counter(trades["account"].tolist() + trades["contra_account"].tolist()).items():
             if self._tables.live[account]["has_bucket"]:
                 self.bucket(account, 0).give(fills * self._config.rate_fill_tokens)
-
-
-def _count(accounts: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
-    found, counts = np.unique(accounts, return_counts=True)
-    return zip(found.tolist(), counts.tolist(), strict=True)

@@ -81,6 +81,7 @@ class Server:
         """Open the port. The log must have been replayed. Raises OSError when the port is taken."""
         config = self._gateway.config
         self._gateway.open()
+        self._gateway.publisher.later = asyncio.get_running_loop().call_later
         self._server = await serve(
             self._serve,
             self._host,
@@ -107,6 +108,7 @@ class Server:
             self._poller.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._poller
+        self._gateway.publisher.later = None
         self._gateway.shutdown()
         self._gateway.close()
         if self._server is not None:

@@ -52,7 +52,8 @@ class Calendar:
             self._listings(now_ns),
             self._cycle_end(now_ns),
         ]
-        return np.concatenate(parts)
+        due = [part for part in parts if len(part)]
+        return np.concatenate(due) if due else np.zeros(0, COMMAND)
 
     def _gates(self, now_ns: int) -> NDArray[np.void]:
         arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])
@@ -177,7 +178,8 @@ class Calendar:
 
 def _is_open(books: NDArray[np.void]) -> NDArray[np.bool_]:
     """Of each book, whether it is listed and has not met its gate."""
-    return ~np.isin(books["status"], (Status.NONE, Status.CLOSED))
+    open_: NDArray[np.bool_] = (books["status"] != Status.NONE) & (books["status"] != Status.CLOSED)
+    return open_
 
 
 def _pairs(catalogue: Catalogue, markets: tuple[str, ...]) -> list[tuple]:  # type: ignore[type-arg]

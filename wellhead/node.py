@@ -42,8 +42,8 @@ Observer = Callable[[NDArray[np.void], NDArray[np.void]], None]
 """Called with each batch of commands and events that was applied, on the loop's thread; it must neither keep nor change them."""
 
 
-MAX_JOINED_BATCHES = 64
-SETTLED_KINDS = (EventKind.CLOSED, EventKind.DELIVERED, EventKind.CYCLE_CLOSED)
+MAX_JOINED_BATCHES = 512
+SETTLED_KINDS = frozenset((EventKind.CLOSED, EventKind.DELIVERED, EventKind.CYCLE_CLOSED))
 
 SnapshotParts = tuple[dict[str, bytes | Callable[[], bytes]], int, bytes]
 """What `Exchange.write_snapshot` takes: sections, applied_seq, chain; a section may be made when it is written."""
@@ -268,7 +268,9 @@ class Node:
         open_ended = True
         await self._tell_news()
         while open_ended and (job := await self._book_jobs.get()):
-            # One transaction for all batches that wait: the further behind the books, the cheaper each batch.
+            # One transaction for all batches that wait: the further behind the books, the cheaper each batch, and the
+            # less they take from the market, which runs in the same process.
+            await asyncio.sleep(self.config.books_pause_ms / 1000)
             jobs = [job]
             while not jobs[-1].snapshot and len(jobs) < MAX_JOINED_BATCHES and not self._book_jobs.empty():
                 following = self._book_jobs.get_nowait()
@@ -278,7 +280,7 @@ class Node:
                 jobs.append(following)
             indices = await loop.run_in_executor(self._books_thread, self._post, jobs)
             self.gateway.channels.indices.publish(indices)
-            if any(np.isin(job.events["kind"], SETTLED_KINDS).any() for job in jobs):
+            if not all(SETTLED_KINDS.isdisjoint(job.events["kind"].tobytes()) for job in jobs):
                 await self._tell_news()
 
     async def _tell_news(self) -> None:

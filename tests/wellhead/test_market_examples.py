@@ -143,6 +143,7 @@ async def test_a_provider_sells_delivers_and_is_paid_and_a_recorder_has_it(marke
             assert ack.filled == 4
             await anext(trades)
             await provider.until("sold 4 at 0.8")
+            await recorder.until("the first trade: 4 of")
             recorded = await recorder.end(interrupt=True)
             market.now_ns += HOUR_NS
             await provider.until(f"4 lots are to be delivered in {symbol}")

@@ -1,0 +1,86 @@
+"""When public messages go out: at once after a quiet moment, and in a rush of batches once an interval for all of them.
+
+A reader of a book cannot look at it more often than that, and a trader's answer must not wait for what is told to everybody.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.types import COMMAND, EVENT, EventKind
+from gateway.channels import Channels, of_kind
+from gateway.market_data import MarketData
+
+MAY_WAIT = frozenset(
+    (EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED, EventKind.REJECTED, EventKind.DEPOSITED)
+)
+"""Whatever else happens to an instrument is told in its place between the others, so nothing waits around it."""
+
+Records = NDArray[np.void]
+Later = Callable[[float, Callable[[], None]], object]
+"""Calls a function after so many seconds, on the thread of all the others: an event loop's `call_later`."""
+
+
+class Publisher:
+    """Batches that are followed but not published. With no `later` each is published at once.
+
+    `interval_us` is the shortest time from one publication to the next; `flush` hands the messages to the connections.
+    """
+
+    def __init__(
+        self,
+        market: MarketData,
+        channels: Channels,
+        interval_us: int,
+        wall_us: Callable[[], int],
+        flush: Callable[[], None],
+    ) -> None:
+        self.later: Later | None = None
+        self._market, self._channels = market, channels
+        self._interval_us, self._wall_us, self._flush = interval_us, wall_us, flush
+        self._waiting: list[tuple[Records, Records]] = []
+        self._seq = 0
+        self._last_us = 0
+        self._called = False
+
+    def begin(self, events: Records, trades: Records) -> None:
+        """Before a batch is followed: its events and its trades (EVENT)."""
+        if self._waiting and not self._may_wait(events):
+            self.publish()
+        self._market.begin(trades)
+
+    def follow(self, commands: Records, events: Records, seq: int) -> None:
+        """After a batch was followed; `seq` is the last event so far. The arrays are kept, so they must not change."""
+        self._waiting.append((commands, events))
+        self._seq = seq
+        wait_us = min(self._last_us + self._interval_us - self._wall_us(), self._interval_us)  # a clock may be set back
+        if self.later is None or wait_us <= 0 or not self._may_wait(events):
+            self.publish()
+        elif not self._called:
+            self._called = True
+            self.later(wait_us / 1e6, self._publish_late)
+
+    def _may_wait(self, events: Records) -> bool:
+        return MAY_WAIT.issuperset(events["kind"].tobytes())
+
+    def _publish_late(self) -> None:
+        self._called = False
+        self.publish()
+
+    def publish(self) -> None:
+        """Send what waits, to the end."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) == 1:
+            commands, events = waiting[0]
+        else:
+            commands = np.frombuffer(b"".join(part.tobytes() for part, _ in waiting), COMMAND)
+            events = np.frombuffer(b"".join(part.tobytes() for _, part in waiting), EVENT)
+        trades = of_kind(events, EventKind.TRADE)
+        self._market.begin(trades)
+        self._channels.on_batch(commands, events, trades, self._seq)
+        self._market.publish()
+        self._last_us = self._wall_us()
+        self._flush()
