@@ -3,6 +3,7 @@
 from engine.clearing import find_position, make_position
 from engine.kernel import inlined, kernel
 from engine.matching import (
+    BAD_FIELD,
     INSUFFICIENT_FUNDS,
     MARKET_NOT_OPEN,
     NONE,
@@ -16,7 +17,7 @@ from engine.matching import (
 )
 from engine.orders import LOCKED_REASON, takes_orders
 from engine.state import LOCKED, NIL
-from engine.types import ID_WORDS, MAX_MONEY_MICROS, MAX_POSITION_LOTS, MAX_QTY, EventKind, Reason
+from engine.types import ID_WORDS, LAST_ROUTE, MAX_MONEY_MICROS, MAX_POSITION_LOTS, MAX_QTY, EventKind, Reason
 
 MILLION = 1_000_000
 ACCOUNT_EXISTS, BAD_AMOUNT, BAD_QTY = int(Reason.ACCOUNT_EXISTS), int(Reason.BAD_AMOUNT), int(Reason.BAD_QTY)
@@ -54,14 +55,34 @@ def open_account(s, c, t):
 
 
 @kernel
-def deposit(s, c, t):
-    """DEPOSIT."""
-    h = s.header[0]
+def check_coins(s, c, t):
+    """What holds of all money that comes in or goes out: who it is about, and which stablecoin, if one."""
     if not known_account(s, c.account):
         return UNKNOWN_ACCOUNT
+    if t.asset < 0:
+        return BAD_FIELD
+    if t.asset > 0 and t.lots < 0:
+        return BAD_QTY
+    return NONE
+
+
+@kernel
+def deposit(s, c, t):
+    """DEPOSIT, also of what was set aside for a chain and comes back."""
+    h = s.header[0]
+    reason = check_coins(s, c, t)
+    if reason != NONE:
+        return reason
     if not 1 <= t.amount_micros <= MAX_MONEY_MICROS - h.deposits_micros:
         return BAD_AMOUNT
-    s.accounts[c.account].cash_micros += t.amount_micros
+    account = s.accounts[c.account]
+    if t.refund_micros != 0:
+        if t.asset == 0 or t.refund_micros != t.amount_micros:
+            return BAD_AMOUNT
+        if t.amount_micros > account.withdrawing_micros:
+            return INSUFFICIENT_FUNDS
+        account.withdrawing_micros -= t.amount_micros
+    account.cash_micros += t.amount_micros
     h.deposits_micros += t.amount_micros
     e = s.money[money_event(s, c, EV_DEPOSITED, c.account, 0)]
     e.amount_micros = t.amount_micros
@@ -70,9 +91,12 @@ def deposit(s, c, t):
 
 @kernel
 def withdraw(s, c, t):
-    """WITHDRAW."""
-    if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
+    """WITHDRAW. What goes to a chain is set aside until it is paid out or comes back."""
+    reason = check_coins(s, c, t)
+    if reason != NONE:
+        return reason
+    if t.asset > 0 and c.flags > LAST_ROUTE:
+        return BAD_FIELD
     if t.amount_micros < 1:
         return BAD_AMOUNT
     account = s.accounts[c.account]
@@ -81,6 +105,8 @@ def withdraw(s, c, t):
     if t.amount_micros > account.cash_micros:
         return INSUFFICIENT_FUNDS
     account.cash_micros -= t.amount_micros
+    if t.asset > 0:
+        account.withdrawing_micros += t.amount_micros
     s.header[0].withdrawals_micros += t.amount_micros
     e = s.money[money_event(s, c, EV_WITHDRAWN, c.account, 0)]
     e.amount_micros = -t.amount_micros
@@ -89,11 +115,18 @@ def withdraw(s, c, t):
 
 @kernel
 def payout(s, c, t):
-    """PAYOUT: the cash left the account with its WITHDRAW; this only says so in the log."""
-    if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
+    """PAYOUT: what a WITHDRAW set aside has left for good."""
+    reason = check_coins(s, c, t)
+    if reason != NONE:
+        return reason
+    if t.asset == 0:
+        return BAD_FIELD
     if t.amount_micros < 1:
         return BAD_AMOUNT
+    account = s.accounts[c.account]
+    if t.amount_micros > account.withdrawing_micros:
+        return INSUFFICIENT_FUNDS
+    account.withdrawing_micros -= t.amount_micros
     money_event(s, c, EV_PAID_OUT, c.account, 0)
     return NONE
 

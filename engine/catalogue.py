@@ -227,5 +227,5 @@ def pack_id(text: str) -> NDArray[np.uint64]:
 
 
 def unpack_id(words: NDArray[np.uint64]) -> str:
-    """The text that `pack_id` packed."""
-    return np.asarray(words, "<u8").tobytes().rstrip(b"\0").decode("ascii")
+    """The text that `pack_id` packed; of other bytes their escapes, so that no reader of the log stops at them."""
+    return np.asarray(words, "<u8").tobytes().rstrip(b"\0").decode("ascii", "backslashreplace")

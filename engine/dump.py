@@ -26,6 +26,9 @@ def dump(memory: Memory) -> dict[str, Any]:
     result["accounts"] = {
         number: tuple(int(row[field]) for field in ACCOUNT_FIELDS) for number, row in enumerate(accounts) if number > 0
     }
+    result["withdrawing"] = {
+        number: int(row["withdrawing_micros"]) for number, row in enumerate(accounts) if row["withdrawing_micros"]
+    }
     result["positions"] = {
         (int(row["account"]), int(row["instrument"])): tuple(int(row[field]) for field in POSITION_FIELDS)
         for row in arrays["positions"][: header["positions_used"]]

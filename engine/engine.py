@@ -298,6 +298,13 @@ class Engine:
         """The engine that `to_bytes` was called on. Raises ValueError where the bytes are no state, or exceed the limits."""
         return cls(memory=Memory.from_bytes(data, limits or Limits()))
 
+    def set_limits(self, limits: Limits) -> None:
+        """Go on under other limits, as after a restart. Raises ValueError where the state exceeds them."""
+        self.memory = Memory.from_bytes(self.to_bytes(), limits)
+        self._grown = 0
+        self._bind()
+        self._reindex()
+
     def to_bytes(self) -> bytes:
         """Everything the engine remembers."""
         return self.memory.to_bytes()

@@ -195,7 +195,7 @@ def _check_positions(memory: Memory, totals: _Totals) -> None:
 
 def _check_accounts(memory: Memory, totals: _Totals) -> None:
     for number, row in enumerate(memory.arrays["accounts"][: memory.header["accounts_used"]]):
-        for field in ("cash_micros", "held_micros", "rebate_micros", "frozen_micros"):
+        for field in ("cash_micros", "held_micros", "rebate_micros", "frozen_micros", "withdrawing_micros"):
             must(row[field] >= 0, "account {}: {} {}", number, field, row[field])
         must(
             row["held_micros"] == totals.held[number],

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from engine.kernel import JIT, Records
 from engine.types import COMMAND, EVENT, HEAD, ID_WORDS, LISTING, MAX_MMP_FILLS, MONEY, SLOT_BITS, TRANSFER
 
-FORMAT = 2
+FORMAT = 3
 """Of `Memory.to_bytes`: raised with every change of what is remembered."""
 NIL = -1
 KEY_BITS = 18
@@ -57,7 +57,7 @@ ACCOUNT = np.dtype(
         ("frozen_micros", "<i8"),  # under a lien
         ("is_frozen", "<i4"),
         ("first_share", "<i4"),  # of those held in this account as a pool
-        ("reserved", "<u8"),
+        ("withdrawing_micros", "<i8"),  # withdrawn to a chain, and neither paid out nor given back yet
     ]
 )
 

@@ -204,7 +204,7 @@ class Kind(IntEnum):
     LOCK = 20  # [COMMAND] account: all its orders are cancelled, new ones refused
     UNLOCK = 21  # [COMMAND] account
     SET_LIMITS = 22  # [COMMAND] account; most qty: of an order, price: lots net, tag: open orders; 0: as for all
-    PAYOUT = 24  # [TRANSFER] what was withdrawn has left for good: nothing here changes, the books follow it
+    PAYOUT = 24  # [TRANSFER] what a withdrawal to a chain set aside has left for good
     LIST = 32  # [LISTING] instrument: a free number
     CLOSE = 33  # [COMMAND] gate closure of one instrument
     DELIVER = 34  # [TRANSFER] account: provider, contra_account: receiver, lots, refund and damages
@@ -399,6 +399,8 @@ MAX_FEE_PPM = 10_000
 """MAX_QTY * MAX_LOT_VALUE_MICROS * MAX_FEE_PPM = 8e18 fits in int64."""
 MAX_MONEY_MICROS = 1_000_000_000_000_000_000
 """Everything ever deposited, at the most: no sum of balances can wrap."""
+LAST_ROUTE = 2
+"""How a withdrawal to a chain leaves: its `flags`, from 0. What they mean is the affair of who pays it."""
 MAX_BAND_PPM = 10_000_000
 """Of `band_ppm`, `collar_ppm` and `dynamic_ppm`: ten times the price."""
 MAX_MMP_FILLS = 64

@@ -26,7 +26,7 @@ from settlement.database import Database
 
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
-_EVIDENCE = struct.Struct("<32sQ")
+_EVIDENCE = struct.Struct("<32sq")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS withdrawals (
@@ -225,7 +225,7 @@ class Flows:
             self._credit(asked)
         elif kind == EventKind.PAID_OUT:
             self._finish(asked, WithdrawalState.PAID)
-        elif command == Kind.WITHDRAW:
+        elif command == Kind.WITHDRAW and asked["flags"] <= max(Route):  # beyond, it was refused
             refused = kind == EventKind.REJECTED
             self._open(asked, WithdrawalState.REFUSED if refused else WithdrawalState.WITHDRAWING)
 

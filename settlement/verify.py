@@ -67,7 +67,7 @@ def against_engine(books: Books, dump: Dump) -> list[Difference]:
     )
     lots = {key: n for key, n in balances.items() if key[0] > STABLECOIN or key[0] < FIRST_SHARES}
     found += _compare("lots and shares", _engine_lots(books, dump), lots, seq)
-    found += _withdrawing(books, balances, seq)
+    found += _withdrawing(books, balances, dump, seq)
     found += _compare_positions(books, dump, seq)
     found += _conservation(dump, seq)
     return found
@@ -98,8 +98,8 @@ def _without_withdrawing(balances: Balances) -> Balances:
     return money
 
 
-def _withdrawing(books: Books, balances: Balances, seq: int) -> list[Difference]:
-    """What is set aside, beside the withdrawals that were open after a command."""
+def _withdrawing(books: Books, balances: Balances, dump: Dump, seq: int) -> list[Difference]:
+    """What is set aside, beside the withdrawals that were open after a command, and beside the engine's own count."""
     expected: Balances = defaultdict(int)
     for row in books.flows.withdrawals(
         "state <> ? AND seq <= ? AND (done_seq IS NULL OR done_seq > ?)", (WithdrawalState.REFUSED, seq, seq)
@@ -110,7 +110,8 @@ def _withdrawing(books: Books, balances: Balances, seq: int) -> list[Difference]
         for (asset, account), amount in balances.items()
         if asset == STABLECOIN and account >= FIRST_USER and account & (FIRST_USER - 1) == Role.WITHDRAWING
     }
-    return _compare("withdrawing", expected, have, seq)
+    counted = {(STABLECOIN, user_account(account, Role.WITHDRAWING)): n for account, n in dump["withdrawing"].items()}
+    return _compare("withdrawing", expected, have, seq) + _compare("withdrawing, by the engine", counted, have, seq)
 
 
 def _engine_lots(books: Books, dump: Dump) -> Balances:

@@ -206,18 +206,33 @@ def open_account(step: Step, twin: Exchange, now_ns: int) -> Command:
 
 
 def deposit(step: Step, twin: Exchange, now_ns: int) -> Command:
-    return command(Kind.DEPOSIT, TRANSFER, account=step.account, amount_micros=step.money)
+    fields = {"account": step.account, "amount_micros": step.money}
+    if step.pick > 8:
+        fields |= coins(step)
+        fields["refund_micros"] = (0, step.money, step.money + 1)[step.pick % 3]
+    return command(Kind.DEPOSIT, TRANSFER, **fields)
+
+
+def coins(step: Step) -> dict[str, int]:
+    """Money of the market most often, of a stablecoin sometimes, and of none that can be at times."""
+    asset = (1, 2, -1)[step.pick % 3] if step.side else 0
+    return {"asset": asset, "lots": step.qty % 4 - (step.pick == 0)}
 
 
 def withdraw(step: Step, twin: Exchange, now_ns: int) -> Command:
     account = twin.accounts.get(step.account)
     cash = account.cash if account else 0
     amount = (cash, cash + 1, cash // 2, step.money)[step.pick % 4]
-    return command(Kind.WITHDRAW, TRANSFER, account=step.account, amount_micros=amount)
+    return command(
+        Kind.WITHDRAW, TRANSFER, account=step.account, amount_micros=amount, flags=step.pick % 4, **coins(step)
+    )
 
 
 def payout(step: Step, twin: Exchange, now_ns: int) -> Command:
-    return command(Kind.PAYOUT, TRANSFER, account=step.account, amount_micros=step.money)
+    account = twin.accounts.get(step.account)
+    aside = account.withdrawing if account else 0
+    amount = (aside, aside + 1, aside // 2, step.money)[step.pick % 4]
+    return command(Kind.PAYOUT, TRANSFER, account=step.account, amount_micros=amount, **coins(step))
 
 
 def nominate(step: Step, twin: Exchange, now_ns: int) -> Command:

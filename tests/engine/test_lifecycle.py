@@ -41,8 +41,6 @@ def test_deposits_and_withdrawals() -> None:
         withdraw A 701            -> rejected INSUFFICIENT_FUNDS
         withdraw A {(1 << 63) - 1} -> rejected INSUFFICIENT_FUNDS
         withdraw A 200            -> withdrawn -200 A
-        payout A 200              -> paid_out 0 A
-        payout A 0                -> rejected BAD_AMOUNT
         expect A cash 500
         raw kind 17 account 2 amount_micros 5 -> rejected UNKNOWN_ACCOUNT
         raw kind 18 account 0 amount_micros 5 -> rejected UNKNOWN_ACCOUNT
@@ -53,6 +51,37 @@ def test_deposits_and_withdrawals() -> None:
         deposit A 1               -> rejected BAD_AMOUNT
         withdraw A 500
         deposit A 1               -> rejected BAD_AMOUNT   # what was ever deposited counts, withdrawn or not
+    """)
+
+
+def test_what_goes_to_a_chain_is_set_aside_until_it_has_left_or_comes_back() -> None:
+    """A payout or a return of what no withdrawal set aside is refused: the books have nowhere to take it from."""
+    check("""
+        open A
+        deposit A 700
+        raw kind 24 account 1 asset 1 amount_micros 1 -> rejected INSUFFICIENT_FUNDS
+        raw kind 17 account 1 asset 1 amount_micros 1 refund_micros 1 -> rejected INSUFFICIENT_FUNDS
+        withdraw A 100                                -> withdrawn -100 A
+        raw kind 24 account 1 asset 1 amount_micros 1 -> rejected INSUFFICIENT_FUNDS
+        raw kind 18 account 1 asset 1 amount_micros 200 -> withdrawn -200 A
+        raw kind 24 account 1 asset 1 amount_micros 0 -> rejected BAD_AMOUNT
+        raw kind 24 account 1 amount_micros 5         -> rejected BAD_FIELD
+        raw kind 24 account 1 asset -1 amount_micros 5 -> rejected BAD_FIELD
+        raw kind 24 account 1 asset 1 lots -1 amount_micros 5 -> rejected BAD_QTY
+        raw kind 24 account 1 asset 1 amount_micros 201 -> rejected INSUFFICIENT_FUNDS
+        raw kind 24 account 1 asset 1 lots 150 amount_micros 150 -> paid_out 0 A
+        raw kind 24 account 1 asset 1 amount_micros 51 -> rejected INSUFFICIENT_FUNDS
+        raw kind 17 account 1 asset 1 amount_micros 51 refund_micros 51 -> rejected INSUFFICIENT_FUNDS
+        raw kind 17 account 1 asset 1 amount_micros 50 refund_micros 49 -> rejected BAD_AMOUNT
+        raw kind 17 account 1 amount_micros 50 refund_micros 50 -> rejected BAD_AMOUNT
+        raw kind 17 account 1 asset 1 amount_micros 50 refund_micros 50 -> deposited 50 A
+        raw kind 24 account 1 asset 1 amount_micros 1 -> rejected INSUFFICIENT_FUNDS
+        expect A cash 450
+        raw kind 17 account 1 asset -1 amount_micros 5 -> rejected BAD_FIELD
+        raw kind 17 account 1 asset 1 lots -1 amount_micros 5 -> rejected BAD_QTY
+        raw kind 18 account 1 asset -1 amount_micros 5 -> rejected BAD_FIELD
+        raw kind 18 account 1 asset 1 lots -1 amount_micros 5 -> rejected BAD_QTY
+        raw kind 18 account 1 asset 1 flags 3 amount_micros 5 -> rejected BAD_FIELD
     """)
 
 

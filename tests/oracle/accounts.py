@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 from engine.types import (
+    LAST_ROUTE,
     MAX_MMP_FILLS,
     MAX_MMP_WINDOW_NS,
     MAX_MONEY_MICROS,
@@ -27,24 +28,39 @@ class Accounts(Orders):
         self.emit(EventKind.ACCOUNT_OPENED, account=c.account)
 
     def deposit(self, c: SimpleNamespace) -> None:
-        account, amount = self.account(c.account), c.amount_micros
+        account, amount = self.with_coins(c), c.amount_micros
         need(amount >= 1 and self.deposits + amount <= MAX_MONEY_MICROS, Reason.BAD_AMOUNT)
+        if c.refund_micros:
+            need(c.asset > 0 and c.refund_micros == amount, Reason.BAD_AMOUNT)
+            need(amount <= account.withdrawing, Reason.INSUFFICIENT_FUNDS)
+            account.withdrawing -= amount
         account.cash += amount
         self.deposits += amount
         self.emit(EventKind.DEPOSITED, account=c.account, amount_micros=amount)
 
+    def with_coins(self, c: SimpleNamespace) -> Account:
+        account = self.account(c.account)
+        need(c.asset >= 0, Reason.BAD_FIELD)
+        need(c.asset == 0 or c.lots >= 0, Reason.BAD_QTY)
+        return account
+
     def withdraw(self, c: SimpleNamespace) -> None:
-        account, amount = self.account(c.account), c.amount_micros
+        account, amount = self.with_coins(c), c.amount_micros
+        need(c.asset == 0 or c.flags <= LAST_ROUTE, Reason.BAD_FIELD)
         need(amount >= 1, Reason.BAD_AMOUNT)
         need(not account.is_frozen, Reason.ACCOUNT_FROZEN)
         need(amount <= account.cash, Reason.INSUFFICIENT_FUNDS)
         account.cash -= amount
+        account.withdrawing += amount if c.asset else 0
         self.withdrawals += amount
         self.emit(EventKind.WITHDRAWN, account=c.account, amount_micros=-amount)
 
     def payout(self, c: SimpleNamespace) -> None:
-        self.account(c.account)
+        account = self.with_coins(c)
+        need(c.asset > 0, Reason.BAD_FIELD)
         need(c.amount_micros >= 1, Reason.BAD_AMOUNT)
+        need(c.amount_micros <= account.withdrawing, Reason.INSUFFICIENT_FUNDS)
+        account.withdrawing -= c.amount_micros
         self.emit(EventKind.PAID_OUT, account=c.account)
 
     def nominate(self, c: SimpleNamespace) -> None:

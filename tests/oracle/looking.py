@@ -26,6 +26,7 @@ class Looking(Trading):
             "accounts": {
                 n: (a.cash, a.held, a.rebate, a.open_orders, a.frozen, a.is_frozen) for n, a in self.accounts.items()
             },
+            "withdrawing": {n: a.withdrawing for n, a in self.accounts.items() if a.withdrawing},
             "shares": {pool: self.shares[pool] for pool in sorted(self.shares)},
             "positions": {key: tuple(vars(position).values()) for key, position in self.positions.items()},
             "books": {number: dump_book(book) for number, book in self.books.items()},

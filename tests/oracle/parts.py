@@ -43,6 +43,7 @@ class Account:
     open_orders: int = 0
     frozen: int = 0  # under liens
     is_frozen: int = 0
+    withdrawing: int = 0  # to a chain, set aside
     most_qty: int = 0  # of SET_LIMITS; 0: what holds for all
     most_net: int = 0
     most_orders: int = 0

@@ -1,13 +1,14 @@
 """Money on its way to a chain and from it, in ledger, nets, statements and tables."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.types import TRANSFER, EventKind, Kind
+from engine.types import COMMAND, TRANSFER, EventKind, Kind, Reason
 from settlement.accounts import CUSTODY, STABLECOIN, VAULT, Role, token_asset, user_account
 from settlement.flows import (
     Destination,
@@ -156,3 +157,32 @@ def test_commands_of_another_body_are_not_taken_for_transfers(funded: Venue) -> 
     row = command(Kind.NEW_ORDER, account=1, instrument=9, order_id=2**62 + 5, price=7, qty=9)
     assert funded.send(row)["kind"].tolist() == [EventKind.REJECTED]
     assert funded.settlement.books.flows.withdrawals() == []
+
+
+def test_what_was_never_set_aside_neither_leaves_nor_comes_back(funded: Venue) -> None:
+    """A stray PAYOUT, or return, would take the books below zero, and stop them: the engine refuses it."""
+    funded.send(withdraw_command(1, 1, 30_000_000, ALICE))
+    (row,) = funded.settlement.books.flows.waiting()
+    for stray in (payout_command, refund_command):
+        (event,) = funded.send(stray(replace(row, amount_micros=30_000_001), TX))
+        assert (event["kind"], event["reason"]) == (EventKind.REJECTED, Reason.INSUFFICIENT_FUNDS)
+    funded.send(payout_command(row, TX))
+    (event,) = funded.send(payout_command(row, TX))
+    assert event["kind"] == EventKind.REJECTED
+    assert verify(funded.settlement.books, funded.engine.dump()) == []
+
+
+def test_a_withdrawal_by_no_known_way_is_refused_and_not_noted(funded: Venue) -> None:
+    (event,) = funded.send(transfer(Kind.WITHDRAW, 1, asset=1, lots=5, amount_micros=5, flags=7))
+    assert event["reason"] == Reason.BAD_FIELD
+    assert funded.settlement.books.flows.withdrawals() == []
+
+
+def test_evidence_of_any_bytes_is_taken(funded: Venue) -> None:
+    """What a command brings may name nothing; the books go on."""
+    row = deposit_command(1, 1, 5, 5, Evidence(TX, 3)).view(TRANSFER)
+    row["external_id"] = 2**64 - 1
+    funded.send(row.view(COMMAND))
+    assert balance(funded, user_account(1)) == 100_000_005
+    funded.send(transfer(Kind.OPEN_ACCOUNT, 2, external_id=2**64 - 1))
+    assert funded.settlement.books.registry.names()[2].startswith("\\xff")
