@@ -12,6 +12,7 @@ from settlement.database import FormatError
 from settlement.service import Books, has_books
 from settlement.verify import verify
 from wellhead.config import Config
+from wellhead.limits import LimitsHistory
 
 
 class AuditError(Exception):
@@ -36,6 +37,8 @@ def audit(data_dir: Path) -> AuditReport:
         with FileLog(config.log_dir) as log:
             report.lines.append(f"log         {log.head_seq:,} commands, chain {log.chain.hex()[:16]}")
             engine = _replay(log, config, report)
+    except ValueError as error:
+        raise AuditError(str(error)) from error
     except LogDamaged as error:
         return AuditReport(report.lines, [str(error)])
     except LogError as error:
@@ -58,9 +61,10 @@ def audit(data_dir: Path) -> AuditReport:
 
 def _replay(log: FileLog, config: Config, report: AuditReport) -> Engine:
     """From the beginning, not from a snapshot: snapshots are among what is to be proven."""
-    engine = Engine(config.limits)
+    history = LimitsHistory(config.data_dir)
+    engine = Engine(history.at(1))
     snapshot = Snapshot.latest(config.snapshot_dir, max_seq=log.head_seq).snapshot
-    for commands in log.read():
+    for commands in history.lead(engine, log.read()):
         first = int(commands["seq"][0])
         cut = 0
         if snapshot and first <= snapshot.applied_seq <= commands["seq"][-1]:
@@ -72,7 +76,9 @@ def _replay(log: FileLog, config: Config, report: AuditReport) -> Engine:
 
 
 def _compare(engine: Engine, snapshot: Snapshot, report: AuditReport) -> None:
-    if engine.to_bytes() == snapshot.sections["engine"]:
+    # It may have been written by a run with other limits, which are in it, before any command under them.
+    same = Engine.from_bytes(snapshot.sections["engine"], engine.memory.limits).to_bytes() == engine.to_bytes()
+    if same:
         report.lines.append(f"snapshot    at {snapshot.applied_seq:,} is what the log leads to")
     else:
         report.differences.append(f"snapshot at seq {snapshot.applied_seq}: not the state that the log leads to")

@@ -15,10 +15,12 @@ from engine.catalogue import Catalogue
 from engine.engine import Engine
 from engine.log import FileLog
 from engine.snapshot import Snapshot
+from engine.state import Limits
 from settlement.database import FormatError
 from settlement.ledger import LedgerError
 from settlement.service import Settlement
 from wellhead.config import Config
+from wellhead.limits import LimitsHistory
 
 Progress = Callable[[int, int], None]
 """Called with (commands replayed, commands to replay)."""
@@ -47,6 +49,7 @@ class Exchange:
     log: FileLog
     engine: Engine
     settlement: Settlement
+    limits: LimitsHistory
     snapshot: Snapshot | None
     warnings: list[str]
 
@@ -69,29 +72,42 @@ class Exchange:
             raise
         try:
             _check_agreement(log, settlement, snapshot)
-            engine = (
-                Engine.from_bytes(snapshot.sections["engine"], config.limits) if snapshot else Engine(config.limits)
-            )
+            limits = _limits(config)
+            under = limits.at(first - 1)
+            engine = Engine.from_bytes(snapshot.sections["engine"], under) if snapshot else Engine(under)
         except BaseException:
             log.close()
             settlement.close()
             raise
-        return cls(config, catalogue, log, engine, settlement, snapshot, latest.warnings)
+        return cls(config, catalogue, log, engine, settlement, limits, snapshot, latest.warnings)
 
     def recover(self, follower: Follower | None = None, progress: Progress | None = None) -> int:
-        """Bring engine, books and follower to the end of the log; how many commands were replayed."""
+        """Bring engine, books and follower to the end of the log; how many commands were replayed.
+
+        Each under the limits that it was written under; from now on those of the configuration are in force. Raises
+        RecoveryError where the state exceeds them.
+        """
         if self.snapshot and follower:
             follower.restore(self.snapshot.sections["gateway"])
         first, head = self.engine.applied_seq + 1, self.log.head_seq
-        for commands in self.log.read(first):
+        for commands in self.limits.lead(self.engine, self.log.read(first)):
             events = self.engine.apply(commands)
             if follower:
                 follower.on_batch(commands, events)
             self.settlement.on_batch(commands, events)
             if progress:
                 progress(self.engine.applied_seq - first + 1, head - first + 1)
+        self._turn_to(self.config.limits)
         self.snapshot = None  # its bytes are not needed any more
         return head - first + 1
+
+    def _turn_to(self, limits: Limits) -> None:
+        if self.engine.memory.limits != limits:
+            try:
+                self.engine.set_limits(limits)
+            except ValueError as error:
+                raise RecoveryError(f"the configured limits are too small: {error}") from error
+        self.limits.note(self.log.head_seq + 1, limits)
 
     def write_snapshot(self, sections: dict[str, bytes], applied_seq: int, chain: bytes) -> None:
         """Store what was the state after `applied_seq`, once the books are as far. Any thread."""
@@ -104,6 +120,13 @@ class Exchange:
             self.log.close()
         finally:
             self.settlement.close()
+
+
+def _limits(config: Config) -> LimitsHistory:
+    try:
+        return LimitsHistory(config.data_dir, config.limits)
+    except ValueError as error:
+        raise RecoveryError(str(error)) from error
 
 
 def _check_agreement(log: FileLog, settlement: Settlement, snapshot: Snapshot | None) -> None:

@@ -25,6 +25,7 @@ from gateway.candles import INTERVALS, Candle, Series, minutes
 from settlement.index import Source
 from settlement.service import Books, has_books
 from wellhead.config import Config
+from wellhead.limits import LimitsHistory
 
 MONEY = pa.decimal128(18, 6)
 TIME = pa.timestamp("us", "UTC")
@@ -290,9 +291,11 @@ def export(
         raise ExportError(f"{data_dir} is not the data directory of an exchange")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        exporter = Exporter(catalogue, Engine(config.limits), out, options)
+        history = LimitsHistory(config.data_dir)
+        engine = Engine(history.at(1))
+        exporter = Exporter(catalogue, engine, out, options)
         head_seq = verify(config.log_dir, from_seq=1 << 62).head_seq if progress else 0
-        for commands in read_log(config.log_dir):
+        for commands in history.lead(engine, read_log(config.log_dir)):
             exporter.follow(commands)
             if progress:
                 progress(int(commands["seq"][-1]), head_seq)
@@ -303,7 +306,7 @@ def export(
                 _deliveries(books, exporter, options.accounts)
         for sheet in exporter.sheets.values():
             sheet.close()
-    except (LogError, OSError) as error:
+    except (LogError, OSError, ValueError) as error:
         raise ExportError(str(error)) from error
     return {name: sheet.rows for name, sheet in exporter.sheets.items()}
 

@@ -26,6 +26,7 @@ from settlement.service import Books, has_books
 from settlement.statements import Statements
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress, RecoveryError
+from wellhead.limits import LimitsHistory
 
 EXIT_BUSY = 75
 
@@ -53,10 +54,12 @@ def run(data_dir: Path, progress: Progress | None = None) -> RunReport:
     """
     _require_books(data_dir)
     try:
-        exchange = Exchange.open(Config(data_dir), Catalogue.load())
+        # Whoever ran it last said which limits are in force.
+        config = Config(data_dir, limits=LimitsHistory(data_dir).newest)
+        exchange = Exchange.open(config, Catalogue.load())
     except LogLocked as error:
         raise SettleError(f"a node has it open, which ends its cycles itself: {error}", EXIT_BUSY) from error
-    except (LogError, RecoveryError, BatchError) as error:
+    except (LogError, RecoveryError, BatchError, ValueError) as error:
         raise SettleError(str(error)) from error
     try:
         exchange.recover(progress=progress)
