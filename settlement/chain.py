@@ -29,6 +29,7 @@ from web3.providers import BaseProvider
 TIMEOUT_S = 10
 LOGS_SPAN = 2_000
 """Blocks asked for at once: what public nodes allow."""
+CALLS_AT_ONCE = 100
 PRIORITY_FEE_WEI = 1_000_000_000
 """Where a node suggests none."""
 
@@ -95,6 +96,8 @@ class Chain:
         is who asks, on a chain where asking must be paid for.
         """
         self._web3 = Web3(provider)
+        # It asks for the chain's id before each call, and takes the blocks of some chains for faulty.
+        self._web3.middleware_onion.remove("validation")
         self._caller = caller
         self._finality = finality
 
@@ -154,12 +157,28 @@ class Chain:
 
     def call(self, address: bytes, data: bytes, at: int | None = None, sender: bytes | None = None) -> bytes:
         """What a call returns, in the state after block `at` or the newest. Raises CallRefused when it is reverted."""
+        with _answered():
+            return bytes(self._web3.eth.call(self._request(address, data, sender), "latest" if at is None else at))
+
+    def calls(self, address: bytes, datas: Sequence[bytes], at: int) -> list[bytes]:
+        """What many calls of one contract return, in the state after block `at`: CALLS_AT_ONCE in a request, where the
+        provider can. Raises CallRefused.
+        """
+        if not isinstance(self._web3.provider, HTTPProvider):
+            return [self.call(address, data, at) for data in datas]
+        found: list[bytes] = []
+        for start in range(0, len(datas), CALLS_AT_ONCE):
+            with _answered(), self._web3.batch_requests() as batch:
+                for data in datas[start : start + CALLS_AT_ONCE]:
+                    batch.add(self._web3.eth.call(self._request(address, data), at))
+                answers: Any = batch.execute()
+                found += [bytes(answer) for answer in answers]
+        return found
+
+    def _request(self, address: bytes, data: bytes, sender: bytes | None = None) -> Any:
         request: Any = {"to": _text(address), "data": HexBytes(data)}
         caller = sender or self._caller
-        if caller:
-            request["from"] = _text(caller)
-        with _answered():
-            return bytes(self._web3.eth.call(request, "latest" if at is None else at))
+        return request | {"from": _text(caller)} if caller else request
 
     def gas(self, sender: bytes, address: bytes, data: bytes) -> int:
         """What a call would use. Raises CallRefused when it would be reverted."""

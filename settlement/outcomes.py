@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from settlement.abi import interface
 from settlement.flows import Route, Withdrawal, WithdrawalState, payout_command, refund_command
 from settlement.outbox import Entry, OutboxError, TxState, matches
-from settlement.payouts import chunk_of
+from settlement.payouts import by_chunk
 from settlement.plans import chunk_purpose, withdrawal_purpose
 from settlement.records import Records
 from settlement.site import Site
@@ -47,8 +47,9 @@ class Outcomes:
         commands, site.paid = [], {}
         for token in site.tokens:
             site.paid |= self._paid_by_claims(token)
+            site.paid |= self._paid_by_chunks(site, token)
             for row in self._records.flows.waiting(token.number):
-                if row.route != Route.CLAIM and (tx_hash := self._paid_by_us(site, token, row)):
+                if row.route == Route.SINGLE and (tx_hash := self._paid_alone(site, token, row)):
                     site.paid[row.seq] = tx_hash
                 command = self._outcome(site, row)
                 if command is not None and row.seq not in self._told:
@@ -65,20 +66,24 @@ class Outcomes:
         proof = self._proof_of_failure(site, row)
         return None if proof is None else refund_command(row, proof)
 
-    def _entries(self, site: Site, row: Withdrawal) -> list[Entry]:
-        if row.route == Route.SINGLE:
-            return site.outbox.of(withdrawal_purpose(row.seq))
-        chunk = chunk_of(self._records.database, row.seq)
-        return [] if chunk is None else site.outbox.of(chunk_purpose(row.token, row.cycle, chunk))
-
-    def _paid_by_us(self, site: Site, token: Token, row: Withdrawal) -> bytes | None:
+    def _paid_alone(self, site: Site, token: Token, row: Withdrawal) -> bytes | None:
         """The hash of the final transaction that paid it. A withdrawal may have been handed in by somebody else."""
-        entries = self._entries(site, row)
+        entries = site.outbox.of(withdrawal_purpose(row.seq))
         if not entries or entries[-1].state < TxState.FINAL:
             return None
         if entries[-1].state == TxState.FINAL:
             return entries[-1].tx_hash
-        return self._paid_by_another(site, token, entries[-1]) if row.route == Route.SINGLE else None
+        return self._paid_by_another(site, token, entries[-1])
+
+    def _paid_by_chunks(self, site: Site, token: Token) -> dict[int, bytes]:
+        """The rows of the chunks that are final. A chunk that was reverted is signed again."""
+        paid: dict[int, bytes] = {}
+        rows = [row for row in self._records.flows.waiting(token.number) if row.route == Route.BATCH]
+        for (cycle, chunk), members in by_chunk(self._records.database, rows).items():
+            done = [entry for entry in site.outbox.of(chunk_purpose(token.number, cycle, chunk)) if entry.tx_hash]
+            if done and done[-1].state == TxState.FINAL:
+                paid |= dict.fromkeys((row.seq for row in members), done[-1].tx_hash or b"")
+        return paid
 
     def _paid_by_another(self, site: Site, token: Token, entry: Entry) -> bytes | None:
         vault, withdrawal = interface("Vault"), entry.expected["id"]
@@ -107,7 +112,7 @@ class Outcomes:
         """What shows that a withdrawal can never be paid: every nonce it had is used up without it, and the signatures
         that anybody could have copied from the network are out of date, as seen in final blocks.
         """
-        entries = self._entries(site, row)
+        entries = site.outbox.of(withdrawal_purpose(row.seq))
         given_up = self._records.now_s() - self._noticed_s(row.seq) > GIVE_UP_S
         if not entries:
             return bytes(32) if given_up else None

@@ -14,8 +14,8 @@ from settlement.rates import Rates
 from settlement.records import Records
 from settlement.sending import Sending
 from settlement.site import Site
-from settlement.stablecoins import Network, Token
-from settlement.vault import MAX_CHUNK
+from settlement.stablecoins import TX_GAS, Network, Token
+from settlement.vault import FRESH_CHUNK
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS chunk_rows (
@@ -52,10 +52,19 @@ class Standing:
         return dict(self._database.rows("SELECT account, token FROM standing"))
 
 
-def chunk_of(database: Database, seq: int) -> int | None:
-    """In which chunk of its cycle's batch a withdrawal was signed, if it was."""
-    row = database.one("SELECT chunk FROM chunk_rows WHERE seq = ?", (seq,))
-    return None if row is None else int(row[0])
+def by_chunk(database: Database, rows: Sequence[Withdrawal]) -> dict[tuple[int, int], list[Withdrawal]]:
+    """(cycle, chunk) -> those of some withdrawals that were signed in that chunk of the cycle's batch."""
+    found: dict[tuple[int, int], list[Withdrawal]] = defaultdict(list)
+    for row in rows:
+        place = database.one("SELECT chunk FROM chunk_rows WHERE seq = ?", (row.seq,))
+        if place is not None:
+            found[row.cycle, place[0]].append(row)
+    return found
+
+
+def chunk_size(network: Network) -> int:
+    """How many recipients fit into a transaction on a chain, even if none was ever paid before."""
+    return max(1, min(FRESH_CHUNK, FRESH_CHUNK * network.max_gas // TX_GAS))
 
 
 class Payouts:
@@ -114,22 +123,23 @@ class Payouts:
         """Raises Refused, SignerError, ChainError, OutboxError."""
         settled_to = self.settled_to(site.network)
         for token in site.tokens:
-            placed: dict[tuple[int, int], list[Withdrawal]] = defaultdict(list)
+            rows = [
+                row
+                for row in self._records.flows.waiting(token.number)
+                if row.route == Route.BATCH and row.cycle <= settled_to and row.seq not in site.paid
+            ]
+            placed = by_chunk(self._records.database, rows)
+            for (cycle, chunk), members in placed.items():
+                self._sign_chunk(site, token, members, cycle, chunk)
+            known = {row.seq for members in placed.values() for row in members}
             fresh: dict[int, list[Withdrawal]] = defaultdict(list)
-            for row in self._records.flows.waiting(token.number):
-                if row.route != Route.BATCH or row.cycle > settled_to or row.seq in site.paid:
-                    continue
-                chunk = chunk_of(self._records.database, row.seq)
-                if chunk is not None:
-                    placed[row.cycle, chunk].append(row)
-                elif self._rates.allow(token, row):
+            for row in rows:
+                if row.seq not in known and self._rates.allow(token, row):
                     fresh[row.cycle].append(row)
-            for (cycle, chunk), rows in placed.items():
-                self._sign_chunk(site, token, rows, cycle, chunk)
             for cycle, rows in fresh.items():
-                first = self._next_chunk(token, cycle)
-                for at in range(0, len(rows), MAX_CHUNK):
-                    self._sign_chunk(site, token, rows[at : at + MAX_CHUNK], cycle, first + at // MAX_CHUNK)
+                first, size = self._next_chunk(token, cycle), chunk_size(site.network)
+                for at in range(0, len(rows), size):
+                    self._sign_chunk(site, token, rows[at : at + size], cycle, first + at // size)
 
     def _next_chunk(self, token: Token, cycle: int) -> int:
         query = "SELECT MAX(chunk) FROM chunk_rows WHERE token = ? AND cycle = ?"

@@ -65,7 +65,7 @@ def chunk_plan(token: Token, rows: Sequence[Row], batch_id: bytes, chunk: int) -
     """Payouts of one cycle, in the order of their commands."""
     cycle = rows[0].cycle
     payments = [(to_checksum_address(row.recipient), token.to_units(row.quantity_micros)) for row in rows]
-    (content,) = vault.chunks(payments)
+    (content,) = vault.chunks(payments, vault.MAX_CHUNK)
     call = interface("Vault").call("settle_batch", batch_id, cycle, chunk, content.recipients, content.amounts)
     expected = {"batch_id": batch_id, "cycle": cycle, "chunk": chunk, "count": len(rows), "content": content.content}
     facts = (batch_id, tuple(row.seq for row in rows))

@@ -11,11 +11,11 @@ and for each address, what the vault says was ever paid to it. The parts on the 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from eth_utils.address import to_checksum_address
+from eth_utils.address import to_canonical_address, to_checksum_address
 from numpy.typing import NDArray
 
 from settlement.abi import interface
@@ -114,10 +114,11 @@ def _addresses(vault: "_Vault", token: Token, paid: list[Withdrawal], facts: Fac
     for units in (facts.claimed, facts.exited):
         for address, amount in units.items():
             expected[address] += amount
+    owners = [to_checksum_address(address) for address in sorted(expected)]
     return [
-        Difference(f"paid to {to_checksum_address(address)}", place, amount, said)
-        for address, amount in sorted(expected.items())
-        if (said := vault.number("paid", to_checksum_address(address))) != amount
+        Difference(f"paid to {owner}", place, expected[to_canonical_address(owner)], said)
+        for owner, said in zip(owners, vault.numbers("paid", owners), strict=True)
+        if said != expected[to_canonical_address(owner)]
     ]
 
 
@@ -132,6 +133,12 @@ class _Vault:
         return int(
             vault.result(function, self._chain.call(self._token.vault, vault.call(function, *arguments), self._block))
         )
+
+    def numbers(self, function: str, arguments: Sequence[object]) -> list[int]:
+        """Of one function for many arguments."""
+        vault = interface("Vault")
+        datas = [vault.call(function, argument) for argument in arguments]
+        return [int(vault.result(function, data)) for data in self._chain.calls(self._token.vault, datas, self._block)]
 
     def coins(self) -> int:
         coin = interface("TestDollar")  # every ERC-20 answers this

@@ -26,6 +26,8 @@ from settlement.typed_data import Domain
 from settlement.vault import vault_domain
 
 MILLION = 1_000_000
+TX_GAS = 16_777_216
+"""The most that one transaction may use (EIP-7825)."""
 SALES_END = date(2028, 7, 18)
 """GENIUS Act, section 3(b): three years after its enactment nobody may offer other stablecoins to persons in the US
 than those of permitted issuers, and of foreign ones that are registered."""
@@ -106,7 +108,7 @@ class Network:
     finality: int | None = None  # blocks; None: the node's own tag
     confirmations: int = 3  # blocks until a deposit is shown as pending
     first_block: int = 0  # the vaults' deployment: nothing before it is looked at
-    max_gas: int = 16_777_216  # of one transaction (EIP-7825)
+    max_gas: int = TX_GAS  # of one transaction
     max_fee_wei: int = 500_000_000_000  # for a unit of gas; a policy refuses more
     bump_after_s: int = 90  # a transaction that is not in a block by then is offered for more
 

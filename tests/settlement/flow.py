@@ -77,7 +77,7 @@ class Venue:
     """An engine with settlement behind it, and a record of all that went through."""
 
     directory: Path
-    engine: Engine = field(default_factory=lambda: Engine(Limits(max_accounts=64, max_instruments=64)))
+    engine: Engine = field(default_factory=lambda: Engine(Limits(max_accounts=512, max_instruments=64)))
     commands: list[NDArray[Any]] = field(default_factory=list)
     events: list[NDArray[Any]] = field(default_factory=list)
     now_ns: int = START_NS

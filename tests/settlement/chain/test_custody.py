@@ -1,8 +1,14 @@
 """Deposits, withdrawals, batches and roots, from a member's wallet through the log and back to it."""
 
+from eth_utils.address import to_checksum_address
+
+from engine.types import Kind
+from settlement.abi import interface
 from settlement.deposits import DepositState
 from settlement.flows import WithdrawalState
+from settlement.vault import FRESH_CHUNK
 from tests.settlement.chain.rig import DOLLAR, Rig
+from tests.settlement.flow import open_account, transfer
 
 
 def test_a_deposit_is_seen_pending_final_and_credited_once(rig: Rig) -> None:
@@ -59,4 +65,34 @@ def test_a_cycles_gains_are_pushed_in_one_chunk_and_a_root_is_put_into_force(rig
     rig.pass_time(3 * 3_600)
     rig.run(2)
     assert (rig.ask("epoch"), rig.ask("root_cycle"), rig.ask("pending_epoch")) == (1, 1, 0)
+    rig.assert_agrees()
+
+
+def test_more_creditors_than_fit_into_a_transaction_are_paid_in_chunks(rig: Rig) -> None:
+    """None was ever paid before, which costs the most gas; one cannot be paid, and blocks nobody."""
+    alice, count = rig.members[0], FRESH_CHUNK + 51
+    rig.deposit(alice, 1_000 * DOLLAR)
+    rig.run(2)
+    crowd = {account: (0xC0DE_0000 + account).to_bytes(20, "big") for account in range(3, 3 + count)}
+    rig.venue.send(*(open_account(account) for account in crowd))
+    for account, home in crowd.items():
+        rig.custody.deposits.set_home(account, home)
+        rig.custody.set_standing(account, 1)
+    pay = [transfer(Kind.TRANSFER, 1, contra_account=account, amount_micros=DOLLAR) for account in crowd]
+    rig.venue.send(*pay)
+    blocked = to_checksum_address(crowd[7])
+    rig.operator.call(interface("TestDollar"), rig.token.address, "blacklist", blocked)
+    rig.close_cycle()
+    rig.run(4)
+    entries = [entry for entry in rig.custody.sites[0].outbox.entries() if entry.event == "ChunkSettled"]
+    assert [entry.expected["count"] for entry in entries] == [FRESH_CHUNK, 51]
+    assert all(entry.gas <= rig.network.max_gas for entry in entries)
+    assert {rig.coins_of(home) for account, home in crowd.items() if account != 7} == {DOLLAR}
+    assert (rig.coins_of(crowd[7]), rig.ask("owed", blocked), rig.ask("owed_units")) == (0, DOLLAR, DOLLAR)
+    assert rig.custody.flows.waiting() == []
+    rig.assert_agrees()
+    rig.operator.call(interface("TestDollar"), rig.token.address, "unBlacklist", blocked)
+    rig.operator.call(interface("Vault"), rig.token.vault, "collect_owed", blocked)
+    rig.run(1)
+    assert rig.coins_of(crowd[7]) == DOLLAR
     rig.assert_agrees()
