@@ -57,6 +57,7 @@ class Logons:
         self._welcome = welcome
         self._opening: dict[str, Opening] = {}
         self._parked: dict[tuple[int, int], int] = {}  # (account, key serial) -> when its orders are cancelled, us
+        self._elsewhere: set[tuple[int, int]] = set()  # held by other gateways, where there are any
 
     # --- Coming -------------------------------------------------------------------------------------------------------
 
@@ -177,8 +178,17 @@ class Logons:
 
     def park_all(self, now_us: int) -> None:
         """After a restart: the orders of sessions that it cut off wait for them a while."""
-        for account, serial in self._projection.open_sessions():
-            self._parked[account, serial] = now_us + self._config.restart_grace_ms * 1000
+        held = {(s.identity.account, s.identity.key.serial) for s in self.by_key.values() if s.identity is not None}
+        for session in self._projection.open_sessions():
+            if session not in held and session not in self._elsewhere:
+                self._parked.setdefault(session, now_us + self._config.restart_grace_ms * 1000)
+
+    def follow(self, elsewhere: set[tuple[int, int]], now_us: int) -> None:
+        """Other gateways hold these sessions (account, key serial) now; those that nobody holds are parked."""
+        self._elsewhere = elsewhere
+        for session in self._parked.keys() & elsewhere:
+            del self._parked[session]
+        self.park_all(now_us)
 
     def cancel_due(self, now_us: int) -> None:
         """Cancel the orders of sessions that did not come back."""

@@ -21,22 +21,26 @@ ReferencePrice = Callable[[Contract], int | None]
 class Calendar:
     """Commands that are due, for the markets it was told to keep."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         engine: Engine,
         catalogue: Catalogue,
         markets: tuple[str, ...] = (),
         list_hours: int = 0,
         reference_price: ReferencePrice = lambda contract: None,
+        cycle_ns: int | None = None,
     ) -> None:
-        """`markets` are CLASS-REGION pairs, all of the catalogue when empty. Raises KeyError for an unknown one."""
+        """`markets` are CLASS-REGION pairs, all of the catalogue when empty; `cycle_ns` is when the cycle at hand began,
+        where that is known better than by the engine's time. Raises KeyError for an unknown market.
+        """
         self._engine = engine
         self._catalogue = catalogue
         self._markets = _pairs(catalogue, markets)
         self._list_hours = list_hours
         self._reference_price = reference_price
         self._cycle_ns = catalogue.cycle_hours * HOUR_S * NS
-        self._last_cycle = engine.now_ns // self._cycle_ns if engine.applied_seq else None
+        began_ns = engine.now_ns if cycle_ns is None else cycle_ns
+        self._last_cycle = began_ns // self._cycle_ns if engine.applied_seq else None
         self._listed_until_s = 0
         self._calls_end: dict[int, int] = {}
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from engine.catalogue import Catalogue
 from engine.log import LogError
 from gateway.auth import SCOPES, KeyStore, KeyStoreError
+from wellhead.cluster.cli import cluster
 from wellhead.config import Config
 
 if TYPE_CHECKING:
@@ -788,6 +789,8 @@ def replay(flow: Path, batch: int) -> None:
         highlight=False,
     )
 
+
+main.add_command(cluster)
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,45 @@
+"""Real servers and real parts for tests, in this process or beside it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from engine.jetstream import Servers
+from gateway.auth import KeyStore
+from wellhead.cluster.config import ClusterConfig, NatsConfig
+from wellhead.cluster.servers import LocalServers
+
+MARKET = "H100S-USE"
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, count: int = 3, **options: Any) -> AsyncIterator[LocalServers]:
+    """Servers that are up."""
+    nats = LocalServers(directory, count, **options)
+    try:
+        await nats.up()
+        yield nats
+    finally:
+        nats.stop()
+
+
+def config_for(nats: LocalServers, directory: Path, **options: Any) -> ClusterConfig:
+    servers = nats.servers
+    where = NatsConfig(**{field: getattr(servers, field) for field in Servers.__slots__})
+    defaults = {"name": "USE", "markets": (MARKET,), "list_hours": 2, "paper_micros": 10**12}
+    return ClusterConfig(nats=where, keys=directory / "keys.json", **{**defaults, **options})
+
+
+def make_keys(directory: Path, *names: str) -> dict[str, str]:
+    """A key for each account, of the account's name."""
+    store = KeyStore(directory / "keys.json")
+    return {name: store.create(name, name) or "" for name in names}
+
+
+async def until(is_so: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for what other tasks of this process do. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not is_so():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,182 @@
+"""Replicas and gateways over three real NATS servers."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.engine import Engine
+from engine.jetstream import (
+    Publisher,
+    PublishError,
+    Reader,
+    Shard,
+    TrimmedError,
+    UnsafeServerError,
+    check_servers,
+    make_streams,
+)
+from engine.log import read_log
+from tests.cluster.local import config_for, make_keys, running, until
+from wellhead import Client
+from wellhead.cluster import shelf
+from wellhead.cluster.ask import ask_replicas, differences, export_log
+from wellhead.cluster.config import ConfigError, read_config, write_config
+from wellhead.cluster.replica import Replica
+from wellhead.cluster.servers import LocalServers
+from wellhead.cluster.station import Station
+
+
+async def test_a_server_that_does_not_sync_always_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, 1, sync="2m") as nats:
+        with pytest.raises(UnsafeServerError, match=r"n0.*sync_interval: always"):
+            await check_servers(nats.servers)
+        config = config_for(nats, tmp_path)
+        for part in (Replica(config, "r1"), Station(config, "g1", tmp_path / "g1")):
+            with pytest.raises(UnsafeServerError, match="n0"):
+                await part.start()
+
+
+def test_a_configuration_is_read_as_it_was_written_and_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    config = config_for(LocalServers(tmp_path), tmp_path, name="USE-1", list_hours=3)
+    write_config(path, config)
+    assert read_config(path) == config
+    assert path.stat().st_mode & 0o077 == 0
+    path.write_text(path.read_text().replace("window", "windows"))
+    with pytest.raises(ConfigError, match="windows"):
+        read_config(path)
+    path.write_text('name = "A.B"\n[nats]\nurls = ["nats://127.0.0.1:1"]\n')
+    with pytest.raises(ConfigError, match="letters"):
+        read_config(path)
+
+
+async def test_streams_are_read_in_order_and_written_under_the_expected_last(tmp_path: Path) -> None:
+    """A server is lost on the way, with the reader's consumer on it or not."""
+    async with running(tmp_path) as nats:
+        config = config_for(nats, tmp_path)
+        replica = Replica(config, "r1")  # makes the streams
+        await replica.start()
+        await replica.stop()
+        shard, client = Shard("OTHER"), await nats.servers.connect("test")
+        await make_streams(client, shard, 3)
+        publisher, reader = Publisher(client), Reader(client, shard.journal)
+        await publisher.start()
+        await reader.start()
+        stored = [await publisher.send(shard.journal_subject, b"%d" % number, number) for number in range(50)]
+        assert await asyncio.gather(*stored) == list(range(1, 51))
+        with pytest.raises(PublishError, match="wrong last sequence") as refused:
+            await (await publisher.send(shard.journal_subject, b"late", 49))
+        assert refused.value.code == 10071
+        nats.signal(1, signal.SIGKILL)
+        number, found = 50, []
+        while number < 100:
+            try:
+                future = await publisher.send(shard.journal_subject, b"%d" % number, number)
+                assert await asyncio.wait_for(future, 3) == number + 1
+                number += 1
+            except (PublishError, TimeoutError) as error:
+                number += getattr(error, "code", 0) == 10071  # it was stored, and the answer lost
+        while len(found) < 100:
+            found += await reader.read()
+        assert [int(message.data) for message in found] == list(range(100))
+        times = [message.stored_ns for message in found]
+        assert times == sorted(times)
+        await client.jetstream().purge_stream(shard.journal, seq=20)
+        late = Reader(client, shard.journal, 5)
+        await late.start()
+        with pytest.raises(TrimmedError, match="begins with message 20"):
+            await late.read()
+        await client.close()
+
+
+async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
+    """Two of each: a market through both gateways, a writer that stands still, one that joins, one state in the end."""
+    keys = make_keys(tmp_path, "ann", "bob")
+    async with running(tmp_path) as nats:
+        config = config_for(nats, tmp_path, restart_grace_ms=500)
+        replicas = [Replica(config, name) for name in ("r1", "r2")]
+        for replica in replicas:
+            await replica.start()
+        gateways = [Station(config, name, tmp_path / name) for name in ("g1", "g2")]
+        for gateway in gateways:
+            await gateway.start()
+        async with (
+            Client(gateways[0].server.url, key="ann", private_key=keys["ann"]) as ann,
+            Client(gateways[1].server.url, key="bob", private_key=keys["bob"]) as bob,
+        ):
+            symbol = (await ann.instruments())[0].sym
+            ack = await ann.place(symbol, "buy", qty=5, px="2.4", cid="first")
+            assert ack.status == "new"
+            both = await asyncio.gather(*(client.place(symbol, "buy", qty=1, px="2.3") for client in (ann, bob) * 20))
+            assert len({order.oid for order in both}) == 40
+
+            # The writer stands still: the other one goes on.
+            writer = next(replica for replica in replicas if replica.is_writer)
+            other = next(replica for replica in replicas if replica is not writer)
+            await writer.stop()
+            assert (await bob.place(symbol, "buy", qty=1, px="2.2")).status == "new"
+            assert other.is_writer
+
+            # A third one joins from a snapshot, not from the beginning.
+            await shelf.store(other._client, other.shard, shelf.Picture.of(other.core))
+            assert (await ann.place(symbol, "buy", qty=1, px="2.2")).status == "new"
+            third = Replica(config, "r3")
+            await third.start()
+            assert 0 < third.joined_seq < other.core.sequencer.seq and third.warnings == []
+            await until(lambda: third.core.sequencer.seq == other.core.sequencer.seq)
+            assert third.core.engine.state_hash() == other.core.engine.state_hash()
+
+            # What a lost gateway's sessions left is known at the other one: the same cid is the same order.
+            await gateways[0].stop()
+            async with Client(gateways[1].server.url, key="ann", private_key=keys["ann"]) as again:
+                repeated = await again.place(symbol, "buy", qty=5, px="2.4", cid="first")
+                assert repeated.dup and repeated.oid == ack.oid
+        found = await ask_replicas(config, b"hash")
+        assert [one["name"] for one in found] == ["r2" if writer.name == "r1" else "r1", "r3"]
+        assert differences(found) == []
+        assert differences([found[0], {**found[1], "state": "other"}]) != []
+
+        # The journal is a log like any other: a fresh engine makes the same state of it.
+        last = await export_log(config, tmp_path / "copy")
+        engine = Engine()
+        for commands in read_log(tmp_path / "copy" / "log"):
+            engine.apply(commands)
+        assert last == engine.applied_seq == found[0]["seq"]
+        assert engine.state_hash() == found[0]["state"]
+        for part in (gateways[1], other, third):
+            await part.stop()
+
+
+async def test_a_session_that_nobody_holds_is_cancelled_and_one_that_moved_is_not(tmp_path: Path) -> None:
+    keys = make_keys(tmp_path, "ann", "bob")
+    async with running(tmp_path, 1) as nats:
+        config = config_for(nats, tmp_path, restart_grace_ms=300)
+        replica, one = Replica(config, "r1"), Station(config, "g1", tmp_path / "g1")
+        for part in (replica, one):
+            await part.start()
+        clients = [
+            Client(one.server.url, key=name, private_key=key, cod=True, grace_ms=20_000) for name, key in keys.items()
+        ]
+        for client in clients:
+            await client.__aenter__()
+            symbol = (await client.instruments())[0].sym
+            await client.place(symbol, "buy", qty=1, px="2.3")
+        two = Station(config, "g2", tmp_path / "g2")
+        await two.start()
+        accounts = two.gateway.projection.accounts
+        names = {account.name: number for number, account in accounts.items()}
+        # Ann moves to the other gateway: her session at the first is replaced, her orders stay.
+        async with Client(two.server.url, key="ann", private_key=keys["ann"], cod=True, grace_ms=20_000):
+            await until(lambda: "ann" not in one.gateway.logons.by_key)
+            # The first gateway dies: nobody holds Bob's session any more.
+            await one.stop()
+            await until(lambda: not accounts[names["bob"]].orders)
+            assert len(accounts[names["ann"]].orders) == 1
+        for client in clients:
+            await client.__aexit__(None, None, None)
+        assert np.count_nonzero(replica.core.engine.memory.arrays["orders"]["leaves_qty"] > 0) == 1
+        await two.stop()
+        await replica.stop()

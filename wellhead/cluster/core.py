@@ -1,0 +1,114 @@
+"""A replica without its connections: what it applied, and how that compares with what the journal says.
+
+A replica applies the input as it comes, so it may be ahead of the journal; what it applied waits in `ahead` until an
+entry of the journal, whoever wrote it, covers it. Then the two chains must be the same.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.engine import Engine
+from engine.sequencing import Entry, Part, Sequencer
+from engine.types import EventKind
+
+MAX_ENTRY_BYTES = 4 << 20
+
+
+class DivergedError(RuntimeError):
+    """This replica and the journal do not agree on what the input means. It must not go on."""
+
+
+class Applied(NamedTuple):
+    """A message of the input that was looked at, and the chain behind it."""
+
+    in_seq: int
+    part: Part | None
+    chain: bytes
+
+
+class Core:
+    """Engine and sequencer, and where the journal is. One thread."""
+
+    def __init__(
+        self, engine: Engine, sequencer: Sequencer, journal_seq: int = 0, confirmed_in: int = 0, cycle_ns: int = 0
+    ) -> None:
+        """As they were after the same message of the input; the entry `journal_seq` covers no more than that."""
+        if engine.applied_seq != sequencer.seq:
+            raise DivergedError(f"the engine is at command {engine.applied_seq}, the sequencer at {sequencer.seq}")
+        self.engine, self.sequencer = engine, sequencer
+        self.journal_seq = journal_seq
+        self.cycle_ns = cycle_ns  # when the cycle at hand began
+        self.ahead: deque[Applied] = deque()
+        self.confirmed_in = confirmed_in  # what the journal covers
+        self._joined_in = sequencer.in_seq
+        self._entries: deque[tuple[int, Entry]] = deque()
+
+    def apply(self, in_seq: int, stored_ns: int, data: bytes) -> Part | None:
+        """Look at the next message of the input, and apply it when it is one to be taken."""
+        frame = self.sequencer.take(in_seq, stored_ns, data)
+        part = None
+        if frame is not None:
+            events = self.engine.apply(frame.commands).copy()
+            part = self.sequencer.done(frame, events)
+            self._follow_cycle(frame.commands, events)
+        self.ahead.append(Applied(in_seq, part, self.sequencer.chain))
+        return part
+
+    def _follow_cycle(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        if self.cycle_ns == 0:
+            self.cycle_ns = int(commands["ts_ns"][0])
+        closed = events["ts_ns"][events["kind"] == EventKind.CYCLE_CLOSED]
+        if len(closed):
+            self.cycle_ns = int(closed[-1])
+
+    @property
+    def may_write(self) -> bool:
+        """Whether it has all that follows the journal's end: a snapshot may be ahead of that."""
+        return self._joined_in <= self.confirmed_in
+
+    def entry(self, writer: str, skip: int) -> tuple[Entry, int]:
+        """The entry that follows the first `skip` of `ahead`, and how many of them it covers."""
+        after_in = self.ahead[skip - 1].in_seq if skip else self.confirmed_in
+        parts: list[Part] = []
+        size = count = 0
+        last = self.ahead[skip]
+        for place in range(skip, len(self.ahead)):
+            one = self.ahead[place]
+            if one.part is not None:
+                size += one.part.commands.nbytes + one.part.events.nbytes
+                if parts and size > MAX_ENTRY_BYTES:
+                    break
+                parts.append(one.part)
+            last, count = one, count + 1
+        return Entry(writer, after_in, last.in_seq, parts, last.chain), count
+
+    def heard(self, journal_seq: int, entry: Entry) -> int:
+        """An entry of the journal; how many of `ahead` are confirmed by now. Raises DivergedError."""
+        self._entries.append((journal_seq, entry))
+        return self.settle()
+
+    def settle(self) -> int:
+        """Compare what was applied with the entries that came; how many of `ahead` it confirmed. Raises DivergedError."""
+        confirmed = 0
+        while self._entries and self._entries[0][1].last_in <= self.sequencer.in_seq:
+            self.journal_seq, entry = self._entries.popleft()
+            if entry.after_in != self.confirmed_in:
+                raise DivergedError(
+                    f"an entry goes on behind {entry.after_in}, the journal ended with {self.confirmed_in}"
+                )
+            chain = None
+            while self.ahead and self.ahead[0].in_seq <= entry.last_in:
+                chain = self.ahead.popleft().chain
+                confirmed += 1
+            if chain is not None and chain != entry.chain:
+                raise DivergedError(f"not the same as the entry of {entry.writer} up to message {entry.last_in}")
+            self.confirmed_in = entry.last_in
+        return confirmed
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the journal has what was not applied here yet."""
+        return bool(self._entries)
