@@ -118,7 +118,7 @@ async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
             other = next(replica for replica in replicas if replica is not writer)
             await writer.stop()
             assert (await bob.place(symbol, "buy", qty=1, px="2.2")).status == "new"
-            assert other.is_writer
+            await until(lambda: other.is_writer)
 
             # A third one joins from a snapshot, not from the beginning.
             await shelf.store(other._client, other.shard, shelf.Picture.of(other.core))

@@ -69,6 +69,8 @@ class Station:
             gateway_config, catalogue or Catalogue.load(), KeyStore(config.keys), self._submit, self.now_ns,
             history=History(gateway_config.history_rows, data_dir / "history"),
         )  # fmt: skip
+        # Its compiled code is loaded now, for half a minute at its first time, and not while servers wait to hear of us.
+        self.gateway.on_batch(np.zeros(0, COMMAND), np.zeros(0, EVENT))
         self.server = Server(self.gateway, config.host, port)
         self.journal = Journal()
         self.journal_seq = 0
