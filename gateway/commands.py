@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.types import COMMAND
 
-_RECORD = Struct("<qqiiBBBBIiiqqqq48x40s32x")
+_RECORD = Struct("<qqiiBBBBIiiqqqqqqqqqq40si28x")
 assert _RECORD.size == COMMAND.itemsize
 
 
@@ -31,12 +31,21 @@ class Command(NamedTuple):
     qty: int = 0
     session: int = 0
     cl_ord_id: str = ""
+    group: int = 0
+    stop_price: int = 0  # from here on: read only with Flag.EXTENDED where they say so in engine/types.py
+    show_qty: int = 0
+    min_qty: int = 0
+    expire_ns: int = 0
+    deadline_ns: int = 0
+    tag: int = 0
+    stp_group: int = 0
 
     def pack(self, ref: int) -> bytes:
         """The record's bytes."""
         return _RECORD.pack(
-            0, 0, self.session, 0, self.kind, self.side, self.ord_type, self.time_in_force, self.flags, self.account,
-            self.instrument, self.order_id, self.price, self.qty, ref, self.cl_ord_id.encode("ascii"),
+            0, 0, self.session, self.group, self.kind, self.side, self.ord_type, self.time_in_force, self.flags, self.account,
+            self.instrument, self.order_id, self.price, self.qty, ref, self.stop_price, self.show_qty, self.min_qty,
+            self.expire_ns, self.deadline_ns, self.tag, self.cl_ord_id.encode("ascii"), self.stp_group,
         )  # fmt: skip
 
 

@@ -35,12 +35,14 @@ class GatewayConfig:
     # Requests
     max_message_bytes: int = 65_536  # of a message from a client; above: close 1009
     max_batch_items: int = 100  # orders in one batch
+    max_quote_levels: int = 1_000  # in one mass quote, over all its symbols
     max_channels: int = 100  # in one subscription
     max_pending_per_session: int = 4_096  # requests of a session that wait for the log
     max_pending: int = 65_536  # the same of all sessions; above: OVERLOADED
     rate_per_s: int = 2_000  # tokens an account gains a second
     rate_burst: int = 4_000  # tokens an account can save up
     rate_fill_tokens: int = 1  # given back to both sides of a fill
+    rate_quotes_per_token: int = 10  # levels of a mass quote for one token; those with 0 lots are free
     rate_heavy_tokens: int = 20  # what the list of instruments costs, or a channel of all symbols
     rate_topics_per_token: int = 20  # a channel of named symbols costs a token, and one more for each so many
     rate_abuse_errors: int = 10_000  # RATE_LIMIT answers to one session, then close 4029

@@ -22,6 +22,7 @@ from gateway import private
 from gateway.auth import KeyStore
 from gateway.channels import Channels, ChannelsState, of_kind
 from gateway.config import GatewayConfig
+from gateway.controls import Controls
 from gateway.fast import doors
 from gateway.fast.accept import Take
 from gateway.fast.follow import Stage, Stop
@@ -40,6 +41,7 @@ from gateway.messages import (
     Batch,
     BatchState,
     Cancel,
+    CancelAfter,
     Channel,
     Close,
     Code,
@@ -55,6 +57,9 @@ from gateway.messages import (
     Logout,
     MassCancel,
     MassCancelResult,
+    MassQuote,
+    MmpReset,
+    MmpSet,
     OpenOrders,
     OpenOrdersResult,
     OrdersHistory,
@@ -63,6 +68,8 @@ from gateway.messages import (
     PositionsResult,
     PrivateEvent,
     Proof,
+    Protections,
+    ProtectionsResult,
     Reply,
     RequestError,
     Shutdown,
@@ -81,6 +88,7 @@ from gateway.order_entry import OWN_ERRORS, PLAIN_ERRORS, OrderEntry, internal
 from gateway.private import PrivateStreams
 from gateway.projection import Projection, ProjectionState
 from gateway.publisher import Publisher
+from gateway.quoting import Quotes
 from gateway.rates import Bucket, Rates
 from gateway.rows import Step, command_rows, event_rows
 from gateway.session import Ask, BatchAsk, Frames, Identity, Session, Transport
@@ -132,6 +140,8 @@ class Gateway:
         self.channels = Channels(self.market, self.projection, config)
         self.publisher = Publisher(self.market, self.channels, config.publish_us, self.wall_us, self._flush)
         self.orders = OrderEntry(self.projection, config, submit)
+        self.quotes = Quotes(self.projection, self.orders, config)
+        self.controls = Controls(self.projection, self.orders, now_ns)
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
         self.history = history or History(config.history_rows)
         self.operations = Operations(self.projection, self.orders, keys, catalogue, now_ns, lambda: self.logons.by_key)
@@ -149,7 +159,10 @@ class Gateway:
         self._market_ns = 0
         self._next_heartbeat_us = 0
         self._stopping = False
-        self._handlers: dict[type, Callable[[Ask, Any], None]] = {
+        self._handlers = self._all_handlers()
+
+    def _all_handlers(self) -> dict[type, Callable[[Ask, Any], None]]:
+        return {
             Logon: self.logons.logon,
             Logout: self._logout,
             Place: self.orders.place,
@@ -157,6 +170,11 @@ class Gateway:
             Cancel: self.orders.cancel,
             Batch: self._batch,
             MassCancel: self.orders.mass_cancel,
+            MassQuote: self.quotes.quote,
+            CancelAfter: self.controls.cancel_after,
+            MmpSet: self.controls.mmp_set,
+            MmpReset: self.controls.mmp_reset,
+            Protections: self._protections,
             OpenOrders: self._open_orders,
             OrdersHistory: lambda ask, request: ask.ok(self.history.past_orders(ask.account, request)),
             Fills: lambda ask, request: ask.ok(self.history.past_fills(ask.account, request)),
@@ -201,6 +219,7 @@ class Gateway:
             "pending": self.config.max_pending_per_session,
             "topics": self.config.max_subscriptions,
             "grace_ms": self.config.max_grace_ms,
+            "quote_levels": self.config.max_quote_levels,
         }
         hello = Hello(PROTO, self.config.venue, self.wall_us(), self.market_us(), session.challenge, limits)
         session.push(encode(hello, wire))
@@ -269,10 +288,7 @@ class Gateway:
         except RequestError as refusal:
             self._refuse(session, refusal, request.id, t_in, rate=bool(request.rl))
             return
-        if isinstance(request, Batch):
-            ask: Ask = BatchAsk(session, request.id, t_in, account, len(request.items))
-        else:
-            ask = Ask(session, request.id, t_in, account)
+        ask = Ask(session, request.id, t_in, account)
         if request.rl:
             ask.bucket = self._bucket(session, t_in)
         try:
@@ -315,7 +331,11 @@ class Gateway:
             case Place() | Amend():
                 account = session.require("trade")
             case Cancel() | MassCancel():
-                account, cost = session.require("trade"), 0
+                account, cost = session.require("trade", "quote"), 0
+            case MassQuote():
+                account, cost = session.require("quote"), self.quotes.cost(request)
+            case CancelAfter() | MmpSet() | MmpReset():
+                account = session.require("trade", "quote")
             case Batch():
                 account, cost = session.require("trade"), self._batch_cost(request)
             case (
@@ -324,6 +344,7 @@ class Gateway:
                 | Fills()
                 | Positions()
                 | Balances()
+                | Protections()
                 | Statements()
                 | Statement()
                 | Proof()
@@ -383,8 +404,7 @@ class Gateway:
             ClosingAsk(ask).ok(MassCancelResult(0))
 
     def _batch(self, ask: Ask, request: Batch) -> None:
-        assert isinstance(ask, BatchAsk)
-        self.orders.batch(ask, request)
+        self.orders.batch(BatchAsk(ask), request)
 
     def _open_orders(self, ask: Ask, request: OpenOrders) -> None:
         account = self.projection.accounts[ask.account]
@@ -399,6 +419,16 @@ class Gateway:
     def _balances(self, ask: Ask, _request: Balances) -> None:
         balances = private.balance_state(self.projection.accounts[ask.account])
         ask.ok(BalancesResult(self.streams.stream(ask.account).aseq, balances))
+
+    def _protections(self, ask: Ask, _request: Protections) -> None:
+        ask.ok(
+            ProtectionsResult(
+                self.streams.stream(ask.account).aseq,
+                private.protections(self.projection, ask.account),
+                private.timers(self.projection, ask.account),
+                ask.account in self.projection.locked,
+            )
+        )
 
     def _instruments(self, ask: Ask, request: Instruments) -> None:
         ask.ok(InstrumentsResult(self.market.instruments(request.cls, request.region)))

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
-from engine.types import COMMAND, EVENT, LISTING, SLOT_BITS, EventKind, Reason
+from engine.types import COMMAND, EVENT, LISTING, SLOT_BITS, EventKind, Flag, Kind, OrdType, Reason
 from gateway.messages import Fills as FillsRequest
 from gateway.messages import FillsResult, OrdersHistory, OrdersHistoryResult, PastFill, PastOrder
 from gateway.private import SIDE_NAMES, TIF_NAMES, TYPE_NAMES, WHY
@@ -51,12 +51,13 @@ _HEAD = [
     ("cid", "S40"),
 ]
 FILL = np.dtype([*_HEAD, ("fee_micros", "<i8"), ("fee_due_micros", "<i8")])
-ORDER = np.dtype([*_HEAD, ("done_ns", "<i8"), ("reason", "<u2"), ("pad", "V6")])
-OPEN = np.dtype(
-    [("order_id", "<i8"), ("ts_ns", "<i8"), ("type", "u1"), ("tif", "u1"), ("post", "u1"), ("side", "u1"),
-     ("account", "<i4"), ("instrument", "<i4"), ("price", "<i4"), ("qty", "<i4"), ("cid", "S40")]
-)  # fmt: skip
-"""What is known of an order while it works."""
+ORDER = np.dtype([*_HEAD, ("done_ns", "<i8"), ("reason", "<u2"), ("pad", "V2"), ("stop_price", "<i4")])
+_OPEN = [
+    ("order_id", "<i8"), ("ts_ns", "<i8"), ("type", "u1"), ("tif", "u1"), ("post", "u1"), ("side", "u1"),
+    ("account", "<i4"), ("instrument", "<i4"), ("price", "<i4"), ("qty", "<i4"), ("cid", "S40"),
+]  # fmt: skip
+OPEN = np.dtype([*_OPEN, ("stop_price", "<i4")])
+"""What is known of an order while it works. Older snapshots have it without the last."""
 
 
 class Terms(NamedTuple):
@@ -76,6 +77,7 @@ class HistoryState(Struct):
     orders: int
     open: bytes
     terms: list[tuple[int, str, int, int, int]]
+    has_stops: bool = False
 
 
 def pick(rows: NDArray[np.void], index: NDArray[Any]) -> NDArray[np.void]:
@@ -245,7 +247,7 @@ class History:
         for place in (0, 1):
             put(both, np.arange(place, len(both), 2), fills[place])
         self.fills.append(both)
-        self._replace(changed, fresh)
+        self._replace(commands, changed, fresh)
         done = self._finished(both, over, fresh)
         self.orders.append(done)
         self._keep(fresh, done["order_id"])
@@ -257,6 +259,8 @@ class History:
         for name in ("order_id", "ts_ns", "account", "instrument", "side", "price", "qty"):
             rows[name] = new[name]
         rows["type"], rows["tif"], rows["post"] = asked["ord_type"], asked["time_in_force"], asked["flags"] & 1
+        is_stop = (asked["ord_type"] >= OrdType.STOP) & (asked["kind"] == Kind.NEW_ORDER)
+        rows["stop_price"][is_stop] = asked["stop_price"][is_stop]
         rows["cid"] = np.frombuffer(np.ascontiguousarray(asked["cl_ord_id"]).tobytes(), "S40")
         return pick(rows, np.argsort(rows["order_id"]))
 
@@ -272,15 +276,18 @@ class History:
         put(found, unknown, np.zeros(len(unknown), OPEN))
         return found
 
-    def _replace(self, changed: NDArray[np.void], fresh: NDArray[np.void]) -> None:
-        for order_id, price, qty in zip(
-            changed["order_id"].tolist(), changed["price"].tolist(), changed["qty"].tolist(), strict=True
-        ):
+    def _replace(self, commands: NDArray[np.void], changed: NDArray[np.void], fresh: NDArray[np.void]) -> None:
+        asked = pick(commands, np.searchsorted(commands["seq"], changed["command_seq"]))
+        moves_stop = (asked["kind"] == Kind.AMEND) & (asked["flags"] & Flag.EXTENDED != 0) & (asked["stop_price"] > 0)
+        columns = (changed["order_id"], changed["price"], changed["qty"], np.where(moves_stop, asked["stop_price"], 0))
+        for order_id, price, qty, stop in zip(*(column.tolist() for column in columns), strict=True):
             place = int(np.searchsorted(fresh["order_id"], order_id))
             is_fresh = place < len(fresh) and fresh["order_id"][place] == order_id
             target, at = (fresh, place) if is_fresh else (self._open, order_id & SLOT_MASK)
             if at < len(target):
                 target["price"][at], target["qty"][at] = price, qty
+                if stop:
+                    target["stop_price"][at] = stop
 
     def _describe(self, rows: NDArray[np.void], orders: NDArray[np.void]) -> None:
         for name in ("order_id", "account", "side", "tif", "post", "cid"):
@@ -325,6 +332,7 @@ class History:
         rows = np.zeros(len(ids), ORDER)
         self._describe(rows, orders)
         rows["flag"], rows["ts_ns"], rows["price"] = orders["type"], orders["ts_ns"], orders["price"]
+        rows["stop_price"] = orders["stop_price"]
         rows["seq"] = np.concatenate((filled["seq"], over["seq"]))
         rows["done_ns"] = np.concatenate((filled["ts_ns"], over["ts_ns"]))
         rows["cum"] = np.concatenate((filled["cum"], over["cum_qty"]))
@@ -378,7 +386,7 @@ class History:
         working = self._open[self._open["order_id"] != 0]
         return HistoryState(
             self._seq, self.fills.count, self.orders.count, working.tobytes(),
-            [(number, *terms) for number, terms in sorted(self._terms.items())],
+            [(number, *terms) for number, terms in sorted(self._terms.items())], has_stops=True,
         )  # fmt: skip
 
     def load(self, state: HistoryState) -> None:
@@ -387,7 +395,11 @@ class History:
         self.fills.restore(state.fills, state.seq)
         self.orders.restore(state.orders, state.seq)
         self._terms = {row[0]: Terms(row[1], row[2], row[3], row[4]) for row in state.terms}
-        self._keep(np.frombuffer(state.open, OPEN).copy(), np.zeros(0, np.int64))
+        stored = np.frombuffer(state.open, OPEN if state.has_stops else np.dtype(_OPEN))
+        working = np.zeros(len(stored), OPEN)
+        for name in stored.dtype.names or ():
+            working[name] = stored[name]
+        self._keep(working, np.zeros(0, np.int64))
 
 
 def _plain(rows: NDArray[np.void]) -> Iterator[dict[str, int | bytes]]:
@@ -407,13 +419,14 @@ def _fill(row: dict[str, int | bytes]) -> PastFill:
 
 def _order(row: dict[str, int | bytes]) -> PastOrder:
     tick, reason = int(row["tick_micros"]), Reason(int(row["reason"]))
-    filled = row["cum"] == row["qty"]
+    filled = reason == Reason.NONE  # what is cancelled has a reason
     return PastOrder(
         seq=int(row["seq"]), oid=int(row["order_id"]), cid=_text(row["cid"]) or None, sym=_text(row["symbol"]),
         side=SIDE_NAMES[int(row["side"])], type=TYPE_NAMES[int(row["flag"])], px=int(row["price"]) * tick,
         qty=int(row["qty"]), cum=int(row["cum"]), tif=TIF_NAMES[int(row["tif"])], post=bool(row["post"]),
         st="filled" if filled else "canceled", why=None if filled else WHY.get(reason, reason.name.lower()),
         ts=int(row["ts_ns"]) // 1000, done=int(row["done_ns"]) // 1000,
+        stop=int(row["stop_price"]) * tick or UNSET,
     )  # fmt: skip
 
 

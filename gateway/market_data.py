@@ -16,7 +16,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
-from engine.types import EVENT, EventKind
+from engine.types import EVENT, EventKind, Reason
+from engine.types import Status as EngineStatus
 from gateway.fast import doors
 from gateway.messages import (
     L1,
@@ -49,6 +50,14 @@ KEPT_MESSAGES = 64
 """Of each topic, for those who lost their connection for a moment."""
 LINGER_S = 10
 """A topic goes on so long when nobody holds it."""
+STATUS_NAMES: dict[int, InstrumentStatus] = {
+    EngineStatus.CONTINUOUS: "continuous",
+    EngineStatus.CLOSED: "closed",
+    EngineStatus.PRE_OPEN: "pre_open",
+    EngineStatus.AUCTION: "auction",
+    EngineStatus.HALTED: "halted",
+    EngineStatus.CANCEL_ONLY: "cancel_only",
+}
 TopicKey = tuple[str, DepthName | None]
 
 
@@ -253,17 +262,24 @@ class TickerTopic(Topic):
         return self._message("update", *self._advance(max(self.book.depth.seq, self.book.instrument.trade_seq)))
 
 
+StatusEvent = Literal["snapshot", "change", "indication", "auction"]
+
+
 class StatusTopic(Topic):
     """Where the instrument stands. Changes are sent by MarketData itself, when they happen."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, projection: Projection) -> None:
         super().__init__("status", book)
         self.seq = book.instrument.status_seq
+        self._projection = projection
 
-    def message(self, ev: Literal["snapshot", "change"], ts_us: int, status: InstrumentStatus) -> Status:
+    def message(self, ev: StatusEvent, ts_us: int, status: InstrumentStatus) -> Status:
         """A snapshot, or the change that has just happened."""
         seq, prev = (self.seq, 0) if ev == "snapshot" else self._advance(self.book.instrument.status_seq)
-        return Status(self.book.instrument.symbol, ev, seq, prev, ts_us, status)
+        message = Status(self.book.instrument.symbol, ev, seq, prev, ts_us, status)
+        if self._projection.halted:
+            message.halted = True
+        return message
 
     def snapshot(self) -> Status:
         return self.message("snapshot", self.book.depth.ts_ns // 1000, status_of(self.book.instrument))
@@ -308,7 +324,19 @@ class MarketData:
             "l1": L1Topic,
             "trades": TradesTopic,
             "ticker": TickerTopic,
-            "status": StatusTopic,
+            "status": lambda book: StatusTopic(book, projection),
+        }
+
+        self._followers: dict[int, Callable[[EventRow], None]] = {
+            EventKind.TRADE: self._trade,
+            EventKind.LISTED: self._listed,
+            EventKind.CLOSED: self._closed,
+            EventKind.DELISTED: self._delisted,
+            EventKind.STATUS_CHANGED: self._moved,
+            EventKind.AUCTION_PRICE: self._auction,
+            EventKind.BAND_SET: lambda event: self._announce("changed", event, self._book(event.instrument).instrument),
+            EventKind.EXCHANGE_HALTED: self._halted,
+            EventKind.EXCHANGE_RESUMED: self._halted,
         }
 
     # --- Following the log --------------------------------------------------------------------------------------------
@@ -317,14 +345,8 @@ class MarketData:
         """After the projection followed the event."""
         if not isinstance(event, EventRow):
             return
-        if event.kind == EventKind.TRADE:
-            self._trade(event)
-        elif event.kind == EventKind.LISTED:
-            self._listed(event)
-        elif event.kind == EventKind.CLOSED:
-            self._closed(event)
-        elif event.kind == EventKind.DELISTED:
-            self._delisted(event)
+        if (follow := self._followers.get(event.kind)) is not None:
+            follow(event)
 
     def publish(self) -> None:
         """Send what changed in each book since the last time. Only after whole commands."""
@@ -385,13 +407,43 @@ class MarketData:
                 member.topics.discard(topic)
         self._books.pop(event.instrument, None)
 
+    def _moved(self, event: EventRow) -> None:
+        instrument = self._book(event.instrument).instrument
+        if instrument.status == EngineStatus.CONTINUOUS:
+            self._publish(event.instrument)  # it is no longer crossed
+        if (topic := self._status_topic(event.instrument)) is not None:
+            message = topic.message("change", event.ts_ns // 1000, status_of(instrument))
+            message.why = "collar" if event.reason == Reason.COLLAR else "by_request"
+            topic.send(message)
+        self._announce("changed", event, instrument)
+
+    def _auction(self, event: EventRow) -> None:
+        if (topic := self._status_topic(event.instrument)) is None:
+            return
+        instrument = topic.book.instrument
+        ev: StatusEvent = "indication" if event.reason == Reason.INDICATIVE else "auction"
+        message = topic.message(ev, event.ts_ns // 1000, status_of(instrument))
+        message.px = event.price * instrument.tick_micros if event.qty else None
+        message.qty, message.surplus = event.qty, event.leaves_qty
+        topic.send(message)
+
+    def _halted(self, event: EventRow) -> None:
+        for number, instrument in self._projection.instruments.items():
+            if (topic := self._status_topic(number)) is not None:
+                topic.send(topic.message("change", event.ts_ns // 1000, status_of(instrument)))
+
+    def _status_topic(self, number: int) -> StatusTopic | None:
+        topic = self._topics.get(number, {}).get(("status", None))
+        return topic if isinstance(topic, StatusTopic) else None
+
     def _change_status(self, event: EventRow, instrument: Instrument, status: Literal["closed", "delisted"]) -> None:
-        topic = self._topics.get(event.instrument, {}).get(("status", None))
-        if isinstance(topic, StatusTopic):
+        if (topic := self._status_topic(event.instrument)) is not None:
             topic.send(topic.message("change", event.ts_ns // 1000, status))
         self._announce(status, event, instrument)
 
-    def _announce(self, ev: Literal["listed", "closed", "delisted"], event: EventRow, instrument: Instrument) -> None:
+    def _announce(
+        self, ev: Literal["listed", "changed", "closed", "delisted"], event: EventRow, instrument: Instrument
+    ) -> None:
         prev, self.instruments_seq = self.instruments_seq, event.seq
         if self.instrument_watchers:
             state = self.instrument_state(instrument)
@@ -563,6 +615,8 @@ class MarketData:
             ref_px=instrument.reference_price * tick, opens=instrument.open_ns // 1000,
             gate=instrument.gate_ns // 1000, taker_ppm=instrument.taker_fee_ppm,
             rebate_ppm=instrument.maker_rebate_ppm, bond_ppm=instrument.bond_ppm, status=status_of(instrument),
+            low_px=instrument.low_price * tick, high_px=instrument.high_price * tick, collar_ppm=instrument.collar_ppm,
+            dynamic_ppm=instrument.dynamic_ppm,
         )  # fmt: skip
 
     # --- Storing ------------------------------------------------------------------------------------------------------
@@ -578,7 +632,7 @@ class MarketData:
 
 def status_of(instrument: Instrument) -> InstrumentStatus:
     """The name of where an instrument stands."""
-    return "closed" if instrument.closed else "continuous"
+    return "closed" if instrument.closed else STATUS_NAMES.get(instrument.status, "continuous")
 
 
 def _level(best: tuple[int, int] | None, tick: int) -> Level | None:

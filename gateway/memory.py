@@ -312,8 +312,10 @@ class Tables:
         for name, rows in tables.items():
             self._need(name, len(rows))
             self._arrays[name][: len(rows)] = rows
-        self.need_account(max(0, head["accounts_used"] - 1))
-        self.need_instrument(max(0, head["instruments_used"] - 1))
+        if head["accounts_used"]:
+            self.need_account(head["accounts_used"] - 1)
+        if head["instruments_used"]:
+            self.need_instrument(head["instruments_used"] - 1)
         for number in range(1, head["symbols_used"]):
             self._symbol_numbers[self.symbol_at(number)] = number
         for row in np.flatnonzero(tables["orders"]["id"]).tolist():

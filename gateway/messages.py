@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from engine.types import MAX_BAND_PPM, MAX_MMP_FILLS, MAX_MMP_WINDOW_NS, MAX_POSITION_LOTS, MAX_QTY
 from gateway.decimals import price_text
 
 PROTO: Final = "wellhead.v1"
@@ -44,13 +45,18 @@ class Code(IntEnum):
     BAD_PRICE = 2104
     BAD_QTY = 2105
     CID_REUSED_DIFFERENT = 2106
+    LOCKED = 2107
     POSITION_LIMIT = 2108
     BAD_TIF = 2109
     TOO_MANY_OPEN_ORDERS = 2110
     ORDER_NOT_FOUND = 2111
+    AMEND_NOT_ALLOWED = 2112
     FOK_NOT_FILLABLE = 2113
+    RISK_LIMIT = 2114
     INSUFFICIENT_FUNDS = 2115
+    MMP_FROZEN = 2116
     COD_REQUIRED = 2117
+    DEADLINE_PASSED = 2119
     INSUFFICIENT_CAPACITY = 2120
     UNKNOWN_ACCOUNT = 2201
     INSTRUMENT_EXISTS = 2203
@@ -91,10 +97,19 @@ RequestId = Annotated[int, Meta(ge=0, le=MAX_ID)]
 Cid = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,36}\Z")]
 OrderId = Annotated[int, Meta(ge=0, le=MAX_ID)]
 SideName = Literal["buy", "sell"]
-TypeName = Literal["limit", "market"]
-TifName = Literal["gtg", "gtc", "ioc", "fok"]
-OrderStatus = Literal["new", "partial", "filled", "canceled"]
-InstrumentStatus = Literal["continuous", "closed", "delisted"]
+TimeUs = Annotated[int, Meta(ge=1, le=MAX_ID)]
+"""Microseconds since the epoch, by the market's clock."""
+Lots = Annotated[int, Meta(ge=1, le=MAX_QTY)]
+Tag = Annotated[int, Meta(ge=1, le=MAX_ID)]
+Group = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Ppm = Annotated[int, Meta(ge=0, le=MAX_BAND_PPM)]
+StpGroup = Annotated[int, Meta(ge=1, le=127)]
+TypeName = Literal["limit", "market", "stop", "stop_limit"]
+TifName = Literal["gtg", "gtc", "ioc", "fok", "gtd"]
+PostName = Literal["reject", "slide"]
+StpName = Literal["expire_taker", "expire_maker", "expire_both", "decrement"]
+OrderStatus = Literal["waiting", "new", "partial", "filled", "canceled"]
+InstrumentStatus = Literal["continuous", "pre_open", "auction", "halted", "cancel_only", "closed", "delisted"]
 DepthName = Literal[10, 100, "all"]
 IndexSource = Literal["prints", "previous_hour", "reference"]
 
@@ -127,7 +142,7 @@ class Logout(Request, kw_only=True, tag="session.logout"):
 
 
 class Place(Request, kw_only=True, tag="order.place"):
-    """A new order. `px` is the price per GPU-hour; a market order has none."""
+    """A new order. `px` is the price per GPU-hour; market and stop orders have none."""
 
     sym: str
     side: SideName
@@ -135,18 +150,31 @@ class Place(Request, kw_only=True, tag="order.place"):
     type: TypeName = "limit"
     px: Money | None = None
     tif: TifName | None = None  # the default is gtg for a limit order, ioc for a market order
-    post: Literal["reject"] | None = None
+    post: PostName | None = None  # rather than trade at once: refuse it, or go one tick behind the other side
     cid: Cid | None = None
     cod: bool = True  # false: not cancelled with the session
+    stop: Money | None = None  # of stop and stop_limit: what the trigger has to reach
+    trigger: Literal["last"] | None = None  # of stop and stop_limit: the book's last trade
+    expire: TimeUs | None = None  # of a gtd order: when it ends
+    deadline: TimeUs | None = None  # refused when the exchange takes it in later
+    show: Lots | None = None  # iceberg: no more of it is visible at a time
+    min_qty: Lots | None = None  # refused unless so many lots can trade at once
+    reduce_only: bool = False  # only brings the position nearer to zero
+    stp: StpName | None = None  # instead of a trade with an order of one's own
+    stp_group: StpGroup | None = None  # orders of the owner's other accounts with this number are one's own, too
+    tag: Tag | None = None  # for cancel.mass and cancel_after
+    group: Group | None = None  # for market-maker protection and cancel.mass
 
 
 class Amend(Request, kw_only=True, tag="order.amend"):
-    """Change price or total quantity (fills included) of an order named by `oid` or `cid`."""
+    """Change price or total quantity (fills included) of an order named by `oid` or `cid`, or the trigger of a stop."""
 
     oid: OrderId | None = None
     cid: Cid | None = None
     px: Money | None = None
     qty: int | None = None
+    stop: Money | None = None  # of a stop that still waits
+    deadline: TimeUs | None = None  # refused when the exchange takes it in later
 
 
 class Cancel(Request, kw_only=True, tag="order.cancel"):
@@ -163,10 +191,63 @@ class Batch(Request, kw_only=True, tag="order.batch"):
 
 
 class MassCancel(Request, kw_only=True, tag="cancel.mass"):
-    """Cancel all orders of the account, or those in one symbol or on one side."""
+    """Cancel all orders of the account, or those that fit everything that is given."""
 
     sym: str | None = None
     side: SideName | None = None
+    tag: Tag | None = None
+    group: Group | None = None
+    lock: bool = False  # all of them, and no new ones until an administrator unlocks the account
+
+
+class Ladder(Struct, forbid_unknown_fields=True, kw_only=True):
+    """The quotes of a group in one symbol, best first. A side that is given replaces what was quoted on it: levels beyond its
+    end, and those with 0 lots, are cancelled; one that is the same keeps its place. A side that is left out stays.
+    """
+
+    sym: str
+    b: list[Level] | None = None
+    a: list[Level] | None = None
+
+
+class MassQuote(Request, kw_only=True, tag="quote.mass"):
+    """Bring the quotes of a group to these ladders. Each level has its own result."""
+
+    group: Group
+    quotes: list[Ladder]
+    post: PostName | None = None
+    stp: StpName | None = None
+    stp_group: StpGroup | None = None
+    deadline: TimeUs | None = None  # levels that are taken in later are refused, those with 0 lots are not
+
+
+class CancelAfter(Request, kw_only=True, tag="cancel_after"):
+    """Dead man's switch: cancel the account's orders (those with a tag) in `ms` unless this is sent again. 0: never."""
+
+    ms: Annotated[int, Meta(ge=0, le=86_400_000)]
+    tag: Tag | None = None
+
+
+class MmpSet(Request, kw_only=True, tag="mmp.set"):
+    """Protect a group: when so many lots, or in so many fills, were traded with it in a window, its orders are cancelled
+    and new ones refused until `mmp.reset`.
+    """
+
+    group: Group
+    lots: Annotated[int, Meta(ge=1, le=MAX_POSITION_LOTS)]
+    fills: Annotated[int, Meta(ge=1, le=MAX_MMP_FILLS)]
+    window_ms: Annotated[int, Meta(ge=1, le=MAX_MMP_WINDOW_NS // 1_000_000)]
+
+
+class MmpReset(Request, kw_only=True, tag="mmp.reset"):
+    """Take orders of a group again; with `off` it is protected no more."""
+
+    group: Group
+    off: bool = False
+
+
+class Protections(Request, kw_only=True, tag="protections"):
+    """The account's groups with market-maker protection, and its dead man's switches."""
 
 
 class OpenOrders(Request, kw_only=True, tag="orders.open"):
@@ -302,7 +383,7 @@ class AdminStatus(Request, kw_only=True, tag="admin.status"):
 
 
 class AdminHalt(Request, kw_only=True, tag="admin.halt"):
-    """The kill switch: nothing trades and what works is cancelled; or the end of that."""
+    """The kill switch: nothing trades and nothing but cancels is taken, on the whole exchange; or the end of that."""
 
     on: bool
 
@@ -312,6 +393,27 @@ class AdminList(Request, kw_only=True, tag="admin.list"):
 
     sym: str
     ref_px: Money | None = None
+
+
+class AdminBand(Request, kw_only=True, tag="admin.band"):
+    """New price limits of an instrument, in ppm of the reference price: of all orders, of market orders from the best price,
+    and of trades from the last one before an auction is called; 0: none.
+    """
+
+    sym: str
+    ref_px: Money
+    band_ppm: Ppm = 0
+    collar_ppm: Ppm = 0
+    dynamic_ppm: Ppm = 0
+
+
+class AdminLimits(Request, kw_only=True, tag="admin.limits"):
+    """Limits of an account: lots in an order, lots of a position with its open orders, open orders; 0: those of all."""
+
+    account: str
+    qty: Annotated[int, Meta(ge=0, le=MAX_QTY)] = 0
+    net: Annotated[int, Meta(ge=0, le=MAX_POSITION_LOTS)] = 0
+    orders: Annotated[int, Meta(ge=0)] = 0
 
 
 class AdminKeys(Request, kw_only=True, tag="admin.keys"):
@@ -335,17 +437,17 @@ class AdminRevoke(Request, kw_only=True, tag="admin.revoke"):
 
 
 REQUESTS: Final[tuple[type[Request], ...]] = (
-    Logon, Logout, Place, Amend, Cancel, Batch, MassCancel,
+    Logon, Logout, Place, Amend, Cancel, Batch, MassCancel, MassQuote, CancelAfter, MmpSet, MmpReset, Protections,
     OpenOrders, OrdersHistory, Fills, Positions, Balances, Instruments, Statements, Statement, Proof, Subscribe, Unsubscribe,
     Transfer, Withdraw, DepositAddress, Nominate, DeliveryReport, AdminAccounts, AdminLock, AdminStatus,
-    AdminHalt, AdminList, AdminKeys, AdminKey, AdminRevoke,
+    AdminHalt, AdminList, AdminBand, AdminLimits, AdminKeys, AdminKey, AdminRevoke,
 )  # fmt: skip
 AnyRequest = (
-    Logon | Logout | Place | Amend | Cancel | Batch | MassCancel
+    Logon | Logout | Place | Amend | Cancel | Batch | MassCancel | MassQuote | CancelAfter | MmpSet | MmpReset | Protections
     | OpenOrders | OrdersHistory | Fills
     | Positions | Balances | Instruments | Statements | Statement | Proof | Subscribe | Unsubscribe
     | Transfer | Withdraw | DepositAddress | Nominate | DeliveryReport | AdminAccounts | AdminLock
-    | AdminStatus | AdminHalt | AdminList | AdminKeys | AdminKey | AdminRevoke
+    | AdminStatus | AdminHalt | AdminList | AdminBand | AdminLimits | AdminKeys | AdminKey | AdminRevoke
 )  # fmt: skip
 
 
@@ -425,6 +527,58 @@ class MassCancelResult(Struct):
     canceled: int
 
 
+class QuoteResult(Struct, omit_defaults=True):
+    """What became of one level. `act`: it is `new`, the `same` as before, `replaced`, `canceled`, or there was `none`."""
+
+    act: Literal["new", "same", "replaced", "canceled", "none", "refused"]
+    oid: int | None = None
+    left: int = 0
+    cum: int = 0
+    st: OrderStatus | None = None
+    kept: bool | None = None  # of a replaced one: it kept its place
+    err: Error | None = None  # of a refused one
+
+
+class LadderResult(Struct):
+    """The levels in the order in which they were sent; then those that were quoted beyond their end."""
+
+    sym: str
+    b: list[QuoteResult]
+    a: list[QuoteResult]
+
+
+class MassQuoteResult(Struct):
+    quotes: list[LadderResult]
+
+
+class CancelAfterResult(Struct):
+    at: int | None  # when, by the market's clock; null: never
+
+
+class MmpState(Struct):
+    """The protection of a group. `frozen`: it was triggered, and `mmp.reset` is waited for."""
+
+    group: int
+    window_ms: int
+    lots: int
+    fills: int
+    frozen: bool
+
+
+class TimerState(Struct):
+    """A dead man's switch: the orders with the tag (0: all) are cancelled at `at`."""
+
+    tag: int
+    at: int
+
+
+class ProtectionsResult(Struct):
+    aseq: int
+    mmp: list[MmpState]
+    timers: list[TimerState]
+    locked: bool
+
+
 class OrderState(Struct, gc=False):
     """A working order."""
 
@@ -441,6 +595,18 @@ class OrderState(Struct, gc=False):
     post: bool
     st: OrderStatus
     ts: int  # when it was accepted
+    stop: Money | UnsetType = UNSET  # of a stop: what its trigger has to reach
+    show: int | UnsetType = UNSET  # of an iceberg: what is visible at the most
+    shown: int | UnsetType = UNSET  # of an iceberg in the book: what is visible
+    min_qty: int | UnsetType = UNSET
+    expire: int | UnsetType = UNSET  # of gtd: when it ends
+    slide: bool | UnsetType = UNSET  # true: `post` was `slide`
+    reduce_only: bool | UnsetType = UNSET
+    stp: StpName | UnsetType = UNSET
+    stp_group: int | UnsetType = UNSET
+    tag: int | UnsetType = UNSET
+    group: int | UnsetType = UNSET
+    level: int | UnsetType = UNSET  # of a quote: its place in the ladder, from 0
 
 
 class PositionState(Struct, gc=False):
@@ -491,6 +657,7 @@ class PastOrder(Struct, gc=False):
     why: str | None
     ts: int
     done: int
+    stop: Money | UnsetType = UNSET  # of a stop
 
 
 class OrdersHistoryResult(Struct):
@@ -554,6 +721,10 @@ class InstrumentState(Struct):
     rebate_ppm: int
     bond_ppm: int
     status: InstrumentStatus
+    low_px: Money  # of an order, at the least
+    high_px: Money  # and at the most
+    collar_ppm: int  # how far from the best price a market order trades, of that price; 0: no limit
+    dynamic_ppm: int  # how far from the last trade it may trade before an auction is called; 0: no limit
 
 
 class InstrumentsResult(Struct):
@@ -817,18 +988,27 @@ class IndexPush(Struct, tag_field="ch", tag="index", omit_defaults=True):
 
 
 class Status(Struct, tag_field="ch", tag="status"):
+    """Where an instrument stands. `auction`: what a call auction would trade now (`indication`) or has traded (`auction`)."""
+
     sym: str
-    ev: Literal["snapshot", "change"]
+    ev: Literal["snapshot", "change", "indication", "auction"]
     seq: int
     prev: int
     ts: int
     status: InstrumentStatus
+    halted: bool | UnsetType = UNSET  # true: the whole exchange is halted
+    why: Literal["by_request", "collar"] | UnsetType = UNSET  # of a change
+    px: Money | UnsetType | None = UNSET  # of indication and auction; null: nothing would trade
+    qty: int | UnsetType = UNSET  # of indication and auction: lots that trade
+    surplus: int | UnsetType = UNSET  # of indication and auction: bids less offers at that price
 
 
 class InstrumentsPush(Struct, tag_field="ch", tag="instruments"):
-    """Everything listed, then each listing, closing and delisting with the instrument as it now is."""
+    """Everything listed, then each listing, change of status or price limits, closing and delisting; the instrument as it
+    now is.
+    """
 
-    ev: Literal["snapshot", "listed", "closed", "delisted"]
+    ev: Literal["snapshot", "listed", "changed", "closed", "delisted"]
     seq: int
     prev: int
     ts: int
@@ -909,13 +1089,16 @@ class PrivateSnapshot(Private, kw_only=True, tag="snapshot"):
     orders: list[OrderState]
     positions: list[PositionState]
     balances: BalanceState
+    mmp: list[MmpState] = []
+    timers: list[TimerState] = []
+    locked: bool = False
 
 
 class OrderEvent(Private, kw_only=True, tag="order"):
     """An order changed other than by a fill. `exec` says what happened, `st` where it stands."""
 
-    exec: Literal["new", "replaced", "canceled"]
-    why: str | UnsetType = UNSET  # of canceled: by_request, unfilled, gate_closed, mass_canceled
+    exec: Literal["new", "replaced", "canceled", "triggered", "refreshed"]
+    why: str | UnsetType = UNSET  # of canceled
     kept: bool | UnsetType = UNSET  # of replaced
     oid: int
     cid: str | None
@@ -929,6 +1112,18 @@ class OrderEvent(Private, kw_only=True, tag="order"):
     tif: TifName
     post: bool
     st: OrderStatus
+    stop: Money | UnsetType = UNSET  # of a stop: what its trigger has to reach
+    show: int | UnsetType = UNSET  # of an iceberg: what is visible at the most
+    shown: int | UnsetType = UNSET  # of an iceberg in the book: what is visible
+    min_qty: int | UnsetType = UNSET
+    expire: int | UnsetType = UNSET  # of gtd: when it ends
+    slide: bool | UnsetType = UNSET  # true: `post` was `slide`
+    reduce_only: bool | UnsetType = UNSET
+    stp: StpName | UnsetType = UNSET
+    stp_group: int | UnsetType = UNSET
+    tag: int | UnsetType = UNSET
+    group: int | UnsetType = UNSET
+    level: int | UnsetType = UNSET  # of a quote: its place in the ladder, from 0
 
 
 class Fill(Private, kw_only=True, tag="fill"):
@@ -984,8 +1179,62 @@ class DeliveryEvent(Private, kw_only=True, tag="delivery"):
     damages: Money  # paid by the provider to the receiver
 
 
-PrivateEvent = OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | DeliveryEvent
-PRIVATE_EVENTS: Final = (PrivateSnapshot, OrderEvent, Fill, PositionEvent, BalanceEvent, MoneyEvent, DeliveryEvent)
+class PreventedEvent(Private, kw_only=True, tag="prevented"):
+    """A trade with oneself that did not happen, of `qty` lots at `px`. Each of the two orders has one; what is done instead
+    to an order (`what`) follows, but for `decrement`: both have that many lots less already.
+    """
+
+    what: StpName
+    liq: Literal["taker", "maker"]
+    oid: int
+    other: int  # the other order
+    cid: str | None
+    sym: str
+    side: SideName
+    px: Money
+    qty: int
+    left: int
+    cum: int
+
+
+class MmpEvent(Private, kw_only=True, tag="mmp"):
+    """Market-maker protection of a group was `set`, `off`, `triggered` or `reset`. `lots` and `fills` are the limits, or, of
+    triggered, what was traded in the window.
+    """
+
+    what: Literal["set", "off", "triggered", "reset"]
+    group: int
+    window_ms: int | UnsetType = UNSET  # of set
+    lots: int | UnsetType = UNSET
+    fills: int | UnsetType = UNSET
+    sym: str | UnsetType = UNSET  # of triggered: where the last of the trades was
+
+
+class TimerEvent(Private, kw_only=True, tag="timer"):
+    """A dead man's switch was `set`, taken `off`, or has `fired`: the cancels follow."""
+
+    what: Literal["set", "off", "fired"]
+    tag: int  # 0: of all orders
+    at: int | UnsetType = UNSET  # of set: when it will fire
+
+
+class AccountEvent(Private, kw_only=True, tag="account"):
+    """The account was `locked` (the cancels follow) or `unlocked`, or has other `limits`; 0: those of all."""
+
+    what: Literal["locked", "unlocked", "limits"]
+    qty: int | UnsetType = UNSET  # of limits: lots in an order
+    net: int | UnsetType = UNSET  # of limits: lots of a position, with its open orders
+    orders: int | UnsetType = UNSET  # of limits: open orders
+
+
+PrivateEvent = (
+    OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | DeliveryEvent | PreventedEvent | MmpEvent | TimerEvent
+    | AccountEvent
+)  # fmt: skip
+PRIVATE_EVENTS: Final = (
+    PrivateSnapshot, OrderEvent, Fill, PositionEvent, BalanceEvent, MoneyEvent, DeliveryEvent, PreventedEvent, MmpEvent,
+    TimerEvent, AccountEvent,
+)  # fmt: skip
 PUSHES: Final = (
     Hello, Heartbeat, Shutdown, Slow, L1, L2, L3, Trades, Ticker, Candles1m, Candles5m, Candles1h, IndexPush, Status,
     InstrumentsPush, BatchesPush, DeliveriesPush,
@@ -1065,7 +1314,7 @@ _head_decoders: Final = {
     Format.JSON: msgspec.json.Decoder(_Head).decode,
     Format.MSGPACK: msgspec.msgpack.Decoder(_Head).decode,
 }
-_PATH_FIELD = re.compile(r"at `\$(?:\.channels|\.items)?(?:\[\d+\])?\.?(\w*)")
+_PATH_FIELD = re.compile(r"at `\$(?:\.channels|\.items|\.quotes)?(?:\[\d+\])?\.?(\w*)")
 _QUOTED_FIELD = re.compile(r"field `(\w+)`")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue, CatalogueError
-from engine.types import ANY_SIDE, COMMAND, MAX_MONEY_MICROS, MAX_QTY, TRANSFER, EventKind, Kind, Reason, Status
+from engine.types import COMMAND, LISTING, MAX_MONEY_MICROS, MAX_QTY, TRANSFER, EventKind, Kind, Reason, Status
 from gateway.auth import Key, KeyStore, KeyStoreError
 from gateway.decimals import from_text
 from gateway.logs import logger
@@ -19,9 +19,11 @@ from gateway.messages import (
     AccountRow,
     AccountsResult,
     AdminAccounts,
+    AdminBand,
     AdminHalt,
     AdminKey,
     AdminKeys,
+    AdminLimits,
     AdminList,
     AdminLock,
     AdminRevoke,
@@ -43,7 +45,7 @@ from gateway.messages import (
     bad_field,
 )
 from gateway.order_entry import WORDS, OrderEntry
-from gateway.projection import Projection
+from gateway.projection import Projection, owner
 from gateway.rows import Step
 from gateway.services import Desk, Meters, NoDesk, NoMeters
 from gateway.session import Ask
@@ -53,6 +55,7 @@ log = logger(__name__)
 SCOPE_OF: dict[type, str] = {
     DepositAddress: "read", Transfer: "withdraw", Withdraw: "withdraw", Nominate: "provide", DeliveryReport: "provide",
     AdminAccounts: "admin", AdminLock: "admin", AdminStatus: "admin", AdminHalt: "admin", AdminList: "admin",
+    AdminBand: "admin", AdminLimits: "admin",
     AdminKeys: "admin", AdminKey: "admin", AdminRevoke: "admin",
 }  # fmt: skip
 STATUSES = {
@@ -87,6 +90,7 @@ class Operations:
             Transfer: self._transfer, Withdraw: self._withdraw, DepositAddress: self._addresses,
             Nominate: self._nominate, DeliveryReport: self._report, AdminAccounts: self._accounts,
             AdminLock: self._lock, AdminStatus: self._status, AdminHalt: self._halt, AdminList: self._list,
+            AdminBand: self._band, AdminLimits: self._limits,
             AdminKeys: self._list_keys, AdminKey: self._create_key, AdminRevoke: self._revoke,
         }  # fmt: skip
 
@@ -146,11 +150,9 @@ class Operations:
         )
 
     def _lock(self, ask: Ask, request: AdminLock) -> None:
-        account = self._projection.account_by_name.get(request.account)
-        if account is None:
-            raise bad_field("account", f"there is no account {request.account!r}")
+        account = self._account(request.account)
         self._administer(ask, "lock" if request.on else "unlock", account=request.account)
-        self._simple(ask, Kind.LOCK if request.on else Kind.UNLOCK, account=account.number)
+        self._simple(ask, Kind.LOCK if request.on else Kind.UNLOCK, account=account)
 
     def _status(self, ask: Ask, request: AdminStatus) -> None:
         instrument = self._projection.symbol(request.sym)
@@ -158,13 +160,34 @@ class Operations:
         self._simple(ask, Kind.SET_STATUS, instrument=instrument.number, qty=int(STATUSES[request.status]))
 
     def _halt(self, ask: Ask, request: AdminHalt) -> None:
-        """The kill switch: nothing trades, and what works is cancelled."""
+        """The kill switch: nothing trades, nothing but cancels is taken."""
         self._administer(ask, "halt" if request.on else "resume")
         self._simple(ask, Kind.HALT_ALL if request.on else Kind.RESUME_ALL)
-        if request.on:
-            for number, account in self._projection.accounts.items():
-                if account.orders:
-                    self._send(Kind.MASS_CANCEL, lambda step: None, account=number, side=ANY_SIDE)
+
+    def _band(self, ask: Ask, request: AdminBand) -> None:
+        instrument = self._projection.symbol(request.sym)
+        reference = micros(request.ref_px, ask.session.wire, "ref_px")
+        if reference % instrument.tick_micros:
+            raise RequestError(Code.BAD_PRICE, "the reference price is not a multiple of the tick")
+        command = np.zeros(1, LISTING)
+        command["kind"], command["instrument"] = Kind.SET_BAND, instrument.number
+        command["reference_price"] = reference // instrument.tick_micros
+        for name in ("band_ppm", "collar_ppm", "dynamic_ppm"):
+            command[name] = getattr(request, name)
+        self._administer(ask, "band", sym=request.sym)
+        self._command(ask, command)
+
+    def _limits(self, ask: Ask, request: AdminLimits) -> None:
+        account = self._account(request.account)
+        self._administer(ask, "limits", account=request.account)
+        limits = {"qty": request.qty, "price": request.net, "tag": request.orders}
+        self._simple(ask, Kind.SET_LIMITS, account=account, **limits)
+
+    def _account(self, name: str) -> int:
+        account = self._projection.account_by_name.get(name)
+        if account is None:
+            raise bad_field("account", f"there is no account {name!r}")
+        return account.number
 
     def _list(self, ask: Ask, request: AdminList) -> None:
         try:
@@ -222,36 +245,28 @@ class Operations:
     # --- Commands -----------------------------------------------------------------------------------------------------
 
     def _simple(self, ask: Ask, kind: Kind, **fields: int) -> None:
-        self._send(kind, lambda step: _answer(ask, step), **fields)
-
-    def _send(self, kind: Kind, on_done: Callable[[Step], None], **fields: int) -> None:
         command = np.zeros(1, COMMAND)
         command["kind"] = kind
         for name, value in fields.items():
             command[name] = value
-        self._orders.command(command, on_done)
+        self._command(ask, command)
 
     def _command(self, ask: Ask, command: NDArray[np.void]) -> None:
-        self._orders.command(command, lambda step: _answer(ask, step))
+        self._orders.record(ask, command, _answer)
 
 
-def _answer(ask: Ask, step: Step) -> None:
+def _answer(step: Step, ask: Ask, aseq: int | None) -> None:
     event = step.events[0] if step.events else None
     if event is not None and event.kind == EventKind.REJECTED:
         reason = Reason(event.reason)
         words = WORDS.get(reason, reason.name.lower().replace("_", " "))
         ask.fail(Error(int(reason), NAMES.get(int(reason), reason.name), True, words))
     else:
-        ask.ok(DoneResult(step.command.seq))
+        ask.ok(DoneResult(step.command.seq), aseq)
 
 
 def _key_row(key: Key, is_here: bool) -> KeyRow:
     return KeyRow(key.id, key.account, list(key.scopes), list(key.ips), is_here)
-
-
-def owner(name: str) -> str:
-    """Whose account it is: `alice` and `alice:hedge` are alice's."""
-    return name.partition(":")[0]
 
 
 def micros(amount: int | str, wire: Format, field: str) -> int:

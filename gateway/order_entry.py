@@ -11,21 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import pack_id
-from engine.types import (
-    ANY_SIDE,
-    COMMAND,
-    MAX_QTY,
-    UNCHANGED,
-    EventKind,
-    Flag,
-    Kind,
-    OrdType,
-    Reason,
-    TimeInForce,
-)
+from engine.types import ANY_SIDE, COMMAND, MAX_QTY, UNCHANGED, EventKind, Kind, Reason
+from engine.types import Status as EngineStatus
 from gateway.commands import Command
 from gateway.config import GatewayConfig
-from gateway.decimals import InexactError, from_text, to_text
+from gateway.decimals import to_text
 from gateway.fast import doors
 from gateway.messages import (
     Amend,
@@ -33,7 +23,6 @@ from gateway.messages import (
     Cancel,
     Code,
     Error,
-    Format,
     MassCancel,
     MassCancelResult,
     OrderResult,
@@ -45,26 +34,29 @@ from gateway.private import side_number
 from gateway.projection import Projection, order_body
 from gateway.rows import CommandRow, Step
 from gateway.session import Ask, BatchAsk, Session
-from gateway.views import Order
+from gateway.terms import TYPE_NUMBERS, amended_flags, check_place, flags_of, nanoseconds, stp_group, ticks
+from gateway.views import BODY, Order
 
-TIF_NUMBERS = {
-    "gtg": TimeInForce.GTG,
-    "gtc": TimeInForce.GTC,
-    "ioc": TimeInForce.IOC,
-    "fok": TimeInForce.FOK,
-}
 MAX_PX_MICROS = 10**15
 
 WORDS = {
+    Reason.BAD_FIELD: "the fields do not fit each other, or a time has passed",
+    Reason.UNKNOWN_SYMBOL: "the instrument is not listed",
     Reason.MARKET_NOT_OPEN: "the instrument does not trade now",
+    Reason.CID_REUSED_DIFFERENT: "the cid named another order",
+    Reason.LOCKED: "the account is locked: nothing but cancels",
+    Reason.AMEND_NOT_ALLOWED: "this of the order cannot be changed: a trigger only while it waits, a stop has no price",
+    Reason.RISK_LIMIT: "a reduce-only order is not larger than what there is to reduce",
+    Reason.MMP_FROZEN: "market-maker protection was triggered; the group is frozen until mmp.reset",
+    Reason.DEADLINE_PASSED: "it came after its deadline",
     Reason.POST_ONLY_WOULD_TAKE: "the order is post-only and would trade at once",
     Reason.BAD_PRICE: "the price is outside the limits of the instrument",
     Reason.BAD_QTY: "the quantity is outside the limits",
     Reason.POSITION_LIMIT: "the position would pass the limit",
-    Reason.BAD_TIF: "this time in force does not fit the order",
+    Reason.BAD_TIF: "this time in force does not fit the order's type and terms, or what is taken at present",
     Reason.TOO_MANY_OPEN_ORDERS: "the account has as many working orders as it may",
     Reason.ORDER_NOT_FOUND: "the account has no such working order",
-    Reason.FOK_NOT_FILLABLE: "the other side does not offer the whole quantity within the price",
+    Reason.FOK_NOT_FILLABLE: "the other side does not offer the quantity within the price",
     Reason.INSUFFICIENT_FUNDS: "not enough free cash",
     Reason.INSUFFICIENT_CAPACITY: "not enough lots: net position and capacity less working sell orders",
     Reason.UNKNOWN_ACCOUNT: "there is no such account",
@@ -88,6 +80,7 @@ class Pending:
     waiting: list[tuple[Ask, Amend | Cancel]] = field(default_factory=list)
     on_done: Callable[[Step], None] | None = None
     is_answered: bool = False  # compiled code answers the request itself
+    answer: "Callable[[Step, Ask, int | None], None] | None" = None  # instead of an order's answer
 
 
 class OrderEntry:
@@ -123,8 +116,8 @@ class OrderEntry:
 
     def amend(self, ask: Ask, request: Amend) -> None:
         """Another price or quantity. Raises RequestError."""
-        if request.px is None and request.qty is None:
-            raise bad_field("px", "an amend changes px, qty or both")
+        if request.px is None and request.qty is None and request.stop is None:
+            raise bad_field("px", "an amend changes px, qty or stop")
         if request.qty is not None and not 1 <= request.qty <= MAX_QTY:
             raise RequestError(Code.BAD_QTY, f"qty {request.qty}: from 1 to {MAX_QTY} lots")
         order = self._find(ask, request)
@@ -132,12 +125,19 @@ class OrderEntry:
             return
         if order.done:
             raise RequestError(Code.ORDER_NOT_FOUND, f"order {order.id} is {order.status}")
-        price = UNCHANGED
-        if request.px is not None:
-            instrument = self._projection.instruments[order.instrument]
-            price = _ticks(request.px, ask.session.wire, instrument.tick_micros, instrument.max_price)
-        qty = UNCHANGED if request.qty is None else request.qty
-        command = Command(Kind.AMEND, ask.account, order.instrument, order.id, price=price, qty=qty)
+        instrument, wire = self._projection.instruments[order.instrument], ask.session.wire
+        terms = instrument.tick_micros, instrument.max_price
+        command = Command(
+            Kind.AMEND,
+            ask.account,
+            order.instrument,
+            order.id,
+            price=UNCHANGED if request.px is None else ticks(request.px, wire, *terms),
+            qty=UNCHANGED if request.qty is None else request.qty,
+            flags=amended_flags(request),
+            stop_price=UNCHANGED if request.stop is None else ticks(request.stop, wire, *terms, "stop"),
+            deadline_ns=nanoseconds(request.deadline),
+        )
         self._send(command, Pending(Kind.AMEND, [ask], ask.account), ask.session)
 
     def cancel(self, ask: Ask, request: Cancel) -> None:
@@ -146,15 +146,16 @@ class OrderEntry:
         if order is None:
             return
         if order.done:
-            ask.ok(_result(order))
+            ask.ok(order_result(order))
             return
         command = Command(Kind.CANCEL, ask.account, order.instrument, order.id)
         self._send(command, Pending(Kind.CANCEL, [ask], ask.account), ask.session)
 
     def batch(self, ask: BatchAsk, request: Batch) -> None:
         """Each item in order, each with its own result."""
-        for index, item in enumerate(request.items):
-            self.attempt(ask.item(index), item)
+        for item in request.items:
+            self.attempt(ask.next_part(), item)
+        ask.sent()
 
     def attempt(self, ask: Ask, request: Place | Amend | Cancel) -> None:
         """A request whose refusal is its answer."""
@@ -170,9 +171,17 @@ class OrderEntry:
 
     def mass_cancel(self, ask: Ask, request: MassCancel) -> None:
         """Cancel all orders of the account that fit. Raises RequestError."""
+        filters = (request.sym, request.side, request.tag, request.group)
+        if request.lock:
+            if any(one is not None for one in filters):
+                raise bad_field("lock", "it goes with the cancel of all orders")
+            self._send(Command(Kind.LOCK, ask.account), Pending(Kind.LOCK, [ask], ask.account), ask.session)
+            return
         instrument = self._projection.symbol(request.sym).number if request.sym is not None else 0
         side = ANY_SIDE if request.side is None else side_number(request.side)
-        command = Command(Kind.MASS_CANCEL, ask.account, instrument, side=side)
+        command = Command(
+            Kind.MASS_CANCEL, ask.account, instrument, side=side, tag=request.tag or 0, group=request.group or 0
+        )
         self._send(command, Pending(Kind.MASS_CANCEL, [ask], ask.account), ask.session)
 
     def cancel_session(self, account: int, serial: int, ask: Ask | None = None) -> None:
@@ -185,6 +194,19 @@ class OrderEntry:
         kind, account = Kind(int(record["kind"][0])), int(record["account"][0])
         record["ref"] = self._register(Pending(kind, [], account, on_done=on_done))
         self._queue(record.tobytes())
+
+    def record(self, ask: Ask, record: NDArray[np.void], answer: Callable[[Step, Ask, int | None], None]) -> None:
+        """As `request`, of a command with any body."""
+        kind, account = Kind(int(record["kind"][0])), int(record["account"][0])
+        record["ref"] = self._register(Pending(kind, [ask], account, answer=answer))
+        self._queue(record.tobytes())
+
+    def request(self, ask: Ask, command: Command, answer: Callable[[Step, Ask, int | None], None]) -> None:
+        """Send a command of a client's; `answer` gets its step, and the first private event that it caused. Raises
+        RequestError when too much is on its way.
+        """
+        kind = Kind(command.kind)
+        self._send(command, Pending(kind, [ask], command.account, answer=answer), ask.session)
 
     def tick(self) -> None:
         """Put the time into the log."""
@@ -241,7 +263,7 @@ class OrderEntry:
         found = self._pending.get(int(row["ref"]))
         if found is None:
             names = ("instrument", "side", "ord_type", "time_in_force", "flags", "price", "qty")
-            body = tuple(int(row[name]) for name in names)
+            body = (*(int(row[name]) for name in names), *NO_TERMS)
             found = self._pending[int(row["ref"])] = Pending(Kind.NEW_ORDER, [], account, cid, body, is_answered=True)
         return found
 
@@ -258,9 +280,12 @@ class OrderEntry:
             self._tables.do(doors.DROP_PENDING, row + 1)
         if pending.on_done is not None:
             pending.on_done(step)
+        aseq = first_aseq.get(pending.account)
         for index, ask in enumerate(pending.asks):
-            dup = pending.is_answered or index > 0
-            self._answer(step, ask, first_aseq.get(pending.account), dup=dup)
+            if pending.answer is not None:
+                pending.answer(step, ask, aseq if ask.account == pending.account else None)
+            else:
+                self._answer(step, ask, aseq, dup=pending.is_answered or index > 0)
         return pending.waiting
 
     def refusal(self, step: Step) -> Error:
@@ -271,8 +296,9 @@ class OrderEntry:
 
     def _answer(self, step: Step, ask: Ask, aseq: int | None, dup: bool) -> None:
         event = step.events[0] if step.events else None
-        if step.command.kind == Kind.MASS_CANCEL and (event is None or event.kind != EventKind.REJECTED):
-            ask.ok(MassCancelResult(len(step.events)), aseq)
+        is_refused = event is not None and event.kind == EventKind.REJECTED
+        if step.command.kind in (Kind.MASS_CANCEL, Kind.LOCK) and not is_refused:
+            ask.ok(MassCancelResult(sum(one.kind == EventKind.CANCELED for one in step.events)), aseq)
             return
         if event is None:
             ask.fail(internal("the engine said nothing"))
@@ -280,16 +306,19 @@ class OrderEntry:
         if event.kind == EventKind.REJECTED:
             self._refuse(step, ask, Reason(event.reason))
             return
-        order_id = step.command.order_id or getattr(event, "order_id", 0)
-        result = _result(self._projection.orders[order_id])
+        order = self._projection.orders.get(step.command.order_id or getattr(event, "order_id", 0))
+        if order is None:
+            ask.fail(FORGOTTEN)
+            return
+        result = order_result(order)
         if event.kind == EventKind.REPLACED:
             result.kept = event.reason == Reason.KEPT
-        ask.ok(result, aseq, dup)
+        ask.ok(result, aseq, dup or event.kind == EventKind.DUPLICATE)
 
     def _refuse(self, step: Step, ask: Ask, reason: Reason) -> None:
         order = self._projection.orders.get(step.command.order_id)
         if step.command.kind == Kind.CANCEL and order is not None and order.done:
-            ask.ok(_result(order))  # it finished while the cancel was on its way
+            ask.ok(order_result(order))  # it finished while the cancel was on its way
         else:
             ask.fail(self._error(step.command, reason))
 
@@ -309,6 +338,10 @@ class OrderEntry:
             return "delisted"
         if instrument.closed:
             return "closed"
+        if self._projection.halted:
+            return "exchange_halted"
+        if instrument.status in (EngineStatus.HALTED, EngineStatus.CANCEL_ONLY):
+            return EngineStatus(instrument.status).name.lower()
         return "not_open_yet" if command.ts_ns < instrument.open_ns else "gate_passed"
 
     def abandon(self) -> None:
@@ -355,18 +388,10 @@ class OrderEntry:
         return True
 
     def _place_command(self, ask: Ask, request: Place) -> Command:
-        number, tick, max_price = self._market(ask, request)
-        is_market = request.type == "market"
-        tif = TIF_NUMBERS[request.tif or ("ioc" if is_market else "gtg")]
-        immediate = tif in (TimeInForce.IOC, TimeInForce.FOK)
-        if (is_market and not immediate) or (request.post and immediate):
-            raise RequestError(Code.BAD_TIF, "a market order is ioc or fok, a post-only order gtg or gtc")
+        number, tick, highest = self._market(ask, request)
+        tif, wire = check_place(request), ask.session.wire
         if not 1 <= request.qty <= MAX_QTY:
             raise RequestError(Code.BAD_QTY, f"qty {request.qty}: from 1 to {MAX_QTY} lots")
-        if is_market and request.px is not None:
-            raise bad_field("px", "a market order has no price")
-        if not is_market and request.px is None:
-            raise bad_field("px", "a limit order has a price")
         identity = ask.session.identity
         covered = identity is not None and identity.cod and request.cod
         return Command(
@@ -374,13 +399,21 @@ class OrderEntry:
             ask.account,
             number,
             side=side_number(request.side),
-            ord_type=OrdType.MARKET if is_market else OrdType.LIMIT,
+            ord_type=TYPE_NUMBERS[request.type],
             time_in_force=tif,
-            flags=Flag.POST_ONLY if request.post else 0,
-            price=0 if request.px is None else _ticks(request.px, ask.session.wire, tick, max_price),
+            flags=flags_of(request),
+            price=0 if request.px is None else ticks(request.px, wire, tick, highest),
             qty=request.qty,
             session=identity.key.serial if identity is not None and covered else 0,
             cl_ord_id=request.cid or "",
+            group=request.group or 0,
+            stop_price=0 if request.stop is None else ticks(request.stop, wire, tick, highest, "stop"),
+            show_qty=request.show or 0,
+            min_qty=request.min_qty or 0,
+            expire_ns=nanoseconds(request.expire),
+            deadline_ns=nanoseconds(request.deadline),
+            tag=request.tag or 0,
+            stp_group=stp_group(self._projection, ask.account, request.stp_group),
         )
 
     def _market(self, ask: Ask, request: Place) -> tuple[int, int, int]:
@@ -393,11 +426,17 @@ class OrderEntry:
         return instrument.number, instrument.tick_micros, instrument.max_price
 
 
+NO_TERMS = (0,) * (len(BODY) - 7)
+"""The end of a plain order's body."""
 DETAILED = {Reason.MARKET_NOT_OPEN, Reason.INSUFFICIENT_FUNDS}
 """Reasons whose errors say more than the reason."""
 NO_SUCH_ORDER = RequestError(Code.ORDER_NOT_FOUND, "the account has no such order").error
 SESSION_IS_FULL = RequestError(Code.OVERLOADED, "too many requests of this session are unanswered").error
 EXCHANGE_IS_FULL = RequestError(Code.OVERLOADED, "too many requests are on their way").error
+FORGOTTEN = RequestError(
+    Code.OUTCOME_UNKNOWN,
+    "the cid is of an order that was accepted before and is forgotten: look for it in orders.history",
+).error
 OWN_ERRORS = [NO_SUCH_ORDER, SESSION_IS_FULL, EXCHANGE_IS_FULL]
 
 
@@ -414,26 +453,6 @@ def internal(msg: str) -> Error:
     return Error(Code.INTERNAL, Code.INTERNAL.name, True, msg)
 
 
-def _ticks(px: int | str, wire: Format, tick_micros: int, max_price: int) -> int:
-    """A price of a request in ticks. Raises RequestError."""
-    if wire is Format.JSON:
-        if not isinstance(px, str):
-            raise bad_field("px", "in JSON a price is a decimal string")
-        try:
-            px = from_text(px)
-        except InexactError as error:
-            raise RequestError(Code.BAD_PRICE, str(error)) from error
-        except ValueError as error:
-            raise bad_field("px", str(error)) from error
-    elif not isinstance(px, int):
-        raise bad_field("px", "in MessagePack a price is an integer of 10^-6")
-    ticks, rest = divmod(px, tick_micros)
-    if rest:
-        raise RequestError(Code.BAD_PRICE, f"{to_text(px)} is not a multiple of the tick, {to_text(tick_micros)}")
-    if not 0 <= ticks <= max_price:
-        raise RequestError(Code.BAD_PRICE, f"{to_text(px)} is not from 0 to {to_text(max_price * tick_micros)}")
-    return ticks
-
-
-def _result(order: Order) -> OrderResult:
+def order_result(order: Order) -> OrderResult:
+    """Where an order stands."""
     return OrderResult(order.id, order.cid or None, order.status, order.leaves, order.cum)

@@ -9,26 +9,34 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
-from engine.types import EventKind, OrdType, Reason, Side, TimeInForce
+from engine.types import STP_MASK, EventKind, Flag, OrdType, Reason, Side, TimeInForce
 from gateway.fast import doors
 from gateway.memory import Tables
 from gateway.messages import (
+    AccountEvent,
     BalanceEvent,
     BalanceState,
     DeliveryEvent,
     Fill,
     Format,
+    MmpEvent,
+    MmpState,
     MoneyEvent,
     OrderEvent,
     OrderState,
     OrderStatus,
     PositionEvent,
     PositionState,
+    PreventedEvent,
     PrivateEvent,
     PrivateSnapshot,
     SideName,
+    StpName,
     TifName,
+    TimerEvent,
+    TimerState,
     TypeName,
     encode,
 )
@@ -37,12 +45,39 @@ from gateway.rows import EventRow, MoneyRow, Step
 from gateway.views import Account, Order
 
 SIDE_NAMES: tuple[SideName, SideName] = ("buy", "sell")
-TYPE_NAMES: dict[int, TypeName] = {OrdType.LIMIT: "limit", OrdType.MARKET: "market"}
+TYPE_NAMES: dict[int, TypeName] = {
+    OrdType.LIMIT: "limit",
+    OrdType.MARKET: "market",
+    OrdType.STOP: "stop",
+    OrdType.STOP_LIMIT: "stop_limit",
+}
 TIF_NAMES: dict[int, TifName] = {
     TimeInForce.GTG: "gtg",
     TimeInForce.GTC: "gtc",
     TimeInForce.IOC: "ioc",
     TimeInForce.FOK: "fok",
+    TimeInForce.GTD: "gtd",
+}
+STP_NAMES: dict[int, StpName] = {
+    Flag.STP_EXPIRE_TAKER: "expire_taker",
+    Flag.STP_EXPIRE_MAKER: "expire_maker",
+    Flag.STP_EXPIRE_BOTH: "expire_both",
+    Flag.STP_DECREMENT: "decrement",
+}
+PREVENTED_BY: dict[int, StpName] = {
+    Reason.EXPIRE_TAKER: "expire_taker",
+    Reason.EXPIRE_MAKER: "expire_maker",
+    Reason.EXPIRE_BOTH: "expire_both",
+    Reason.DECREMENT: "decrement",
+}
+STP_GROUP_BITS = 7
+"""An owner's own numbers of groups, in the low bits of the engine's `stp_group`; above them is who the owner is."""
+EXECS: dict[int, Literal["new", "replaced", "canceled", "triggered", "refreshed"]] = {
+    EventKind.NEW: "new",
+    EventKind.REPLACED: "replaced",
+    EventKind.CANCELED: "canceled",
+    EventKind.TRIGGERED: "triggered",
+    EventKind.REFRESHED: "refreshed",
 }
 MOVED: dict[int, Literal["transfer", "split", "lien", "lien_lifted"]] = {
     EventKind.TRANSFERRED: "transfer",
@@ -55,8 +90,17 @@ WHY = {
     Reason.UNFILLED: "unfilled",
     Reason.GATE_CLOSED: "gate_closed",
     Reason.MASS_CANCELED: "mass_canceled",
+    Reason.EXPIRED: "expired",
+    Reason.LOCKED_OUT: "locked",
+    Reason.MMP: "mmp",
+    Reason.DEAD_MAN: "dead_man",
+    Reason.NOTHING_TO_REDUCE: "nothing_to_reduce",
+    Reason.SELF_TRADE_PREVENTED: "self_trade_prevented",
 }
 
+
+MS = 1_000_000
+"""Nanoseconds."""
 
 _decode = msgspec.msgpack.Decoder(PrivateEvent).decode
 KeptEvents = dict[tuple[int, int], PrivateEvent]
@@ -113,6 +157,16 @@ class PrivateStreams:
             EventKind.TRADE: self._trade,
             EventKind.CANCELED: self._order,
             EventKind.REPLACED: self._order,
+            EventKind.TRIGGERED: self._order,
+            EventKind.REFRESHED: self._order,
+            EventKind.PREVENTED: self._prevented,
+            EventKind.MMP_SET: self._mmp,
+            EventKind.MMP_TRIGGERED: self._mmp,
+            EventKind.MMP_RESET: self._mmp,
+            EventKind.DEAD_MAN_SET: self._timer,
+            EventKind.ACCOUNT_LOCKED: self._account,
+            EventKind.ACCOUNT_UNLOCKED: self._account,
+            EventKind.LIMITS_SET: self._account,
             EventKind.DEPOSITED: self._money,
             EventKind.WITHDRAWN: self._money,
             EventKind.NOMINATED: self._money,
@@ -177,16 +231,56 @@ class PrivateStreams:
     def _order(self, event: EventRow) -> None:
         order = self._projection.orders[event.order_id]
         message = OrderEvent(
-            aseq=0, seq=event.seq, ts=event.ts_ns // 1000, exec="new", oid=order.id, cid=order.cid or None,
+            aseq=0, seq=event.seq, ts=event.ts_ns // 1000, exec=EXECS[event.kind], oid=order.id, cid=order.cid or None,
             sym=order.symbol, side=SIDE_NAMES[order.side], type=TYPE_NAMES[order.ord_type],
             px=order.price * order.tick_micros, qty=order.qty, left=order.leaves, cum=order.cum,
             tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
         )  # fmt: skip
         if event.kind == EventKind.CANCELED:
-            message.exec, message.why = "canceled", WHY.get(Reason(event.reason), Reason(event.reason).name.lower())
+            message.why = WHY.get(Reason(event.reason), Reason(event.reason).name.lower())
         elif event.kind == EventKind.REPLACED:
-            message.exec, message.kept = "replaced", event.reason == Reason.KEPT
+            message.kept = event.reason == Reason.KEPT
+        if order.special:
+            _add_terms(message, order)
         self._emit(order.account, message)
+
+    def _prevented(self, event: EventRow) -> None:
+        orders = self._projection.orders
+        taker, maker = orders[event.order_id], orders[event.contra_order_id]
+        self._emit(event.account, _prevented(event, taker, maker, event.leaves_qty, event.cum_qty))
+        mirrored = _prevented(event, maker, taker, event.contra_leaves_qty, event.contra_cum_qty)
+        mirrored.liq = "maker"
+        self._emit(event.contra_account, mirrored)
+
+    def _mmp(self, event: EventRow) -> None:
+        message = MmpEvent(
+            aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what="reset", group=event.contra_account
+        )  # fmt: skip
+        if event.kind != EventKind.MMP_RESET:
+            message.what, message.lots, message.fills = "set", event.qty, event.cum_qty
+        if event.kind == EventKind.MMP_TRIGGERED:
+            message.what, message.sym = "triggered", self._projection.instruments[event.instrument].symbol
+        elif event.kind == EventKind.MMP_SET:
+            message.window_ms = event.contra_order_id // MS
+            if not event.qty and not event.cum_qty:
+                message.what, message.lots, message.fills, message.window_ms = "off", UNSET, UNSET, UNSET
+        self._emit(event.account, message)
+
+    def _timer(self, event: EventRow) -> None:
+        message = TimerEvent(aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what="off", tag=event.order_id)
+        if event.contra_order_id:
+            message.what, message.at = "set", event.contra_order_id // 1000
+        elif event.reason == Reason.DEAD_MAN:
+            message.what = "fired"
+        self._emit(event.account, message)
+
+    def _account(self, event: EventRow) -> None:
+        message = AccountEvent(aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what="limits")
+        if event.kind == EventKind.LIMITS_SET:
+            message.qty, message.net, message.orders = event.qty, event.price, event.leaves_qty
+        else:
+            message.what = "locked" if event.kind == EventKind.ACCOUNT_LOCKED else "unlocked"
+        self._emit(event.account, message)
 
     def _trade(self, event: EventRow) -> None:
         orders, instrument = self._projection.orders, self._projection.instruments[event.instrument]
@@ -248,6 +342,8 @@ class PrivateStreams:
         return PrivateSnapshot(
             aseq=self.stream(number).aseq, seq=seq, ts=ts_us, orders=open_orders(account),
             positions=positions(self._projection, account), balances=balance_state(account),
+            mmp=protections(self._projection, number), timers=timers(self._projection, number),
+            locked=number in self._projection.locked,
         )  # fmt: skip
 
     def dump(self) -> list[tuple[int, PrivateEvent]]:
@@ -270,6 +366,32 @@ def _fill(event: EventRow, order: Order, leaves: int, cum: int) -> Fill:
     )  # fmt: skip
 
 
+def _prevented(event: EventRow, order: Order, other: Order, leaves: int, cum: int) -> PreventedEvent:
+    return PreventedEvent(
+        aseq=0, seq=event.seq, ts=event.ts_ns // 1000, what=PREVENTED_BY[event.reason], liq="taker", oid=order.id,
+        other=other.id, cid=order.cid or None, sym=order.symbol, side=SIDE_NAMES[order.side],
+        px=event.price * order.tick_micros, qty=event.qty, left=leaves, cum=cum,
+    )  # fmt: skip
+
+
+def _add_terms(state: OrderEvent | OrderState, order: Order) -> None:
+    """What an order has beyond a plain one."""
+    if order.stop_price:
+        state.stop = order.stop_price * order.tick_micros
+    if order.show:
+        state.show = order.show
+        if not order.done and not order.waiting:
+            state.shown = order.shown
+    state.min_qty, state.tag, state.group = order.min_qty or UNSET, order.tag or UNSET, order.group or UNSET
+    state.expire = order.expire_ns // 1000 or UNSET
+    flags = order.flags
+    state.slide, state.reduce_only = bool(flags & Flag.SLIDE) or UNSET, bool(flags & Flag.REDUCE_ONLY) or UNSET
+    state.stp = STP_NAMES.get(flags & STP_MASK, UNSET)
+    state.stp_group = order.stp_group & ((1 << STP_GROUP_BITS) - 1) or UNSET
+    if order.level >= 0:
+        state.level = order.level
+
+
 def open_orders(account: Account, symbol: str | None = None) -> list[OrderState]:
     """The account's working orders, oldest first; those of one symbol if given."""
     return [order_state(order) for order in account.orders.values() if symbol is None or order.symbol == symbol]
@@ -277,12 +399,33 @@ def open_orders(account: Account, symbol: str | None = None) -> list[OrderState]
 
 def order_state(order: Order) -> OrderState:
     """An order as it is shown."""
-    return OrderState(
+    state = OrderState(
         oid=order.id, cid=order.cid or None, sym=order.symbol, side=SIDE_NAMES[order.side],
         type=TYPE_NAMES[order.ord_type], px=order.price * order.tick_micros, qty=order.qty, left=order.leaves,
         cum=order.cum, tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
         ts=order.ts_ns // 1000,
     )  # fmt: skip
+    if order.special:
+        _add_terms(state, order)
+    return state
+
+
+def protections(projection: Projection, account: int) -> list[MmpState]:
+    """The account's groups with market-maker protection."""
+    return [
+        MmpState(group, one.window_ns // MS, one.lots, one.fills, one.is_frozen)
+        for (owner, group), one in sorted(projection.protections.items())
+        if owner == account
+    ]
+
+
+def timers(projection: Projection, account: int) -> list[TimerState]:
+    """The account's dead man's switches."""
+    return [
+        TimerState(tag, due_ns // 1000)
+        for (owner, tag), due_ns in sorted(projection.timers.items())
+        if owner == account
+    ]
 
 
 def positions(projection: Projection, account: Account, symbol: str | None = None) -> list[PositionState]:

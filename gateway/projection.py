@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from engine.types import LISTING, TRANSFER, EventKind, Flag, OrdType, Reason, Side, TimeInForce
+from engine.types import LISTING, TRANSFER, UNCHANGED, EventKind, Flag, Kind, OrdType, Reason, Side, Status, TimeInForce
 from gateway.commands import Command
 from gateway.fast import doors
 from gateway.fast.templates import SIDES
@@ -33,6 +33,7 @@ class Instrument(Row):
 
     __slots__ = ("symbol", "terms")
     closed = column("instruments", "closed")
+    status = column("instruments", "status")
     listed_seq = column("instruments", "listed_seq")  # events: of its listing,
     status_seq = column("instruments", "status_seq")  # of its last change of status,
     trade_seq = column("instruments", "trade_seq")  # and of its last trade
@@ -74,6 +75,32 @@ class Terms(Struct):
     taker_fee_ppm: int
     maker_rebate_ppm: int
     bond_ppm: int
+    band_ppm: int = 0
+    collar_ppm: int = 0
+    dynamic_ppm: int = 0
+
+    @property
+    def low_price(self) -> int:
+        """The lowest price of an order."""
+        return max(0, self.reference_price - self._width) if self.band_ppm else 0
+
+    @property
+    def high_price(self) -> int:
+        """The highest."""
+        return min(self.max_price, self.reference_price + self._width) if self.band_ppm else self.max_price
+
+    @property
+    def _width(self) -> int:
+        return self.reference_price * self.band_ppm // PPM
+
+
+class Protection(Struct):
+    """Market-maker protection of a group: so many lots or fills in the window freeze it. All 0: none was set."""
+
+    window_ns: int
+    lots: int
+    fills: int
+    is_frozen: bool = False
 
 
 class ProjectionState(Struct):
@@ -83,14 +110,24 @@ class ProjectionState(Struct):
     instruments: list[Terms]
     head: dict[str, int]
     tables: dict[str, tuple[list[tuple[str, str]], bytes]]  # each table's columns, and its rows
+    protections: list[tuple[int, int, Protection]] = []  # account, group
+    timers: list[tuple[int, int, int]] = []  # account, tag, when
+    locked: list[int] = []
+    halted: bool = False
 
 
-def order_body(command: CommandRow | Command) -> tuple[int, ...]:
-    """What must be the same for a repeated cid to be the same order."""
+def order_body(command: Command) -> tuple[int, ...]:
+    """What must be the same for a repeated cid to be the same order: `Order.body`, of a command."""
     return (
-        command.instrument, command.side, command.ord_type, command.time_in_force, command.flags, command.price,
-        command.qty,
+        command.instrument, command.side, command.ord_type, command.time_in_force, command.flags & ~Flag.EXTENDED,
+        command.price, command.qty, command.stop_price, command.show_qty, command.min_qty, command.expire_ns, command.tag,
+        command.group, command.stp_group,
     )  # fmt: skip
+
+
+def owner(name: str) -> str:
+    """Whose account it is: `alice` and `alice:hedge` are alice's."""
+    return name.partition(":")[0]
 
 
 class Projection:
@@ -100,6 +137,7 @@ class Projection:
         self.tables = tables
         self.accounts: dict[int, Account] = {}
         self.account_by_name: dict[str, Account] = {}
+        self.first_of_owner: dict[str, int] = {}  # the lowest number of an owner's accounts
         self.instruments: dict[int, Instrument] = {}
         self.instrument_by_symbol: dict[str, Instrument] = {}
         self.orders = AllOrders(tables)
@@ -107,11 +145,30 @@ class Projection:
         self.moved_money: dict[int, None] = {}  # accounts whose money changed in this step, in order
         self.moved_positions: dict[tuple[int, int], None] = {}  # (account, instrument), likewise
         self.retired: list[Instrument] = []  # delisted in this step
+        self.protections: dict[tuple[int, int], Protection] = {}  # (account, group)
+        self.timers: dict[tuple[int, int], int] = {}  # (account, tag) -> when its orders are cancelled, ns
+        self.locked: set[int] = set()
+        self.halted = False
         self._apply: dict[int, Callable[..., None]] = {
             EventKind.NEW: self._new,
             EventKind.TRADE: self._trade,
             EventKind.CANCELED: self._canceled,
             EventKind.REPLACED: self._replaced,
+            EventKind.TRIGGERED: self._triggered,
+            EventKind.PREVENTED: self._prevented,
+            EventKind.REFRESHED: self._refreshed,
+            EventKind.QUOTE_KEPT: self._quote_kept,
+            EventKind.MMP_SET: self._protected,
+            EventKind.MMP_TRIGGERED: self._froze,
+            EventKind.MMP_RESET: self._thawed,
+            EventKind.DEAD_MAN_SET: self._timed,
+            EventKind.ACCOUNT_LOCKED: lambda _step, event: self.locked.add(event.account),
+            EventKind.ACCOUNT_UNLOCKED: lambda _step, event: self.locked.discard(event.account),
+            EventKind.STATUS_CHANGED: self._status_changed,
+            EventKind.AUCTION_PRICE: self._told,
+            EventKind.BAND_SET: self._band_set,
+            EventKind.EXCHANGE_HALTED: self._exchange_halted,
+            EventKind.EXCHANGE_RESUMED: self._exchange_halted,
             EventKind.ACCOUNT_OPENED: self._account_opened,
             EventKind.DEPOSITED: self._cash_moved,
             EventKind.WITHDRAWN: self._cash_moved,
@@ -154,7 +211,6 @@ class Projection:
     def _new(self, step: Step, event: EventRow) -> None:
         command, instrument = step.command, self.instruments[event.instrument]
         account = self.accounts[event.account]
-        cid = text_at(step.commands, step.at, "cl_ord_id")
         row = self.tables.do(doors.NEW_ORDER_ROW)
         values = {
             "id": event.order_id, "account": event.account, "instrument": event.instrument,
@@ -162,18 +218,23 @@ class Projection:
             "side": event.side, "ord_type": command.ord_type, "time_in_force": command.time_in_force,
             "flags": command.flags, "session": command.session, "ts_ns": event.ts_ns, "price": event.price,
             "qty": event.qty, "leaves": event.leaves_qty, "queued_seq": event.seq, "body_price": command.price,
-            "body_qty": command.qty, "special": _is_special(command, event, cid),
+            "body_qty": command.qty, "waiting": event.reason == Reason.WAITING, "show": event.contra_leaves_qty,
+            "shown": min(event.contra_leaves_qty, event.leaves_qty), **_terms(command),
         }  # fmt: skip
         found = self.tables.orders[row]
         for name, value in values.items():
             found[name] = value
-        for number, word in enumerate(step.commands["cl_ord_id"][step.at].view("<i8").tolist()):
-            found[f"c{number}"] = word
+        cid = ""
+        if command.kind == Kind.NEW_ORDER:
+            cid = text_at(step.commands, step.at, "cl_ord_id")
+            for number, word in enumerate(step.commands["cl_ord_id"][step.at].view("<i8").tolist()):
+                found[f"c{number}"] = word
+        found["special"] = _is_special(command, event, cid)
         self.tables.do(doors.ENTER_ORDER, row)
         order = Order(self.tables, row)
         self._hold(account, event.held_micros)
         self._open_lots(account, order, order.leaves)
-        self._depth_add(event, order.side, order.price, order.leaves)
+        self._enter_book(event, order)
 
     def _trade(self, _step: Step, event: EventRow) -> None:
         taker, maker = self.orders[event.order_id], self.orders[event.contra_order_id]
@@ -182,11 +243,12 @@ class Projection:
         buyer, seller = (taker, maker) if event.side == Side.BUY else (maker, taker)
         self._bought(event, buyer, notional, event.fee_micros if buyer is taker else 0)
         self._sold(event, seller, notional, event.fee_micros if seller is taker else 0)
-        if event.reason != Reason.AUCTION:  # there nobody takes
+        if event.reason != Reason.AUCTION:  # in one nobody takes
             self.accounts[maker.account].rebate += notional * instrument.maker_rebate_ppm // PPM
         self.moved_money[maker.account] = None
-        self._filled(event, taker, event.leaves_qty, event.cum_qty)
-        self._filled(event, maker, event.contra_leaves_qty, event.contra_cum_qty)
+        took = event.reason != Reason.AUCTION
+        self._filled(event, taker, event.leaves_qty, event.cum_qty, took)
+        self._filled(event, maker, event.contra_leaves_qty, event.contra_cum_qty, False)
         instrument.last_price = event.price
         instrument.volume_lots += event.qty
         instrument.trade_seq = event.seq
@@ -210,32 +272,102 @@ class Projection:
         position.open_sell -= event.qty
         self.moved_money[order.account] = None
 
-    def _filled(self, event: EventRow, order: Order, leaves: int, cum: int) -> None:
+    def _filled(self, event: EventRow, order: Order, leaves: int, cum: int, took: bool) -> None:
+        before = order.public_lots
         order.leaves, order.cum = leaves, cum
+        self._show_less(order, event.qty, took)
         self.moved_positions[order.account, order.instrument] = None
-        self._depth_add(event, order.side, order.price, -event.qty)
+        self._depth_add(event, order.side, order.price, order.public_lots - before)
         if leaves == 0:
             self._finish(order, event.ts_ns)
+
+    def _show_less(self, order: Order, qty: int, took: bool) -> None:
+        """An iceberg lost some lots: of what it shows, or, as a taker, of all it has. Its leaves are what is left already."""
+        if order.show:
+            order.shown = min(order.show, order.leaves) if took else order.shown - qty
 
     def _canceled(self, _step: Step, event: EventRow) -> None:
         order = self.orders[event.order_id]
         account = self.accounts[order.account]
         self._hold(account, event.held_micros)
         self._open_lots(account, order, -event.leaves_qty)
-        self._depth_add(event, order.side, order.price, -event.leaves_qty)
-        order.qty, order.leaves, order.cum = event.qty, 0, event.cum_qty
+        self._leave_book(event, order)
+        order.qty, order.leaves, order.cum, order.waiting = event.qty, 0, event.cum_qty, 0
         self._finish(order, event.ts_ns)
+        if order.cum == order.qty:
+            self.tables.orders[order.row]["done"] = 2
 
-    def _replaced(self, _step: Step, event: EventRow) -> None:
-        order = self.orders[event.order_id]
+    def _replaced(self, step: Step, event: EventRow) -> None:
+        command, order = step.command, self.orders[event.order_id]
         account = self.accounts[order.account]
         self._hold(account, event.held_micros)
         self._open_lots(account, order, event.leaves_qty - order.leaves)
-        self._depth_add(event, order.side, order.price, -order.leaves)
-        self._depth_add(event, order.side, event.price, event.leaves_qty)
+        self._leave_book(event, order)
+        is_kept = event.reason == Reason.KEPT
         order.price, order.qty, order.leaves = event.price, event.qty, event.leaves_qty
-        if event.reason != Reason.KEPT:
+        order.shown = min(order.shown if is_kept else order.show, order.leaves)
+        self._enter_book(event, order)
+        if not is_kept:
             order.queued_seq = event.seq
+        if command.kind == Kind.QUOTE:
+            self._take_over(order, command)
+        elif command.flags & Flag.EXTENDED and command.stop_price not in (0, UNCHANGED):
+            order.stop_price = command.stop_price
+
+    def _quote_kept(self, step: Step, event: EventRow) -> None:
+        if event.order_id:
+            self._take_over(self.orders[event.order_id], step.command)
+
+    def _take_over(self, order: Order, command: CommandRow) -> None:
+        """A quote belongs to whoever sent it last."""
+        order.session, order.flags, order.stp_group = command.session, command.flags, command.stp_group
+
+    def _triggered(self, _step: Step, event: EventRow) -> None:
+        order = self.orders[event.order_id]
+        order.waiting, order.queued_seq = 0, event.seq
+        order.show = event.contra_leaves_qty
+        order.shown = min(order.show, order.leaves)
+        self._enter_book(event, order)
+
+    def _refreshed(self, _step: Step, event: EventRow) -> None:
+        order = self.orders[event.order_id]
+        self._leave_book(event, order)
+        order.shown, order.queued_seq = event.qty, event.seq
+        self._enter_book(event, order)
+
+    def _prevented(self, _step: Step, event: EventRow) -> None:
+        if event.reason != Reason.DECREMENT:
+            return  # what is done instead has events of its own
+        taker, maker = self.orders[event.order_id], self.orders[event.contra_order_id]
+        buyer = taker if event.side == Side.BUY else maker
+        self._hold(self.accounts[buyer.account], event.held_micros)
+        for order, leaves in ((taker, event.leaves_qty), (maker, event.contra_leaves_qty)):
+            before = order.public_lots
+            self._open_lots(self.accounts[order.account], order, -event.qty)
+            order.qty -= event.qty
+            order.leaves = leaves
+            self._show_less(order, event.qty, order is taker)
+            self._depth_add(event, order.side, order.price, order.public_lots - before)
+
+    def _protected(self, _step: Step, event: EventRow) -> None:
+        key = event.account, event.contra_account
+        if not event.qty and not event.cum_qty:
+            self.protections.pop(key, None)
+            return
+        before = self.protections.get(key)
+        is_frozen = before is not None and before.is_frozen
+        self.protections[key] = Protection(event.contra_order_id, event.qty, event.cum_qty, is_frozen)
+
+    def _froze(self, _step: Step, event: EventRow) -> None:
+        self.protections[event.account, event.contra_account].is_frozen = True
+
+    def _thawed(self, _step: Step, event: EventRow) -> None:
+        self.protections[event.account, event.contra_account].is_frozen = False
+
+    def _timed(self, _step: Step, event: EventRow) -> None:
+        self.timers.pop((event.account, event.order_id), None)
+        if event.contra_order_id:
+            self.timers[event.account, event.order_id] = event.contra_order_id
 
     def _account_opened(self, step: Step, event: MoneyRow) -> None:
         self._enter(event.account, text_at(step.commands.view(TRANSFER), step.at, "external_id"))
@@ -244,6 +376,7 @@ class Projection:
         self.tables.need_account(number)
         account = self.accounts[number] = Account(self.tables, number, name)
         self.account_by_name.setdefault(name, account)
+        self.first_of_owner.setdefault(owner(name), number)
 
     def _cash_moved(self, _step: Step, event: MoneyRow) -> None:
         self.accounts[event.account].cash += event.amount_micros
@@ -296,7 +429,7 @@ class Projection:
         self._list(msgspec.convert({**terms, "number": event.instrument, "symbol": symbol}, Terms))
         found = self.tables.instruments[event.instrument]
         found["listed_seq"] = found["status_seq"] = found["book_seq"] = event.seq
-        found["book_ts_ns"], found["last_price"] = event.ts_ns, -1
+        found["book_ts_ns"], found["last_price"], found["status"] = event.ts_ns, -1, Status.CONTINUOUS
 
     def _list(self, terms: Terms) -> None:
         number, tables = terms.number, self.tables
@@ -315,7 +448,24 @@ class Projection:
 
     def _closed(self, _step: Step, event: EventRow) -> None:
         instrument = self.instruments[event.instrument]
-        instrument.closed, instrument.status_seq = True, event.seq
+        instrument.closed, instrument.status, instrument.status_seq = True, Status.CLOSED, event.seq
+
+    def _status_changed(self, _step: Step, event: EventRow) -> None:
+        instrument = self.instruments[event.instrument]
+        instrument.status, instrument.status_seq = event.qty, event.seq
+
+    def _told(self, _step: Step, event: EventRow) -> None:
+        self.instruments[event.instrument].status_seq = event.seq
+
+    def _band_set(self, step: Step, event: EventRow) -> None:
+        terms, row = self.instruments[event.instrument].terms, step.commands.view(LISTING)[step.at]
+        for name in ("reference_price", "band_ppm", "collar_ppm", "dynamic_ppm"):
+            setattr(terms, name, int(row[name]))
+
+    def _exchange_halted(self, _step: Step, event: EventRow) -> None:
+        self.halted = event.kind == EventKind.EXCHANGE_HALTED
+        for instrument in self.instruments.values():
+            instrument.status_seq = event.seq
 
     def _delisted(self, _step: Step, event: EventRow) -> None:
         instrument = self.instruments.pop(event.instrument)
@@ -359,7 +509,14 @@ class Projection:
         self.moved_positions[event.account, event.instrument] = None
 
     def _depth_add(self, event: EventRow, side: int, price: int, lots: int) -> None:
-        self.books[event.instrument].add(side, price, lots, event.seq, event.ts_ns)
+        if lots:
+            self.books[event.instrument].add(side, price, lots, event.seq, event.ts_ns)
+
+    def _enter_book(self, event: EventRow, order: Order) -> None:
+        self._depth_add(event, order.side, order.price, order.public_lots)
+
+    def _leave_book(self, event: EventRow, order: Order) -> None:
+        self._depth_add(event, order.side, order.price, -order.public_lots)
 
     def _finish(self, order: Order, ts_ns: int) -> None:
         self.tables.do(doors.FINISH_ORDER, order.row, ts_ns)
@@ -418,12 +575,20 @@ class Projection:
     def capture(self) -> Callable[[], ProjectionState]:
         """A copy of everything that `load` needs, and how to make the stored form of it, on any thread."""
         names = [(account.number, account.name) for account in self.accounts.values()]
-        terms, copied = [instrument.terms for instrument in self.instruments.values()], self.tables.dump()
+        terms = [msgspec.structs.replace(instrument.terms) for instrument in self.instruments.values()]
+        copied = self.tables.dump()
+        others = (
+            [(*key, msgspec.structs.replace(one)) for key, one in self.protections.items()],
+            [(*key, due_ns) for key, due_ns in self.timers.items()],
+            sorted(self.locked),
+            self.halted,
+        )
         return lambda: ProjectionState(
             names,
             terms,
             copied["head"],
             {name: (_columns(rows), rows.tobytes()) for name, rows in copied["tables"].items()},
+            *others,
         )
 
     def load(self, state: ProjectionState) -> None:
@@ -439,11 +604,27 @@ class Projection:
             self._list(terms)
             rows["next_symbol"] = self.tables.instruments[terms.number]["next_symbol"]
             self.tables.instruments[terms.number] = rows
+        self.protections = {(account, group): one for account, group, one in state.protections}
+        self.timers = {(account, tag): due_ns for account, tag, due_ns in state.timers}
+        self.locked, self.halted = set(state.locked), state.halted
+
+
+def _terms(command: CommandRow) -> dict[str, int]:
+    """What an order was asked for beyond a plain one; a quote's tag is the number of its level."""
+    if command.kind == Kind.QUOTE:
+        return {"group": command.group, "stp_group": command.stp_group, "level": command.tag + 1}
+    if not command.flags & Flag.EXTENDED:
+        return {"group": command.group}
+    return {
+        "group": command.group, "stp_group": command.stp_group, "tag": command.tag, "expire_ns": command.expire_ns,
+        "stop_price": command.stop_price, "body_stop": command.stop_price, "body_show": command.show_qty,
+        "min_qty": command.min_qty,
+    }  # fmt: skip
 
 
 def _is_special(command: CommandRow, event: EventRow, cid: str) -> bool:
     """Whether compiled code is to leave the order alone."""
-    known = command.ord_type <= OrdType.MARKET and command.time_in_force <= TimeInForce.FOK
+    known = command.ord_type <= OrdType.MARKET and command.time_in_force <= TimeInForce.FOK and command.group == 0
     plain = known and not command.flags & ~PLAIN_FLAGS and not event.contra_leaves_qty and event.reason == Reason.NONE
     return not plain or not PLAIN_TEXT.issuperset(cid)
 

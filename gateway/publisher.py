@@ -13,8 +13,11 @@ from gateway.channels import Channels, of_kind
 from gateway.market_data import MarketData
 
 MAY_WAIT = frozenset(
-    (EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED, EventKind.REJECTED, EventKind.DEPOSITED)
-)
+    (
+        EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED, EventKind.REJECTED, EventKind.DEPOSITED,
+        EventKind.TRIGGERED, EventKind.PREVENTED, EventKind.REFRESHED, EventKind.QUOTE_KEPT, EventKind.DUPLICATE,
+    )
+)  # fmt: skip
 """Whatever else happens to an instrument is told in its place between the others, so nothing waits around it."""
 
 Records = NDArray[np.void]

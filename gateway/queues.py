@@ -20,7 +20,10 @@ from gateway.projection import Projection
 from gateway.rows import EventRow, event_rows
 from gateway.views import Order
 
-KINDS = (EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED)
+KINDS = (
+    EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED, EventKind.TRIGGERED, EventKind.PREVENTED,
+    EventKind.REFRESHED,
+)  # fmt: skip
 
 
 class QueueSide:
@@ -67,18 +70,38 @@ class Queues:
         self._shown: dict[int, tuple[int, int]] = {}  # where changed orders stood at the last publication
         self._changed: dict[int, None] = {}
         self._requeued: set[int] = set()  # of the shown: those that lost their place
+        self._most: dict[int, int] = {}  # of icebergs: what they show at the most
+
+    def __contains__(self, order: int) -> bool:
+        return order in self._where
+
+    def enter(self, order: int, side: int, price: int, lots: int, most: int) -> None:
+        """An order enters the book with its leaves; an iceberg shows only so much of them."""
+        if most:
+            self._most[order] = most
+        self.add(order, side, price, min(most, lots) if most else lots)
+
+    def took(self, order: int, leaves: int) -> None:
+        """An order that takes has so much left."""
+        self.set(order, min(self._most.get(order, leaves), leaves))
 
     def add(self, order: int, side: int, price: int, lots: int) -> None:
-        """A new order at the end of its queue."""
+        """A new order at the end of its queue, where it shows so many lots."""
         self._touch(order)
         self._changed[order] = self._changed.pop(order)  # orders are told in the order in which they were added
         self._where[order] = side, price
         self.sides[side].append(price, order, lots)
 
     def reduce(self, order: int, lots: int) -> None:
-        """Some lots of an order are filled."""
+        """Some of the lots that an order shows are gone."""
         side, price = self._where[order]
         self.set(order, self.sides[side].levels[price][order] - lots)
+
+    def keep(self, order: int, leaves: int) -> None:
+        """An order keeps its place, and has so much left."""
+        side, price = self._where[order]
+        shown = self.sides[side].levels[price][order]
+        self.set(order, min(shown, leaves) if order in self._most else leaves)
 
     def set(self, order: int, lots: int) -> None:
         """The open lots of an order that keeps its place; 0: it is gone."""
@@ -90,14 +113,20 @@ class Queues:
             self.sides[side].remove(price, order)
             del self._where[order]
 
-    def requeue(self, order: int, price: int, lots: int) -> None:
-        """An order goes to the end of the queue at a price, perhaps the same."""
-        side, _ = self._where[order]
-        self.set(order, 0)
+    def requeue(self, order: int, side: int, price: int, lots: int) -> None:
+        """An order goes to the end of the queue at a price, perhaps the same, and shows what it may of so many lots."""
+        if order in self._where:
+            self.set(order, 0)
         if order in self._shown:
             self._requeued.add(order)
         if lots > 0:
-            self.add(order, side, price, lots)
+            self.add(order, side, price, min(self._most.get(order, lots), lots))
+
+    def finish(self, order: int) -> None:
+        """An order is over."""
+        if order in self._where:
+            self.set(order, 0)
+        self._most.pop(order, None)
 
     def _touch(self, order: int) -> None:
         if order not in self._changed:
@@ -198,7 +227,9 @@ class QueueBooks:
         accounts = self._projection.accounts.values()
         orders = [order for account in accounts for order in account.orders.values() if order.instrument in numbers]
         for order in sorted(orders, key=_place):
-            self._books[order.instrument].add(order.id, order.side, order.price, order.leaves)
+            if not order.waiting:
+                self._books[order.instrument].enter(order.id, order.side, order.price, order.leaves, order.show)
+                self._books[order.instrument].set(order.id, order.public_lots)
         for number in numbers:
             self._books[number].take_changes()
 
@@ -220,22 +251,39 @@ class QueueBooks:
             self._tell(number, seq)
 
     def _follow(self, book: Queues, event: EventRow) -> None:
-        if event.kind == EventKind.NEW:
-            book.add(event.order_id, event.side, event.price, event.leaves_qty)
+        order = event.order_id
+        if event.kind == EventKind.TRIGGERED or (event.kind == EventKind.NEW and event.reason != Reason.WAITING):
+            book.enter(order, event.side, event.price, event.leaves_qty, event.contra_leaves_qty)
         elif event.kind == EventKind.TRADE:
-            book.reduce(event.order_id, event.qty)
+            _traded(book, event)
+        elif event.kind == EventKind.PREVENTED and event.reason == Reason.DECREMENT:
+            book.took(order, event.leaves_qty)
             book.reduce(event.contra_order_id, event.qty)
         elif event.kind == EventKind.CANCELED:
-            book.set(event.order_id, 0)
-        elif event.reason == Reason.KEPT:
-            book.set(event.order_id, event.leaves_qty)
-        else:
-            book.requeue(event.order_id, event.price, event.leaves_qty)
+            book.finish(order)
+        elif event.kind == EventKind.REFRESHED:
+            book.requeue(order, event.side, event.price, event.qty)
+        elif event.kind == EventKind.REPLACED and order in book:  # else it waits
+            if event.reason == Reason.KEPT:
+                book.keep(order, event.leaves_qty)
+            else:
+                book.requeue(order, event.side, event.price, event.leaves_qty)
 
     def _tell(self, number: int, seq: int) -> None:
         topic = self._market.topic(number, "l3")
         if isinstance(topic, L3Topic) and (message := topic.delta(seq)) is not None:
             topic.send(message)
+
+
+def _traded(book: Queues, event: EventRow) -> None:
+    if event.reason == Reason.AUCTION:  # nobody takes: both lose what they show
+        book.reduce(event.order_id, event.qty)
+    else:
+        book.took(event.order_id, event.leaves_qty)
+    book.reduce(event.contra_order_id, event.qty)
+    for order, leaves in ((event.order_id, event.leaves_qty), (event.contra_order_id, event.contra_leaves_qty)):
+        if not leaves:
+            book.finish(order)
 
 
 def _place(order: Order) -> int:

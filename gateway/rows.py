@@ -9,7 +9,8 @@ from engine.types import EVENT, MONEY, EventKind
 
 _COMMAND_FIELDS = [
     "seq", "ts_ns", "ref", "kind", "side", "ord_type", "time_in_force", "flags",
-    "account", "instrument", "order_id", "price", "qty", "session",
+    "account", "instrument", "order_id", "price", "qty", "session", "group", "stop_price", "show_qty", "min_qty", "expire_ns",
+    "tag", "stp_group",
 ]  # fmt: skip
 
 
@@ -30,6 +31,13 @@ class CommandRow(NamedTuple):
     price: int
     qty: int
     session: int
+    group: int
+    stop_price: int
+    show_qty: int
+    min_qty: int
+    expire_ns: int
+    tag: int
+    stp_group: int
 
 
 class EventRow(NamedTuple):

@@ -10,6 +10,11 @@ from gateway.fast.templates import STATUSES
 from gateway.memory import Tables
 from gateway.messages import OrderStatus
 
+BODY = (
+    "instrument", "side", "ord_type", "time_in_force", "flags", "body_price", "body_qty", "body_stop", "body_show", "min_qty",
+    "expire_ns", "tag", "group", "stp_group",
+)  # fmt: skip
+
 
 class Row:
     """A row of a table; two views of one row are equal."""
@@ -61,6 +66,26 @@ class Order(Row):
     finished_ns = column("orders", "finished_ns")
     queued_seq = column("orders", "queued_seq")
     special = column("orders", "special")
+    show = column("orders", "show")
+    shown = column("orders", "shown")
+    stop_price = column("orders", "stop_price")
+    min_qty = column("orders", "min_qty")
+    expire_ns = column("orders", "expire_ns")
+    tag = column("orders", "tag")
+    group = column("orders", "group")
+    stp_group = column("orders", "stp_group")
+    waiting = column("orders", "waiting")
+
+    @property
+    def level(self) -> int:
+        """Of a quote, its number in the ladder; -1 of any other order."""
+        return int(self._tables.orders[self.row]["level"]) - 1
+
+    @property
+    def public_lots(self) -> int:
+        """What the book shows of it."""
+        row = self._tables.orders[self.row]
+        return 0 if row["waiting"] else int(row["shown"] if row["show"] else row["leaves"])
 
     @property
     def symbol(self) -> str:
@@ -77,8 +102,8 @@ class Order(Row):
     @property
     def body(self) -> tuple[int, ...]:
         """What was asked, to tell a repeated cid from a reused one."""
-        names = ("instrument", "side", "ord_type", "time_in_force", "flags", "body_price", "body_qty")
-        return tuple(int(self._tables.orders[self.row][name]) for name in names)
+        row = self._tables.orders[self.row]
+        return tuple(int(row[name]) & ~Flag.EXTENDED if name == "flags" else int(row[name]) for name in BODY)
 
     @property
     def ack(self) -> tuple[OrderStatus, int, int, int] | None:
@@ -97,7 +122,10 @@ class Order(Row):
     @property
     def status(self) -> OrderStatus:
         if self.done:
-            return "filled" if self.cum == self.qty else "canceled"
+            is_filled = self.cum == self.qty and self._tables.orders[self.row]["done"] == 1
+            return "filled" if is_filled else "canceled"
+        if self.waiting:
+            return "waiting"
         return "partial" if self.cum else "new"
 
     @property

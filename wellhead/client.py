@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -44,14 +44,20 @@ from wellhead.types import (
     Disconnected,
     Instrument,
     InstrumentEvent,
+    Ladder,
+    LadderAck,
     LogonRefused,
     NewOrder,
     Order,
     OrderAck,
+    OrderStatus,
     OutcomeUnknown,
     Position,
     Price,
+    Protections,
+    QuoteAck,
     Rejected,
+    SelfTrade,
     SessionReplaced,
     Side,
     Snapshot,
@@ -60,7 +66,7 @@ from wellhead.types import (
     WellheadError,
 )
 from wellhead.updates import UPDATES, ChannelName
-from wellhead.wire import Codec, FormatName, Message, WireError
+from wellhead.wire import Codec, FormatName, Message, QuoteMarks, WireError
 
 __all__ = ["Client", "generate_key", "public_key"]
 
@@ -115,6 +121,65 @@ class _Item(Struct):
 
 class _Items(Struct):
     items: list[_Item]
+
+
+class _Quote(Struct):
+    act: Literal["new", "same", "replaced", "canceled", "none", "refused"]
+    oid: int | None = None
+    left: int = 0
+    cum: int = 0
+    st: OrderStatus | None = None
+    kept: bool | None = None
+    err: WireError | None = None
+
+
+class _Ladder(Struct):
+    sym: str
+    b: list[_Quote]
+    a: list[_Quote]
+
+
+class _Quotes(Struct):
+    quotes: list[_Ladder]
+
+
+class _CancelAfter(Struct):
+    at: int | None
+
+
+class _Unknown(Struct):
+    """A private event of a kind that is not known here."""
+
+    aseq: int
+
+
+EVENTS = frozenset(event.__struct_config__.tag for event in get_args(AnyEvent))
+
+
+class Terms(TypedDict, total=False):
+    """What `Client.place` takes beyond a plain order: see NewOrder."""
+
+    stop: Price | None
+    expire: int | None
+    deadline: int | None
+    show: int | None
+    min_qty: int | None
+    slide: bool
+    reduce_only: bool
+    stp: SelfTrade | None
+    stp_group: int | None
+    tag: int | None
+    group: int | None
+
+
+class Marks(TypedDict, total=False):
+    """What `Client.quote` takes for all quotes."""
+
+    post_only: bool
+    slide: bool
+    stp: SelfTrade | None
+    stp_group: int | None
+    deadline: int | None
 
 
 class _Trades(Struct):
@@ -253,29 +318,81 @@ class Client:
         post_only: bool = False,
         cid: str | None = None,
         cod: bool = True,
+        **terms: Unpack[Terms],
     ) -> OrderAck:
-        """Send an order and wait for what became of it. Without `px` it is a market order. Raises Rejected."""
-        order = NewOrder(sym, side, qty, px, tif, post_only, cid or self._new_cid(), cod)
+        """Send an order and wait for what became of it. Without `px` it is a market order, with `stop` a stop (a stop-limit
+        order if there is a `px`). The other `terms` are those of NewOrder. Raises Rejected.
+        """
+        order = NewOrder(sym, side, qty, px, tif, post_only, cid or self._new_cid(), cod, **terms)
         return await self._order(self._codec.place(order))
 
-    async def amend(
-        self, oid: int | None = None, *, cid: str | None = None, px: Price | None = None, qty: int | None = None
+    async def amend(  # noqa: PLR0913
+        self,
+        oid: int | None = None,
+        *,
+        cid: str | None = None,
+        px: Price | None = None,
+        qty: int | None = None,
+        stop: Price | None = None,
+        deadline: int | None = None,
     ) -> OrderAck:
-        """Change the price or the total quantity (fills included). `kept` says whether it kept its place."""
-        return await self._order(self._codec.amend(AmendOrder(oid, cid, px, qty)))
+        """Change the price or the total quantity (fills included), or the trigger of a stop. `kept` says whether it kept its
+        place.
+        """
+        return await self._order(self._codec.amend(AmendOrder(oid, cid, px, qty, stop, deadline)))
 
     async def cancel(self, oid: int | None = None, *, cid: str | None = None) -> OrderAck:
         """Cancel an order. One that is finished already is no error: the answer is its final state."""
         return await self._order(self._codec.cancel(CancelOrder(oid, cid)))
 
-    async def cancel_all(self, sym: str | None = None, side: Side | None = None) -> int:
-        """Cancel all orders of the account, or those in a symbol or on a side; returns how many."""
-        fields: dict[str, Any] = {"op": "cancel.mass"}
-        if sym is not None:
-            fields["sym"] = sym
-        if side is not None:
-            fields["side"] = side
-        return int((await self._ask(fields, _Canceled, repeat=False)).canceled)
+    async def cancel_all(
+        self,
+        sym: str | None = None,
+        side: Side | None = None,
+        *,
+        tag: int | None = None,
+        group: int | None = None,
+        lock: bool = False,
+    ) -> int:
+        """Cancel all orders of the account, or those that fit all that is given; returns how many. `lock` refuses new ones
+        until an administrator unlocks the account.
+        """
+        given = {"sym": sym, "side": side, "tag": tag, "group": group, "lock": lock or None}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return int((await self._ask({"op": "cancel.mass", **fields}, _Canceled, repeat=False)).canceled)
+
+    async def quote(self, group: int, ladders: Sequence[Ladder], **marks: Unpack[Marks]) -> list[LadderAck]:
+        """Bring the quotes of a group to these ladders: what is the same keeps its place, what is quoted beyond is cancelled.
+        `marks` are `post_only`, `slide`, `stp`, `stp_group` and `deadline`. Needs a key with the scope `quote`.
+        """
+        # Sent again it would come to the same, but it could undo what a newer one said.
+        fields = self._codec.quote(group, ladders, QuoteMarks(**marks))
+        _, result = await self._call(fields, _Quotes, repeat=False)
+        return [LadderAck(one.sym, list(map(_quoted, one.b)), list(map(_quoted, one.a))) for one in result.quotes]
+
+    async def cancel_after(self, ms: int, *, tag: int | None = None) -> int | None:
+        """Have the account's orders, or those with a tag, cancelled in `ms` unless this is called again before; 0: never.
+        Returns when, in the market's microseconds.
+        """
+        fields = {"op": "cancel_after", "ms": ms} | ({} if tag is None else {"tag": tag})
+        at: int | None = (await self._ask(fields, _CancelAfter)).at
+        return at
+
+    async def set_mmp(self, group: int, *, lots: int, fills: int, window_ms: int) -> None:
+        """Protect a group: when its resting orders traded so many lots or fills in the window, all of them are cancelled and
+        new ones refused until `reset_mmp`. At most 64 fills and an hour.
+        """
+        fields = {"op": "mmp.set", "group": group, "lots": lots, "fills": fills, "window_ms": window_ms}
+        await self._ask(fields, Any)
+
+    async def reset_mmp(self, group: int, *, off: bool = False) -> None:
+        """Take the group's orders again; with `off` protect it no more."""
+        await self._ask({"op": "mmp.reset", "group": group, "off": off}, Any)
+
+    async def protections(self) -> Protections:
+        """Market-maker protection and dead man's switches as they stand."""
+        result: Protections = await self._ask({"op": "protections"}, Protections)
+        return result
 
     async def batch(self, items: Sequence[NewOrder | AmendOrder | CancelOrder]) -> list[OrderAck | WellheadError]:
         """Many at once, done in order. Each has its own result; a refused one is a Rejected in the list."""
@@ -727,8 +844,8 @@ class Client:
         for feed in self._listing_feeds:
             feed.put(event)
 
-    def _on_private(self, data: bytes, _message: Message) -> None:
-        event: AnyEvent = self._codec.decode(data, AnyEvent)
+    def _on_private(self, data: bytes, message: Message) -> None:
+        event: Any = self._codec.decode(data, AnyEvent if message.ev in EVENTS else _Unknown)
         if not isinstance(event, Snapshot):
             if self._aseq is None or event.aseq <= self._aseq:
                 return  # known already, from before a snapshot
@@ -736,8 +853,17 @@ class Client:
                 self._later(self._subscribe_private())
                 return
         self._aseq = event.aseq
+        if isinstance(event, _Unknown):
+            return  # a newer server's: it counts, and nobody here knows it
         for feed in list(self._event_feeds):
             feed.put(event)
+
+
+def _quoted(row: _Quote) -> QuoteAck:
+    error = _rejected(row.err) if row.err is not None else None
+    return QuoteAck(
+        act=row.act, oid=row.oid, left=row.left, filled=row.cum, status=row.st, kept=row.kept, error=error
+    )  # fmt: skip
 
 
 def _channel(name: str, syms: list[str], fields: dict[str, Any]) -> dict[str, Any]:

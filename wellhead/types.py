@@ -4,6 +4,7 @@ Times are microseconds since the epoch, quantities lots. The fields are those of
 on the wire have their whole name here (`st` is `status`, `cum` is `filled`).
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
@@ -11,9 +12,11 @@ import msgspec
 from msgspec import Struct, field
 
 Side = Literal["buy", "sell"]
-OrderType = Literal["limit", "market"]
-TimeInForce = Literal["gtg", "gtc", "ioc", "fok"]
-OrderStatus = Literal["new", "partial", "filled", "canceled"]
+OrderType = Literal["limit", "market", "stop", "stop_limit"]
+TimeInForce = Literal["gtg", "gtc", "ioc", "fok", "gtd"]
+SelfTrade = Literal["expire_taker", "expire_maker", "expire_both", "decrement"]
+OrderStatus = Literal["waiting", "new", "partial", "filled", "canceled"]
+InstrumentStatus = Literal["continuous", "pre_open", "auction", "halted", "cancel_only", "closed", "delisted"]
 Price = str | Decimal | int
 """A price as the library takes it. Never a float: 0.1 is not a tenth."""
 
@@ -90,6 +93,18 @@ class Order(Struct):
     post_only: bool = field(name="post")
     status: OrderStatus = field(name="st")
     ts: int
+    stop: Decimal | None = None  # of a stop: its trigger
+    show: int | None = None  # of an iceberg: what is visible at the most
+    shown: int | None = None  # of an iceberg in the book: what is visible
+    min_qty: int | None = None
+    expire: int | None = None  # of gtd, microseconds
+    slide: bool = False
+    reduce_only: bool = False
+    stp: SelfTrade | None = None
+    stp_group: int | None = None
+    tag: int | None = None
+    group: int | None = None
+    level: int | None = None  # of a quote: its place in the ladder, from 0
 
 
 class Position(Struct):
@@ -135,13 +150,17 @@ class Instrument(Struct):
     taker_ppm: int
     rebate_ppm: int
     bond_ppm: int
-    status: Literal["continuous", "closed", "delisted"]
+    status: InstrumentStatus
+    low_px: Decimal = Decimal(0)  # of an order, at the least
+    high_px: Decimal | None = None  # and at the most
+    collar_ppm: int = 0  # how far from the best price a market order trades; 0: no limit
+    dynamic_ppm: int = 0  # how far from the last trade it may trade before an auction is called; 0: no limit
 
 
 class InstrumentEvent(Struct):
-    """`snapshot`: all that is listed; else one instrument that was listed, closed or delisted."""
+    """`snapshot`: all that is listed; else one instrument that was listed, changed, closed or delisted."""
 
-    what: Literal["snapshot", "listed", "closed", "delisted"] = field(name="ev")
+    what: Literal["snapshot", "listed", "changed", "closed", "delisted"] = field(name="ev")
     ts: int
     instruments: list[Instrument] = field(name="list")
 
@@ -165,18 +184,46 @@ class Event(Struct, tag_field="ev", kw_only=True):
     ts: int
 
 
+class Protection(Struct):
+    """Market-maker protection of a group. `frozen`: it was triggered and waits for `Client.reset_mmp`."""
+
+    group: int
+    window_ms: int
+    lots: int
+    fills: int
+    frozen: bool
+
+
+class Timer(Struct):
+    """A dead man's switch: the orders with the tag (0: all) are cancelled at `at`, microseconds."""
+
+    tag: int
+    at: int
+
+
+class Protections(Struct):
+    """What watches over the account's orders."""
+
+    mmp: list[Protection]
+    timers: list[Timer]
+    locked: bool
+
+
 class Snapshot(Event, kw_only=True, tag="snapshot"):
     """The whole account: the first event, and again when a reconnect could not make up for what was missed."""
 
     orders: list[Order]
     positions: list[Position]
     balances: Balance
+    mmp: list[Protection] = []
+    timers: list[Timer] = []
+    locked: bool = False
 
 
 class OrderEvent(Event, kw_only=True, tag="order"):
-    """An order was accepted, replaced or cancelled."""
+    """An order was accepted, replaced or cancelled; a stop was triggered; an iceberg shows its next lots."""
 
-    what: Literal["new", "replaced", "canceled"] = field(name="exec")
+    what: Literal["new", "replaced", "canceled", "triggered", "refreshed"] = field(name="exec")
     why: str | None = None
     kept: bool | None = None
     oid: int
@@ -191,6 +238,18 @@ class OrderEvent(Event, kw_only=True, tag="order"):
     tif: TimeInForce
     post_only: bool = field(name="post")
     status: OrderStatus = field(name="st")
+    stop: Decimal | None = None  # of a stop: its trigger
+    show: int | None = None  # of an iceberg: what is visible at the most
+    shown: int | None = None  # of an iceberg in the book: what is visible
+    min_qty: int | None = None
+    expire: int | None = None  # of gtd, microseconds
+    slide: bool = False
+    reduce_only: bool = False
+    stp: SelfTrade | None = None
+    stp_group: int | None = None
+    tag: int | None = None
+    group: int | None = None
+    level: int | None = None  # of a quote: its place in the ladder, from 0
 
 
 class Fill(Event, kw_only=True, tag="fill"):
@@ -246,11 +305,60 @@ class DeliveryEvent(Event, kw_only=True, tag="delivery"):
     damages: Decimal
 
 
-AnyEvent = Snapshot | OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | DeliveryEvent
+class PreventedEvent(Event, kw_only=True, tag="prevented"):
+    """A trade with oneself that did not happen; each of the two orders has one. What `what` does to them follows, but of
+    `decrement` it is done.
+    """
+
+    what: SelfTrade
+    liquidity: Literal["taker", "maker"] = field(name="liq")
+    oid: int
+    other: int
+    cid: str | None
+    sym: str
+    side: Side
+    px: Decimal
+    qty: int
+    left: int
+    filled: int = field(name="cum")
+
+
+class MmpEvent(Event, kw_only=True, tag="mmp"):
+    """Market-maker protection of a group was set, switched off, triggered (its orders are cancelled) or reset."""
+
+    what: Literal["set", "off", "triggered", "reset"]
+    group: int
+    window_ms: int | None = None
+    lots: int | None = None
+    fills: int | None = None
+    sym: str | None = None
+
+
+class TimerEvent(Event, kw_only=True, tag="timer"):
+    """A dead man's switch was set, switched off, or has fired; `tag` 0: of all orders."""
+
+    what: Literal["set", "off", "fired"]
+    tag: int
+    at: int | None = None
+
+
+class AccountEvent(Event, kw_only=True, tag="account"):
+    """The account was locked or unlocked, or has other limits; 0: those of all."""
+
+    what: Literal["locked", "unlocked", "limits"]
+    qty: int | None = None
+    net: int | None = None
+    orders: int | None = None
+
+
+AnyEvent = (
+    Snapshot | OrderEvent | Fill | PositionEvent | BalanceEvent | MoneyEvent | DeliveryEvent | PreventedEvent | MmpEvent
+    | TimerEvent | AccountEvent
+)  # fmt: skip
 
 
 class NewOrder(Struct, frozen=True):
-    """An order for `Client.batch`. Without a price it is a market order."""
+    """An order for `Client.batch`. Without a price it is a market order, with `stop` a stop or a stop-limit order."""
 
     sym: str
     side: Side
@@ -260,6 +368,17 @@ class NewOrder(Struct, frozen=True):
     post_only: bool = False
     cid: str | None = None
     cod: bool = True
+    stop: Price | None = None  # wait until the last trade reaches this price
+    expire: int | None = None  # of a gtd order, microseconds by the market's clock
+    deadline: int | None = None  # refuse it when it is taken in later, likewise
+    show: int | None = None  # iceberg: so many lots are visible at a time
+    min_qty: int | None = None  # refuse it unless so many lots trade at once
+    slide: bool = False  # rather than trade at once, one tick behind the other side
+    reduce_only: bool = False
+    stp: SelfTrade | None = None  # instead of a trade with an order of one's own
+    stp_group: int | None = None  # orders of the owner's other accounts with this number are one's own, too
+    tag: int | None = None  # for cancel_all and cancel_after
+    group: int | None = None  # for market-maker protection
 
 
 class AmendOrder(Struct, frozen=True):
@@ -269,6 +388,42 @@ class AmendOrder(Struct, frozen=True):
     cid: str | None = None
     px: Price | None = None
     qty: int | None = None
+    stop: Price | None = None
+    deadline: int | None = None
+
+
+Rung = tuple[Price, int]
+"""A level of a ladder: price and lots."""
+
+
+class Ladder(Struct, frozen=True):
+    """Quotes in one symbol for `Client.quote`, best first. A side that is given is the whole side; None leaves it as it is."""
+
+    sym: str
+    bids: Sequence[Rung] | None = None
+    asks: Sequence[Rung] | None = None
+
+
+class QuoteAck(Struct, kw_only=True):
+    """What became of one level: it is `new`, the `same` as before (and has kept its place), `replaced`, `canceled`, there was
+    `none`, or it is `refused`: `error` says why, and what was quoted there before is still there.
+    """
+
+    act: Literal["new", "same", "replaced", "canceled", "none", "refused"]
+    oid: int | None = None
+    left: int = 0
+    filled: int = field(name="cum", default=0)
+    status: OrderStatus | None = field(name="st", default=None)
+    kept: bool | None = None
+    error: WellheadError | None = None
+
+
+class LadderAck(Struct):
+    """The levels of a ladder in the order in which they were given; then those that were quoted beyond their end."""
+
+    sym: str
+    bids: list[QuoteAck]
+    asks: list[QuoteAck]
 
 
 class CancelOrder(Struct, frozen=True):

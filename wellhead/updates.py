@@ -5,6 +5,8 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from wellhead.types import InstrumentStatus
+
 
 class Update(Struct, kw_only=True):
     """A message of a public channel about one symbol. `seq` is the engine's, `ts` the market's microseconds."""
@@ -57,9 +59,17 @@ class Index(Update, kw_only=True):
 
 
 class StatusUpdate(Update, kw_only=True):
-    """Channel `status`."""
+    """Channel `status`. `what`: `snapshot`, `change`, or, in an auction, what it would trade now (`indication`) and what it has
+    traded (`auction`): `qty` lots at `px` with a `surplus` of bids. `halted`: the whole exchange is.
+    """
 
-    status: str
+    what: Literal["snapshot", "change", "indication", "auction"] = field(name="ev")
+    status: InstrumentStatus
+    halted: bool = False
+    why: Literal["by_request", "collar"] | None = None
+    px: Decimal | None = None
+    qty: int | None = None
+    surplus: int | None = None
 
 
 AnyUpdate = BestPrices | Ticker | Candles | Index | StatusUpdate

@@ -1,5 +1,6 @@
 """How the client library reads and writes the wire in either format. Money goes in and out as exact decimals."""
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, TypeVar
 
@@ -7,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.messages import Format
-from wellhead.types import AmendOrder, CancelOrder, NewOrder, Price, scaled
+from wellhead.types import AmendOrder, CancelOrder, Ladder, NewOrder, Price, SelfTrade, scaled
 
 T = TypeVar("T")
 FormatName = Literal["json", "msgpack"]
@@ -70,19 +71,38 @@ class Codec:
     def place(self, order: NewOrder) -> dict[str, Any]:
         """The fields of an `order.place`."""
         fields: dict[str, Any] = {"op": "order.place", "sym": order.sym, "side": order.side, "qty": whole(order.qty)}
-        if order.px is None:
-            fields["type"] = "market"
-        else:
+        if order.px is not None:
             fields["px"] = self.price(order.px)
-        if order.tif is not None:
-            fields["tif"] = order.tif
-        if order.post_only:
-            fields["post"] = "reject"
-        if order.cid is not None:
-            fields["cid"] = order.cid
+        if order.stop is not None:
+            fields["type"] = "stop" if order.px is None else "stop_limit"
+            fields["stop"] = self.price(order.stop)
+        elif order.px is None:
+            fields["type"] = "market"
         if not order.cod:
             fields["cod"] = False
-        return fields
+        if order.reduce_only:
+            fields["reduce_only"] = True
+        return fields | self._marks(order) | _given(order, "tif", "cid", "expire", "show", "min_qty", "tag", "group")
+
+    def _marks(self, order: "NewOrder | QuoteMarks") -> dict[str, Any]:
+        """What orders and quotes have in common."""
+        if order.post_only and order.slide:
+            raise ValueError("post_only or slide, not both")
+        post = {"post": "reject" if order.post_only else "slide"} if order.post_only or order.slide else {}
+        return post | _given(order, "deadline", "stp", "stp_group")
+
+    def quote(self, group: int, ladders: Sequence[Ladder], marks: "QuoteMarks") -> dict[str, Any]:
+        """The fields of a `quote.mass`."""
+        quotes = []
+        for ladder in ladders:
+            sides = {"b": ladder.bids, "a": ladder.asks}
+            given = {
+                name: [[self.price(px), whole(qty)] for px, qty in side]
+                for name, side in sides.items()
+                if side is not None
+            }
+            quotes.append({"sym": ladder.sym, **given})
+        return {"op": "quote.mass", "group": group, "quotes": quotes, **self._marks(marks)}
 
     def amend(self, change: AmendOrder) -> dict[str, Any]:
         """The fields of an `order.amend`."""
@@ -91,11 +111,27 @@ class Codec:
             fields["px"] = self.price(change.px)
         if change.qty is not None:
             fields["qty"] = whole(change.qty)
-        return fields
+        if change.stop is not None:
+            fields["stop"] = self.price(change.stop)
+        return fields | _given(change, "deadline")
 
     def cancel(self, cancel: CancelOrder) -> dict[str, Any]:
         """The fields of an `order.cancel`."""
         return {"op": "order.cancel", **_named(cancel)}
+
+
+class QuoteMarks(Struct, frozen=True):
+    """What is the same for all quotes of a message."""
+
+    post_only: bool = False
+    slide: bool = False
+    stp: SelfTrade | None = None
+    stp_group: int | None = None
+    deadline: int | None = None
+
+
+def _given(request: Struct, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(request, name)) is not None}
 
 
 def _named(request: AmendOrder | CancelOrder) -> dict[str, Any]:

@@ -101,7 +101,9 @@ def drop_symbol(s, instrument):
 def status_of(order):
     """The number of its status among templates.STATUSES."""
     if order.done:
-        return 2 if order.cum == order.qty else 3
+        return 2 if order.cum == order.qty and order.done == 1 else 3
+    if order.waiting:
+        return 4
     return 1 if order.cum else 0
 
 

@@ -69,9 +69,14 @@ ORDER = np.dtype(
         *_integers("account instrument symbol session ack_left ack_cum"),
         *_integers("next_of_account prev_of_account next_finished next_id next_cid"),
         *_integers("flags side ord_type time_in_force done has_ack ack_status special"),
+        # Beyond plain orders; all zero in those.
+        *_integers("show shown stop_price body_stop body_show min_qty expire_ns tag group stp_group level waiting"),
     ]
 )
-"""`special`: an order of a kind that only the general path follows."""
+"""`done`: 1, or 2 when it was cancelled with nothing left of it. `special`: an order of a kind that only the general path
+follows. `show`: what an iceberg shows at the most, `shown`: what it shows now. `waiting`: a stop that is in no book.
+`level`: of a quote, its number and one.
+"""
 
 POSITION = np.dtype(
     _integers("net capacity open_buy open_sell escrow fees_due bond moved")
@@ -83,7 +88,7 @@ INSTRUMENT = np.dtype(
         "tick_micros lot_tick_micros max_price maker_rebate_ppm listed_seq status_seq trade_seq last_price volume_lots "
         "book_seq book_ts_ns open_ns recent"
     )
-    + _integers("symbol closed listed next_symbol dirty traded")
+    + _integers("symbol closed listed next_symbol dirty traded status")
 )
 """`book_seq`: the last event that changed the book. `recent`: trades ever recorded; the last few are kept."""
 

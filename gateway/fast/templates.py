@@ -211,7 +211,7 @@ NUMBER = {name: number for number, name in enumerate(MESSAGES)}
 
 SIDES: tuple[SideName, ...] = ("buy", "sell")
 TYPES, TIFS = ("limit", "market"), ("gtg", "gtc", "ioc", "fok")
-STATUSES: tuple[OrderStatus, ...] = ("new", "partial", "filled", "canceled")
+STATUSES: tuple[OrderStatus, ...] = ("new", "partial", "filled", "canceled", "waiting")
 WHYS = {Reason.BY_REQUEST: "by_request", Reason.UNFILLED: "unfilled"}
 """Why an order was cancelled; other reasons are for the general path."""
 LIQUIDITY = ("taker", "maker")

@@ -268,9 +268,13 @@ async def test_a_book_that_lost_step_is_fetched_again(tmp_path: Path) -> None:
     async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
         book = await maker.book(SYMBOL)
         await maker.place(SYMBOL, "buy", 1, "2.3")
-        book.seq -= 1  # as if a message had been lost
-        await maker.place(SYMBOL, "buy", 1, "2.4")
         async with asyncio.timeout(20):
+            while book.best_bid is None:  # the answer comes before what is told to everybody
+                await book.changed()
+            book.seq -= 1  # as if a message had been lost
+            await maker.place(SYMBOL, "buy", 1, "2.4")
+            while not book.resyncs:
+                await asyncio.sleep(0)
             await book.wait_ready()
         assert book.resyncs == 1
         assert [level.px for level in book.bids] == [D("2.4"), D("2.3")]

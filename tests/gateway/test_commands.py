@@ -15,8 +15,9 @@ BYTE, INT, LONG = st.integers(0, 255), st.integers(0, 2**31 - 1), st.integers(-(
     st.builds(
         Command,
         **dict.fromkeys(("kind", "side", "ord_type", "time_in_force"), BYTE),
-        **dict.fromkeys(("account", "instrument", "flags", "session"), INT),
-        **dict.fromkeys(("order_id", "price", "qty"), LONG),
+        **dict.fromkeys(("account", "instrument", "flags", "session", "group", "stp_group"), INT),
+        **dict.fromkeys(("order_id", "price", "qty", "stop_price", "show_qty", "min_qty"), LONG),
+        **dict.fromkeys(("expire_ns", "deadline_ns", "tag"), LONG),
         cl_ord_id=st.text("abc-_.:019", max_size=36),
     ),
     LONG,

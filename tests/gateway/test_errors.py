@@ -108,6 +108,23 @@ def frozen(node: Node) -> dict[str, Any]:
     return dict(key_of(node, "taker", "withdraw").bad("transfer", to="taker:b", amount="1"))
 
 
+def locked(maker: Bot) -> dict[str, Any]:
+    maker.good("cancel.mass", lock=True)
+    return place(maker)
+
+
+def no_stop(maker: Bot) -> dict[str, Any]:
+    maker.good("order.place", **ORDER, cid="a")
+    return dict(maker.bad("order.amend", cid="a", stop="2.5"))
+
+
+def group_frozen(maker: Bot, taker: Bot) -> dict[str, Any]:
+    maker.good("mmp.set", group=3, lots=1, fills=1, window_ms=1_000)
+    maker.place("sell", 5, "2.5", group=3)
+    taker.place("buy", 1, "2.5")
+    return place(maker, group=3)
+
+
 def refused_reason(node: Node, reason: Reason) -> dict[str, Any]:
     """Of what no request of ours can bring the engine to say: the words are there all the same."""
     return {"code": int(reason), "final": True, "msg": WORDS[reason]}
@@ -129,10 +146,15 @@ WAYS: dict[Code, Way] = {
     Code.BAD_PRICE: lambda node, maker, taker: place(maker, px="2.40001"),
     Code.BAD_QTY: lambda node, maker, taker: place(maker, qty=MAX_QTY + 1),
     Code.CID_REUSED_DIFFERENT: lambda node, maker, taker: reused(maker),
+    Code.LOCKED: lambda node, maker, taker: locked(maker),
     Code.POSITION_LIMIT: lambda node, maker, taker: refused_reason(node, Reason.POSITION_LIMIT),
     Code.BAD_TIF: lambda node, maker, taker: place(maker, tif="ioc", post="reject"),
     Code.TOO_MANY_OPEN_ORDERS: lambda node, maker, taker: many_orders(maker),
     Code.ORDER_NOT_FOUND: lambda node, maker, taker: maker.bad("order.cancel", oid=999),
+    Code.AMEND_NOT_ALLOWED: lambda node, maker, taker: no_stop(maker),
+    Code.RISK_LIMIT: lambda node, maker, taker: place(maker, reduce_only=True),
+    Code.MMP_FROZEN: lambda node, maker, taker: group_frozen(maker, taker),
+    Code.DEADLINE_PASSED: lambda node, maker, taker: place(maker, deadline=1),
     Code.FOK_NOT_FILLABLE: lambda node, maker, taker: crossing(maker, taker, tif="fok"),
     Code.INSUFFICIENT_FUNDS: lambda node, maker, taker: place(taker, px="100", qty=CASH_MICROS // 800_000_000 + 1),
     Code.COD_REQUIRED: lambda node, maker, taker: quoter_without_cod(node),

@@ -200,12 +200,58 @@ def test_what_an_administrator_sends_to_the_engine(trio: Trio) -> None:
         ("admin.lock", {"account": "taker", "on": True}, [Kind.LOCK]),
         ("admin.lock", {"account": "taker", "on": False}, [Kind.UNLOCK]),
         ("admin.status", {"sym": SYMBOL, "status": "halted"}, [Kind.SET_STATUS]),
-        ("admin.halt", {"on": True}, [Kind.HALT_ALL, Kind.MASS_CANCEL]),
+        ("admin.halt", {"on": True}, [Kind.HALT_ALL]),
         ("admin.halt", {"on": False}, [Kind.RESUME_ALL]),
+        ("admin.band", {"sym": SYMBOL, "ref_px": "2.5", "band_ppm": 100_000}, [Kind.SET_BAND]),
+        ("admin.limits", {"account": "taker", "qty": 5}, [Kind.SET_LIMITS]),
     ):
         admin.ask(op, **fields)
         assert sent_kinds(node) == kinds, op
-    assert maker.good("orders.open")["orders"] == []  # the kill switch
+    assert len(maker.good("orders.open")["orders"]) == 1  # the kill switch leaves orders in their places
+
+
+def test_the_kill_switch_stops_everything_but_cancels(trio: Trio) -> None:
+    node, maker, taker = trio
+    maker.place("sell", 2, "2.4", cid="a")
+    watcher = Bot(node)
+    (snapshot,) = watcher.subscribe("status", symbols=[SYMBOL])
+    admin = bot_of(node, "operator", "admin")
+    assert admin.good("admin.halt", on=True)["seq"] > 0
+    (change,) = watcher.take()
+    assert (change["status"], change["halted"], change["prev"]) == ("continuous", True, snapshot["seq"])
+    error = taker.bad("order.place", sym=SYMBOL, side="buy", qty=1, px="2.4")
+    assert (error["name"], error["status"]) == ("MARKET_NOT_OPEN", "exchange_halted")
+    assert maker.bad("order.amend", cid="a", qty=1)["name"] == "MARKET_NOT_OPEN"
+    assert maker.good("order.cancel", cid="a")["st"] == "canceled"
+    admin.good("admin.halt", on=False)
+    assert "halted" not in watcher.take()[0]
+    assert taker.place("buy", 1, "2.4")["st"] == "new"
+
+
+def test_limits_and_bands_hold_from_then_on(trio: Trio) -> None:
+    node, maker, taker = trio
+    taker.subscribe("private")
+    watcher = Bot(node)
+    watcher.subscribe("instruments")
+    admin = bot_of(node, "operator", "admin")
+    admin.good("admin.limits", account="taker", qty=5, net=8, orders=2)
+    limits = next(event for event in taker.take() if event["ev"] == "account")
+    assert (limits["what"], limits["qty"], limits["net"], limits["orders"]) == ("limits", 5, 8, 2)
+    assert taker.bad("order.place", sym=SYMBOL, side="buy", qty=6, px="2.4")["name"] == "BAD_QTY"
+    assert admin.bad("admin.limits", account="nobody")["field"] == "account"
+    admin.good("admin.band", sym=SYMBOL, ref_px="2.5", band_ppm=100_000, collar_ppm=20_000)
+    (changed,) = watcher.take()
+    terms = changed["list"][0]
+    assert (changed["ev"], terms["low_px"], terms["high_px"], terms["collar_ppm"]) == (
+        "changed",
+        "2.25",
+        "2.75",
+        20_000,
+    )
+    assert maker.bad("order.place", sym=SYMBOL, side="buy", qty=1, px="2.76")["name"] == "BAD_PRICE"
+    assert admin.bad("admin.band", sym=SYMBOL, ref_px="2.50001")["name"] == "BAD_PRICE"
+    node.restart(node.gateway.snapshot(), len(node.log))
+    assert Bot(node).good("instruments")["instruments"][0]["high_px"] == "2.75"
 
 
 def test_what_an_administrator_does_is_logged(trio: Trio, caplog: pytest.LogCaptureFixture) -> None:
