@@ -2,6 +2,7 @@
 # pragma evm-version cancun
 """
 @title Test Dollar
+@license GNU Affero General Public License, version 3 only: it contains modules of snekmate
 @notice A stablecoin worth nothing, for tests and demonstrations, that behaves as USDC does: 6 decimals, EIP-2612,
         EIP-3009, a list of blocked addresses, a pause. Its owner mints.
 """

@@ -3,6 +3,7 @@
 # pragma nonreentrancy on
 """
 @title Wellhead Vault
+@license GNU Affero General Public License, version 3 only: it contains modules of snekmate
 @notice Holds one stablecoin for one exchange: deposits, pushed batches, claims, withdrawals signed by M of N, and exits
         that need nobody's consent. docs/vault.md says what each function promises.
 @dev Amounts are in the token's smallest units. The vault trusts its own sums, never the token's word: a deposit is

@@ -48,6 +48,7 @@ EPOCH_BLOCKS = 2
 FINALITY = 2 * EPOCH_BLOCKS
 MEMBERS = 3
 DEPOSIT_UNITS = 1_000_000_000
+LONGEST_LIFE_S = 1.5
 READY_TIMEOUT_S, DONE_TIMEOUT_S = 120, 180
 
 
@@ -227,7 +228,7 @@ def lines_of(process: "subprocess.Popen[str]") -> "queue.Queue[str]":
     return said
 
 
-def run_seed(seed: int, kills: int, naive: bool, withdrawals: int = 10, cycles: int = 2) -> Outcome:
+def run_seed(seed: int, kills: int, naive: bool, withdrawals: int = 16, cycles: int = 4) -> Outcome:
     """One campaign from an empty chain to the count."""
     outcome, pick = Outcome(seed), random.Random(seed + 1_000)
     with ExitStack() as stack:
@@ -239,7 +240,7 @@ def run_seed(seed: int, kills: int, naive: bool, withdrawals: int = 10, cycles: 
         weather.start()
         try:
             mode = "naive" if naive else "careful"
-            while outcome.kills < kills and not campaign.live(mode, pick.uniform(0.05, 2.0)):
+            while outcome.kills < kills and not campaign.live(mode, pick.uniform(0.05, LONGEST_LIFE_S)):
                 outcome.kills += 1
             weather.calm.set()
             campaign.live(mode, None)
@@ -267,7 +268,7 @@ def main() -> int:
     wrong = 0
     for seed in range(options.first, options.first + options.seeds):
         # A batch's chunk the vault itself refuses a second time; a single withdrawal only under its old name.
-        cycles = 0 if options.naive else 2
+        cycles = 0 if options.naive else 4
         outcome = run_seed(seed, options.kills, options.naive, cycles=cycles)
         wrong += bool(outcome.differences)
         print(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import version
 
 import pytest
 from eth_abi.abi import encode
@@ -211,6 +212,22 @@ def test_an_artefact_is_what_its_source_compiles_to(name: str) -> None:
     shipped = (CONTRACTS / f"{name}.json").read_text(encoding="utf-8")
     assert shipped == as_json(artefact(CONTRACTS / f"{name}.vy"))
     assert json.loads(shipped)["contract"] == name
+
+
+def test_what_is_taken_from_snekmate_is_named_with_its_licence() -> None:
+    note = (CONTRACTS / "README.md").read_text(encoding="utf-8")
+    for name in SHIPPED:
+        source = (CONTRACTS / f"{name}.vy").read_text(encoding="utf-8")
+        taken = {".".join(found) for found in re.findall(r"^from (snekmate\.\w+) import (\w+)", source, re.MULTILINE)}
+        assert taken == {
+            module
+            for module, where in re.findall(r"^\| `(snekmate[\w.]+)` \|.*\| ([\w, ]+) \|$", note, re.MULTILINE)
+            if name in where.split(", ")
+        }
+        assert "@license GNU Affero General Public License, version 3 only" in source
+    assert f"snekmate=={version('snekmate')}" in note
+    assert f"vyper=={version('vyper')}" in note
+    assert "GNU AFFERO GENERAL PUBLIC LICENSE" in (CONTRACTS / "LICENSE").read_text(encoding="utf-8")
 
 
 def test_the_vault_fits_where_contracts_have_to_fit() -> None:
