@@ -1,6 +1,7 @@
 """A process to be killed: an exchange with custody that works through an agenda. `chain_campaign.py` starts it.
 
-chain_worker.py DIRECTORY careful|naive. It says `ready` before it recovers, so that it may be killed in that too, and `done` when all is paid and final.
+chain_worker.py DIRECTORY careful|naive. It says `ready` before it recovers, so that it may be killed in that
+too, and `done` when all is paid and final.
 
 The naive way is how it is often done: what was sent is remembered in memory, a payment is known by its transaction, and
 a start signs anew whatever the ledger still has as unpaid.
