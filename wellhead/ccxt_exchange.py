@@ -21,10 +21,13 @@ from wellhead.client import Client
 from wellhead.types import Disconnected, Fill, LogonRefused, OrderAck, OrderEvent, OutcomeUnknown, WellheadError
 
 QUOTE = "USDC"
+OWN_TERMS = ("show", "min_qty", "deadline", "slide", "stp", "stp_group", "tag", "group", "cod", "expire")
 SECRET_KEYS = ("apiKey", "secret")
-TIMES = {"gtg": "GTC", "gtc": "GTC", "gtd": "GTC", "ioc": "IOC", "fok": "FOK"}
+TIMES = {"gtg": "GTC", "gtc": "GTC", "gtd": "GTD", "ioc": "IOC", "fok": "FOK"}
 """ccxt does not know gates; here they end what it calls good till cancelled."""
-STATUS = {"new": "open", "partial": "open", "filled": "closed", "canceled": "canceled"}
+TYPES = {"limit": "limit", "market": "market", "stop": "market", "stop_limit": "limit"}
+"""In ccxt a stop is an order of these types with a `triggerPrice`."""
+STATUS = {"waiting": "open", "new": "open", "partial": "open", "filled": "closed", "canceled": "canceled"}
 ERRORS: dict[str, type[ccxt.BaseError]] = {
     "INSUFFICIENT_FUNDS": ccxt.InsufficientFunds,
     "INSUFFICIENT_CAPACITY": ccxt.InsufficientFunds,
@@ -33,6 +36,11 @@ ERRORS: dict[str, type[ccxt.BaseError]] = {
     "BAD_PRICE": ccxt.InvalidOrder,
     "BAD_QTY": ccxt.InvalidOrder,
     "BAD_TIF": ccxt.InvalidOrder,
+    "RISK_LIMIT": ccxt.InvalidOrder,
+    "AMEND_NOT_ALLOWED": ccxt.InvalidOrder,
+    "DEADLINE_PASSED": ccxt.InvalidOrder,
+    "MMP_FROZEN": ccxt.OperationRejected,
+    "LOCKED": ccxt.AccountSuspended,
     "POST_ONLY_WOULD_TAKE": ccxt.OrderImmediatelyFillable,
     "FOK_NOT_FILLABLE": ccxt.OrderNotFillable,
     "CID_REUSED_DIFFERENT": ccxt.DuplicateOrderId,
@@ -75,6 +83,8 @@ class wellhead(ccxt.Exchange):
         has = (
             "fetchMarkets fetchOrderBook fetchTicker fetchTrades fetchOHLCV fetchBalance createOrder editOrder cancelOrder "
             "cancelAllOrders fetchOpenOrders fetchOrder fetchMyTrades "
+            "createTriggerOrder createStopOrder createStopLimitOrder createStopMarketOrder createPostOnlyOrder "
+            "createReduceOnlyOrder cancelAllOrdersAfter "
             "watchOrderBook watchTicker watchTrades watchOrders watchMyTrades"
         )
         ours = {
@@ -311,12 +321,22 @@ class wellhead(ccxt.Exchange):
     async def create_order(
         self, symbol: str, type: OrderType, side: OrderSide, amount: float, price: Num = None, params: Any = None
     ) -> Any:
-        """`params`: `clientOrderId`, `timeInForce` (GTC, IOC, FOK, GTG), `postOnly`. Without a price a market order."""
+        """`params`: `clientOrderId`, `timeInForce` (GTC, IOC, FOK, PO, GTG, GTD with `expireTime` in ms), `postOnly`,
+        `triggerPrice` or `stopPrice`, `reduceOnly`, and by their own names what else `Client.place` takes (`show`, `min_qty`,
+        `deadline`, `slide`, `stp`, `stp_group`, `tag`, `group`, `cod`). Lots stay lots there. Without a price a market order.
+        """
         await self.load_markets()
         market, wishes = self.market(symbol), params or {}
         if type == "limit" and price is None:
             raise ccxt.ArgumentsRequired("a limit order needs a price")
         tif = str(wishes.get("timeInForce", "")).lower()
+        terms = {name: wishes[name] for name in OWN_TERMS if name in wishes}
+        if (trigger := _trigger(wishes)) is not None:
+            terms["stop"] = self._price(market, trigger)
+        if wishes.get("reduceOnly"):
+            terms["reduce_only"] = True
+        if "expireTime" in wishes:
+            terms["expire"] = int(wishes["expireTime"]) * 1_000
         with _errors():
             ack = await (await self.connection()).place(
                 market["id"],
@@ -326,8 +346,10 @@ class wellhead(ccxt.Exchange):
                 tif=None if tif in ("", "po") else tif,  # type: ignore[arg-type]
                 post_only=bool(wishes.get("postOnly")) or tif == "po",
                 cid=wishes.get("clientOrderId"),
+                **terms,
             )
-        return self._acknowledged(ack, market, type, side, amount, None if type == "market" else price)
+        made = self._acknowledged(ack, market, type, side, amount, None if type == "market" else price)
+        return made if trigger is None else made | {"triggerPrice": float(trigger), "stopPrice": float(trigger)}
 
     async def edit_order(
         self,
@@ -339,13 +361,15 @@ class wellhead(ccxt.Exchange):
         price: Num = None,
         params: Any = None,
     ) -> Any:
-        """Price and total amount in place; the order keeps its id."""
+        """Price and total amount, or `triggerPrice`, in place; the order keeps its id."""
         await self.load_markets()
         market = self.market(symbol)
         lots = None if amount is None else self._lots(market, amount)
         with _errors():
             px = None if price is None else self._price(market, price)
-            ack = await (await self.connection()).amend(int(id), px=px, qty=lots)
+            trigger = _trigger(params or {})
+            stop = None if trigger is None else self._price(market, trigger)
+            ack = await (await self.connection()).amend(int(id), px=px, qty=lots, stop=stop)
         return self._acknowledged(ack, market, type, side, amount, price)
 
     async def cancel_order(self, id: str, symbol: Str = None, params: Any = None) -> Any:
@@ -358,6 +382,12 @@ class wellhead(ccxt.Exchange):
         with _errors():
             await (await self.connection()).cancel_all(None if symbol is None else self.market(symbol)["id"])
         return [order | {"status": "canceled"} for order in open_orders]
+
+    async def cancel_all_orders_after(self, timeout: Int, params: Any = None) -> Any:
+        """Dead man's switch: all orders are cancelled in `timeout` ms unless this is called again before; 0 ends it."""
+        with _errors():
+            at = await (await self.connection()).cancel_after(int(timeout or 0))
+        return {"triggerTime": None if at is None else at // 1_000, "info": {"at": at}}
 
     async def fetch_open_orders(
         self, symbol: Str = None, since: Int = None, limit: Int = None, params: Any = None
@@ -427,9 +457,11 @@ class wellhead(ccxt.Exchange):
             "symbol": symbol,
             "timestamp": timestamp,
             "datetime": self.iso8601(timestamp),
-            "type": order.type,
+            "type": TYPES[order.type],
             "side": order.side,
             "price": _text(order.px),
+            "triggerPrice": _text(order.stop),
+            "reduceOnly": order.reduce_only,
             "amount": str(order.qty * hours),
             "filled": str(order.filled * hours),
             "remaining": str(order.left * hours),
@@ -498,6 +530,10 @@ class wellhead(ccxt.Exchange):
             order["cost"] = _text(Decimal(order["cost"] or "0") + fill.px * fill.qty * hours)
             order["filled"], order["remaining"] = str(fill.filled * hours), str(fill.left * hours)
             order["status"] = STATUS[fill.status]
+
+
+def _trigger(wishes: dict[str, Any]) -> Any:
+    return wishes.get("triggerPrice", wishes.get("stopPrice"))
 
 
 def _plain(value: Any) -> Any:

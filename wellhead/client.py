@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack, get_args
+from typing import Any, Literal, Self, Unpack, get_args
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -47,6 +47,7 @@ from wellhead.types import (
     Ladder,
     LadderAck,
     LogonRefused,
+    Marks,
     NewOrder,
     Order,
     OrderAck,
@@ -57,10 +58,10 @@ from wellhead.types import (
     Protections,
     QuoteAck,
     Rejected,
-    SelfTrade,
     SessionReplaced,
     Side,
     Snapshot,
+    Terms,
     TimeInForce,
     Trade,
     WellheadError,
@@ -154,32 +155,6 @@ class _Unknown(Struct):
 
 
 EVENTS = frozenset(event.__struct_config__.tag for event in get_args(AnyEvent))
-
-
-class Terms(TypedDict, total=False):
-    """What `Client.place` takes beyond a plain order: see NewOrder."""
-
-    stop: Price | None
-    expire: int | None
-    deadline: int | None
-    show: int | None
-    min_qty: int | None
-    slide: bool
-    reduce_only: bool
-    stp: SelfTrade | None
-    stp_group: int | None
-    tag: int | None
-    group: int | None
-
-
-class Marks(TypedDict, total=False):
-    """What `Client.quote` takes for all quotes."""
-
-    post_only: bool
-    slide: bool
-    stp: SelfTrade | None
-    stp_group: int | None
-    deadline: int | None
 
 
 class _Trades(Struct):

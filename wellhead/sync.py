@@ -11,7 +11,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 from wellhead.book import Book
 from wellhead.client import Client
@@ -23,12 +23,17 @@ from wellhead.types import (
     Balance,
     CancelOrder,
     Instrument,
+    Ladder,
+    LadderAck,
+    Marks,
     NewOrder,
     Order,
     OrderAck,
     Position,
     Price,
+    Protections,
     Side,
+    Terms,
     TimeInForce,
     Trade,
     WellheadError,
@@ -95,23 +100,61 @@ class SyncClient:
         tif: TimeInForce | None = None,
         post_only: bool = False,
         cid: str | None = None,
+        cod: bool = True,
+        **terms: Unpack[Terms],
     ) -> OrderAck:
-        """A new order; without a price a market order."""
-        return self._wait(self._client.place(sym, side, qty, px, tif=tif, post_only=post_only, cid=cid))
+        """A new order; without a price a market order, with `stop` a stop. The `terms` are those of NewOrder."""
+        placing = self._client.place(sym, side, qty, px, tif=tif, post_only=post_only, cid=cid, cod=cod, **terms)
+        return self._wait(placing)
 
-    def amend(
-        self, oid: int | None = None, *, cid: str | None = None, px: Price | None = None, qty: int | None = None
+    def amend(  # noqa: PLR0913
+        self,
+        oid: int | None = None,
+        *,
+        cid: str | None = None,
+        px: Price | None = None,
+        qty: int | None = None,
+        stop: Price | None = None,
+        deadline: int | None = None,
     ) -> OrderAck:
-        """Change price or total quantity."""
-        return self._wait(self._client.amend(oid, cid=cid, px=px, qty=qty))
+        """Change price or total quantity, or the trigger of a stop."""
+        return self._wait(self._client.amend(oid, cid=cid, px=px, qty=qty, stop=stop, deadline=deadline))
 
     def cancel(self, oid: int | None = None, *, cid: str | None = None) -> OrderAck:
         """Cancel an order; of a finished one the answer is its final state."""
         return self._wait(self._client.cancel(oid, cid=cid))
 
-    def cancel_all(self, sym: str | None = None, side: Side | None = None) -> int:
-        """Cancel the account's orders; returns how many there were."""
-        return self._wait(self._client.cancel_all(sym, side))
+    def cancel_all(
+        self,
+        sym: str | None = None,
+        side: Side | None = None,
+        *,
+        tag: int | None = None,
+        group: int | None = None,
+        lock: bool = False,
+    ) -> int:
+        """Cancel the account's orders that fit; returns how many there were."""
+        return self._wait(self._client.cancel_all(sym, side, tag=tag, group=group, lock=lock))
+
+    def quote(self, group: int, ladders: Sequence[Ladder], **marks: Unpack[Marks]) -> list[LadderAck]:
+        """Bring the quotes of a group to these ladders; see `Client.quote`."""
+        return self._wait(self._client.quote(group, ladders, **marks))
+
+    def cancel_after(self, ms: int, *, tag: int | None = None) -> int | None:
+        """Have the account's orders cancelled in `ms` unless this is called again before; 0: never."""
+        return self._wait(self._client.cancel_after(ms, tag=tag))
+
+    def set_mmp(self, group: int, *, lots: int, fills: int, window_ms: int) -> None:
+        """Protect a group of orders; see `Client.set_mmp`."""
+        self._wait(self._client.set_mmp(group, lots=lots, fills=fills, window_ms=window_ms))
+
+    def reset_mmp(self, group: int, *, off: bool = False) -> None:
+        """Take the group's orders again; with `off` protect it no more."""
+        self._wait(self._client.reset_mmp(group, off=off))
+
+    def protections(self) -> Protections:
+        """Market-maker protection and dead man's switches as they stand."""
+        return self._wait(self._client.protections())
 
     def batch(self, items: Sequence[NewOrder | AmendOrder | CancelOrder]) -> list[OrderAck | WellheadError]:
         """Up to 100 requests in order, each with its own result."""

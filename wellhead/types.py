@@ -6,7 +6,7 @@ on the wire have their whole name here (`st` is `status`, `cum` is `filled`).
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 from msgspec import Struct, field
@@ -390,6 +390,32 @@ class AmendOrder(Struct, frozen=True):
     qty: int | None = None
     stop: Price | None = None
     deadline: int | None = None
+
+
+class Terms(TypedDict, total=False):
+    """What `Client.place` takes beyond a plain order: see NewOrder."""
+
+    stop: Price | None
+    expire: int | None
+    deadline: int | None
+    show: int | None
+    min_qty: int | None
+    slide: bool
+    reduce_only: bool
+    stp: SelfTrade | None
+    stp_group: int | None
+    tag: int | None
+    group: int | None
+
+
+class Marks(TypedDict, total=False):
+    """What `Client.quote` takes for all quotes."""
+
+    post_only: bool
+    slide: bool
+    stp: SelfTrade | None
+    stp_group: int | None
+    deadline: int | None
 
 
 Rung = tuple[Price, int]

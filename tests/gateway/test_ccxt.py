@@ -82,6 +82,39 @@ async def test_a_bot_places_amends_cancels_and_sees_its_fills(tmp_path: Path) ->
             await venue.close()
 
 
+async def test_stops_and_what_else_ccxt_knows(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
+        venue = bot(node, server, "taker")
+        try:
+            await maker.place(SYMBOL, "sell", 5, "2.6")
+            await venue.create_order(MARKET, "limit", "buy", HOURS, 2.6)  # a lot to protect, and a last price
+            stop = await venue.create_order(
+                MARKET, "limit", "sell", HOURS, 2.4, {"triggerPrice": 2.5, "reduceOnly": True, "tag": 3}
+            )
+            check_order(venue, {}, "createOrder", stop, MARKET, venue.milliseconds())
+            assert (stop["status"], stop["triggerPrice"]) == ("open", 2.5)
+            (waiting,) = await venue.fetch_open_orders(MARKET)
+            check_order(venue, {}, "fetchOpenOrders", waiting, MARKET, venue.milliseconds())
+            assert (waiting["type"], waiting["triggerPrice"], waiting["reduceOnly"]) == ("limit", 2.5, True)
+            await venue.edit_order(stop["id"], MARKET, "limit", "sell", params={"triggerPrice": 2.45})
+            (waiting,) = await venue.fetch_open_orders(MARKET)
+            assert waiting["triggerPrice"] == 2.45
+            market = await venue.create_order(MARKET, "market", "buy", HOURS, None, {"stopPrice": 2.7})
+            assert (market["status"], market["type"]) == ("open", "market")
+            with pytest.raises(ccxt.OrderImmediatelyFillable):
+                await venue.create_order(MARKET, "limit", "buy", HOURS, 2.6, {"timeInForce": "PO"})
+            with pytest.raises(ccxt.InvalidOrder):
+                await venue.create_order(MARKET, "limit", "sell", 9 * HOURS, 2.6, {"reduceOnly": True})
+            dated = {"timeInForce": "GTD", "expireTime": node.now_ns // 10**6 + 60_000}
+            order = await venue.create_order(MARKET, "limit", "buy", HOURS, 2.3, dated)
+            found = next(one for one in await venue.fetch_open_orders(MARKET) if one["id"] == order["id"])
+            assert found["timeInForce"] == "GTD"
+            assert (await venue.cancel_all_orders_after(60_000))["triggerTime"] > 0
+            assert (await venue.cancel_all_orders_after(0))["triggerTime"] is None
+        finally:
+            await venue.close()
+
+
 async def test_the_book_is_watched(tmp_path: Path) -> None:
     async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
         venue = bot(node, server, "taker")

@@ -371,3 +371,92 @@ async def test_a_feed_that_nobody_empties_ends_with_an_error() -> None:
     assert [await anext(feed), await anext(feed)] == [0, 1]
     with pytest.raises(WellheadError, match="FEED_OVERRUN"):
         await anext(feed)
+
+
+# --- Terms, quotes, protection ----------------------------------------------------------------------------------------
+
+
+@FORMATS
+async def test_orders_with_terms(tmp_path: Path, wire: Any) -> None:
+    async with (
+        exchange(tmp_path) as (node, server),
+        client(node, server, "maker", format=wire) as maker,
+        client(node, server, "taker") as taker,
+    ):
+        events = maker.events()
+        expire = node.now_ns // 1_000 + 60_000_000
+        await maker.place(
+            SYMBOL, "sell", 9, "2.5", show=4, tif="gtd", expire=expire, stp="expire_maker", tag=2, group=7
+        )
+        stop = await maker.place(SYMBOL, "sell", 2, "2.38", stop="2.4", reduce_only=False, cid="guard")
+        assert stop.status == "waiting"
+        assert (await maker.amend(cid="guard", stop=D("2.39"), deadline=expire)).status == "waiting"
+        iceberg, guard = await maker.orders()
+        assert (iceberg.show, iceberg.shown, iceberg.expire, iceberg.stp) == (4, 4, expire, "expire_maker")
+        assert (guard.type, guard.stop, guard.px) == ("stop_limit", D("2.39"), D("2.38"))
+        assert (await maker.place(SYMBOL, "buy", 1, "2.6", slide=True)).status == "new"
+        assert (await maker.place(SYMBOL, "buy", 3, "2.5", tif="ioc", stp="expire_maker")).status == "canceled"
+        assert (await next_of(events, wellhead.PreventedEvent)).qty == 3
+        with pytest.raises(Rejected, match="RISK_LIMIT"):
+            await taker.place(SYMBOL, "sell", 1, "2.6", reduce_only=True)
+        with pytest.raises(Rejected, match="DEADLINE_PASSED"):
+            await taker.place(SYMBOL, "buy", 1, "2.1", deadline=1)
+        with pytest.raises(Rejected, match="FOK_NOT_FILLABLE"):
+            await taker.place(SYMBOL, "buy", 1, "2.1", min_qty=1)
+        with pytest.raises(ValueError, match="not both"):
+            await taker.place(SYMBOL, "buy", 1, "2.1", slide=True, post_only=True)
+        assert await maker.cancel_all(tag=2) == 0
+        results = await maker.batch(
+            [NewOrder(SYMBOL, "sell", 1, stop="2.2", tag=5), NewOrder(SYMBOL, "buy", 1, "2.1", tag=5)]
+        )
+        assert [getattr(one, "status", None) for one in results] == ["waiting", "new"]
+        assert await maker.cancel_all(tag=5) == 2
+
+
+@FORMATS
+async def test_quotes_and_what_watches_over_them(tmp_path: Path, wire: Any) -> None:
+    async with exchange(tmp_path) as (node, server), client(node, server, "taker") as taker:
+        node.create_key("quoter", "maker", scopes=("read", "quote"))
+        async with client(node, server, "quoter", format=wire, cod=True) as quoter:
+            events = quoter.events()
+            await quoter.set_mmp(7, lots=5, fills=5, window_ms=1_000)
+            assert (await next_of(events, wellhead.MmpEvent)).what == "set"
+            ladder = wellhead.Ladder(SYMBOL, bids=[("2.40", 5), (D("2.39"), 5)], asks=[("2.45", 5), ("2.46", 5)])
+            (ack,) = await quoter.quote(7, [ladder], post_only=True)
+            assert [one.act for one in ack.bids + ack.asks] == ["new"] * 4
+            (ack,) = await quoter.quote(7, [ladder], post_only=True)
+            assert [one.act for one in ack.bids + ack.asks] == ["same"] * 4
+            (ack,) = await quoter.quote(
+                7, [wellhead.Ladder(SYMBOL, bids=[("2.45", 5), ("2.40001", 1)])], post_only=True
+            )
+            assert [one.error.name if one.error else None for one in ack.bids] == ["POST_ONLY_WOULD_TAKE", "BAD_PRICE"]
+            await taker.place(SYMBOL, "buy", 10, "2.46", tif="ioc")
+            assert (await next_of(events, wellhead.MmpEvent)).what == "triggered"
+            assert await quoter.orders() == []
+            (ack,) = await quoter.quote(7, [ladder])
+            assert ack.bids[0].error is not None and ack.bids[0].error.name == "MMP_FROZEN"
+            assert (await quoter.protections()).mmp[0].frozen
+            await quoter.reset_mmp(7)
+            (ack,) = await quoter.quote(7, [ladder])
+            assert {one.act for one in ack.bids} == {"new"}
+            at = await quoter.cancel_after(60_000)
+            assert at is not None and (await quoter.protections()).timers == [wellhead.Timer(0, at)]
+            assert await quoter.cancel_after(0) is None
+            await quoter.reset_mmp(7, off=True)
+            assert (await quoter.protections()).mmp == []
+            assert await quoter.cancel_all(group=7) == 4
+            with pytest.raises(Rejected, match="SCOPE_DENIED"):
+                await quoter.place(SYMBOL, "buy", 1, "2.1")
+            with pytest.raises(Rejected, match="SCOPE_DENIED"):
+                await taker.quote(1, [ladder])
+
+
+async def test_an_event_of_a_kind_that_is_not_known_here_is_counted(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
+        events = maker.events()
+        aseq = maker._aseq or 0
+        message = {"ch": "private", "ev": "later", "aseq": aseq + 1, "seq": 1, "ts": 1}
+        data = maker._codec.encode(message)
+        maker._on_private(data, maker._codec.decode(data, wellhead.wire.Message))
+        assert maker._aseq == aseq + 1
+        events.close()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateway.node import SYMBOL
 from tests.gateway.test_client import FORMATS, client, exchange
-from wellhead import Fill, Rejected, SyncClient
+from wellhead import Fill, Ladder, Rejected, SyncClient
 from wellhead.queue_book import L3, QueueBook
 from wellhead.types import BookOutOfSync
 
@@ -101,6 +101,26 @@ async def test_a_notebook_trades_without_asyncio(tmp_path: Path) -> None:
 
         best, status, qty, net, sym, orders = await asyncio.to_thread(notebook)
     assert (best.px, best.qty, status, qty, net, sym, orders) == (D("2.6"), 5, "filled", 2, 2, SYMBOL, [])
+
+
+async def test_a_notebook_quotes_and_is_watched_over(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as (node, server):
+        node.create_key("quoter", "maker", scopes=("read", "trade", "quote"))
+
+        def notebook() -> tuple:
+            with SyncClient(server.url, key="quoter", private_key=node.private_keys["quoter"]) as quoter:
+                quoter.set_mmp(3, lots=5, fills=5, window_ms=1_000)
+                (ack,) = quoter.quote(3, [Ladder(SYMBOL, bids=[("2.4", 1)], asks=[])], post_only=True)
+                quoter.place(SYMBOL, "buy", 1, "2.3", show=1, tag=4, cod=False)
+                stop = quoter.place(SYMBOL, "sell", 1, stop="2.2")
+                moved = quoter.amend(stop.oid, stop="2.1")
+                at = quoter.cancel_after(60_000)
+                found = quoter.protections()
+                quoter.reset_mmp(3, off=True)
+                canceled = quoter.cancel_all(tag=4), quoter.cancel_all(group=3), quoter.cancel_all()
+                return ack.bids[0].act, moved.status, found.mmp[0].lots, found.timers[0].at == at, canceled
+
+        assert await asyncio.to_thread(notebook) == ("new", "waiting", 5, True, (1, 1, 1))
 
 
 async def test_a_key_that_is_refused_leaves_no_thread(tmp_path: Path) -> None:

@@ -121,10 +121,48 @@ def change(rng: random.Random, wire: Format, cids: list[str]) -> dict[str, Any]:
     return request
 
 
-def requests(rng: random.Random, wire: Format, count: int) -> Iterator[dict[str, Any]]:
+def special(rng: random.Random, wire: Format, cids: list[str]) -> dict[str, Any]:
+    """An order with some of all the terms there are; or a plain one of a kind that they meet."""
+    request = place(rng, wire, cids)
+    some = {
+        "tif": "gtd", "expire": 1_795_000_500_000_000, "deadline": rng.choice((1, 1_795_000_500_000_000)),
+        "show": rng.randrange(1, 5), "min_qty": rng.randrange(1, 4), "reduce_only": True, "tag": rng.randrange(1, 3),
+        "stp": rng.choice(("expire_taker", "expire_maker", "expire_both", "decrement")), "stp_group": 1,
+        "group": rng.randrange(1, 3), "post": "slide",
+    }  # fmt: skip
+    request |= {name: value for name, value in some.items() if rng.random() < 0.2}
+    if rng.random() < 0.3:
+        request |= {"type": rng.choice(("stop", "stop_limit")), "stop": price(rng, wire), "trigger": "last"}
+    return request
+
+
+def control(rng: random.Random, wire: Format, cids: list[str]) -> dict[str, Any]:
+    """What is not about one order."""
+    match rng.randrange(8):
+        case 0:
+            return {"op": "cancel.mass", **rng.choice(({"tag": 1}, {"group": 2}, {"side": "buy"}, {"sym": SYMBOL}))}
+        case 1:
+            return {"op": "mmp.set", "group": rng.randrange(1, 3), "lots": 4, "fills": 2, "window_ms": 1_000}
+        case 2:
+            return {"op": "mmp.reset", "group": rng.randrange(1, 3)}
+        case 3:
+            return {"op": "cancel_after", "ms": rng.choice((0, 900_000)), "tag": rng.randrange(1, 4)}
+        case 4 if cids:
+            return {"op": "order.amend", "cid": rng.choice(cids[-12:]), "stop": price(rng, wire)}
+    sides = {
+        name: [[price(rng, wire), rng.randrange(4)] for _ in range(rng.randrange(4))]
+        for name in "ba"
+        if rng.random() < 0.8
+    }
+    return {"op": "quote.mass", "group": rng.randrange(1, 3), "quotes": [{"sym": SYMBOL, **sides}]}
+
+
+def requests(rng: random.Random, wire: Format, count: int, specials: float = 0.0) -> Iterator[dict[str, Any]]:
     cids: list[str] = []
     for number in range(count):
         make = place if rng.random() < 0.65 else change
+        if rng.random() < specials:
+            make = special if rng.random() < 0.6 else control
         if rng.random() < 0.15:
             items = [rng.choice((place, place, change))(rng, wire, cids) for _ in range(rng.randrange(1, 12))]
             yield {"op": "order.batch", "id": number, "items": items}
@@ -134,10 +172,11 @@ def requests(rng: random.Random, wire: Format, count: int) -> Iterator[dict[str,
 
 @pytest.mark.parametrize("wire", Format)
 @pytest.mark.parametrize("frame", [None, 3])
-@pytest.mark.parametrize("seed", range(2))
-def test_both_paths_trade_the_same(tmp_path: Path, wire: Format, frame: int | None, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "specials"), [(0, 0.0), (1, 0.0), (2, 0.5)])
+def test_both_paths_trade_the_same(tmp_path: Path, wire: Format, frame: int | None, seed: int, specials: float) -> None:
+    """Plain orders, and plain ones among all that there are beside them."""
     pair, rng = Pair(tmp_path, wire, max_pending_per_session=40, rate_burst=300), random.Random(seed)
-    for request in requests(rng, wire, 400):
+    for request in requests(rng, wire, 400, specials):
         bot = rng.randrange(4)
         pair.send(bot, encoded(request, pair.bots[0][bot].wire))
         if rng.random() < 0.2:
@@ -146,7 +185,8 @@ def test_both_paths_trade_the_same(tmp_path: Path, wire: Format, frame: int | No
     pair.run(frame)
     pair.check()
     pair.check_knowledge()
-    assert pair.nodes[0].gateway.tables.head["taken"] > 50
+    assert pair.nodes[0].gateway.tables.head["taken"] > 50 * (1 - specials)
+    assert any(pair.nodes[0].gateway.tables.orders["special"]) == bool(specials)
 
 
 REQUESTS = st.sampled_from(

@@ -61,9 +61,15 @@ class Follower:
 
 def queues_of_engine(node: Node) -> dict[str, list[tuple[int, list[tuple[int, int]]]]]:
     """What the engine itself has, from its own dump."""
-    book = node.engine.dump()["books"][1]
+    dump = node.engine.dump()
+    book, special = dump["books"][1], dump["special"]
+
+    def shown(order: int, leaves: int) -> int:
+        terms = special.get(order)
+        return int(terms[6]) if terms and terms[5] else leaves  # of an iceberg
+
     return {
-        name: [(price, [(row[0], row[2]) for row in rows]) for price, rows in book[side]]
+        name: [(price, [(row[0], shown(row[0], row[2])) for row in rows]) for price, rows in book[side]]
         for name, side in (("b", "bids"), ("a", "asks"))
     }
 
