@@ -53,6 +53,7 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.records import joined
 from engine.types import COMMAND
 
 VERSION = 1
@@ -829,5 +830,5 @@ def _joined(frames: Iterator[_Frame], from_seq: int) -> Iterator[NDArray[np.void
 
 
 def _array(pieces: list[memoryview]) -> NDArray[np.void]:
-    """A bytearray beneath, so that the array can be written to: a kernel compiled for one kind serves both."""
-    return np.frombuffer(bytearray().join(pieces), COMMAND)
+    """One that can be written to: a kernel compiled for one kind serves both."""
+    return joined(pieces, COMMAND)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernel import JIT, Records
+from engine.records import zeros
 from engine.types import COMMAND, EVENT, HEAD, ID_WORDS, LISTING, MAX_MMP_FILLS, MONEY, SLOT_BITS, TRANSFER
 
 FORMAT = 3
@@ -388,12 +389,7 @@ _FRESH: dict[str, dict[str, int]] = {
 
 def aligned(rows: int, name: str) -> NDArray[Any]:
     """A zeroed array for `State.name`, its first byte on a cache line, so that a 64-byte record is one line."""
-    dtype, tail = SHAPES[name]
-    nbytes = rows * int(np.prod(tail, dtype=np.int64)) * dtype.itemsize
-    block = np.zeros(nbytes + 64, np.uint8)
-    start = -block.ctypes.data % 64
-    array: NDArray[Any] = block[start : start + nbytes].view(dtype).reshape(rows, *tail)
-    return array
+    return zeros(rows, *SHAPES[name])
 
 
 class Memory:

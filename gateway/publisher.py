@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.records import joined
 from engine.types import COMMAND, EVENT, EventKind
 from gateway.channels import Channels, of_kind
 from gateway.market_data import MarketData
@@ -79,8 +80,8 @@ class Publisher:
         if len(waiting) == 1:
             commands, events = waiting[0]
         else:
-            commands = np.frombuffer(b"".join(part.tobytes() for part, _ in waiting), COMMAND)
-            events = np.frombuffer(b"".join(part.tobytes() for _, part in waiting), EVENT)
+            commands = joined([part for part, _ in waiting], COMMAND)
+            events = joined([part for _, part in waiting], EVENT)
         trades = of_kind(events, EventKind.TRADE)
         self._market.begin(trades)
         self._channels.on_batch(commands, events, trades, self._seq)

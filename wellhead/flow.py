@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
 from engine.engine import Engine
+from engine.records import zeros
 from engine.types import COMMAND, EVENT, MAX_QTY, TRANSFER, UNCHANGED, EventKind, Flag, Kind, OrdType, TimeInForce
 
 ROW_FIELDS = 5
@@ -114,7 +115,7 @@ def resolve(rows: NDArray[np.int64], progress: Callable[[int], None] = lambda do
 def _draft(rows: NDArray[np.int64], first_seq: int) -> NDArray[np.void]:
     """Everything that needs no order id of ours."""
     op, flow_id, side, price, qty = rows.T
-    commands = np.zeros(len(rows), COMMAND)
+    commands = zeros(len(rows), COMMAND)
     commands["seq"] = np.arange(first_seq, first_seq + len(rows))
     commands["account"] = 1 + flow_id % ACCOUNTS
     kinds = np.array([Kind.NEW_ORDER, Kind.CANCEL, Kind.AMEND, Kind.AMEND, Kind.NEW_ORDER, Kind.NEW_ORDER])

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue, pack_id
 from engine.jetstream import Publisher, Reader, Stored, check_servers, head_of
+from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.snapshot import Snapshot
 from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Kind
@@ -35,7 +36,6 @@ from gateway.messages import Close
 from gateway.server import Server
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.sender import Sender
-from wellhead.node import joined
 
 log = logging.getLogger(__name__)
 
