@@ -76,7 +76,7 @@ class Market:
         self.node = Node(config, clock=lambda: self.now_ns)
         store = KeyStore(config.keys_path)
         for name in ("maker", "provider", "taker"):
-            scopes = ("read", "trade", "provide") if name == "provider" else ("read", "trade")
+            scopes = ("read", "trade", *{"provider": ["provide"], "maker": ["quote"]}.get(name, []))
             store.create(name, name, scopes=scopes, private_path=directory / f"{name}.key")
 
     @property
