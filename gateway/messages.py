@@ -348,7 +348,11 @@ class Withdraw(Request, kw_only=True, tag="withdraw"):
 
 
 class DepositAddress(Request, kw_only=True, tag="deposit.address"):
-    """Where deposits go, for each stablecoin that is taken."""
+    """Where deposits go, for each stablecoin that is taken. `home` says, once and for good, which address is the account's
+    own: what it is owed is proven to that one, and nothing is credited before. It needs the scope `withdraw`.
+    """
+
+    home: Annotated[str, Meta(max_length=100)] = ""
 
 
 class Nominate(Request, kw_only=True, tag="capacity.nominate"):

@@ -112,7 +112,10 @@ class Operations:
         amount = micros(request.amount, ask.session.wire, "amount")
         self._command(ask, self.desk.withdrawal(ask.account, request.coin, amount, request.to, request.claim))
 
-    def _addresses(self, ask: Ask, _request: DepositAddress) -> None:
+    def _addresses(self, ask: Ask, request: DepositAddress) -> None:
+        if request.home:
+            ask.session.require("withdraw")
+            self.desk.set_home(ask.account, request.home)
         ask.ok(DepositAddressResult(self.desk.addresses(ask.account)))
 
     # --- Providers ----------------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ class Desk(Protocol):
     def addresses(self, account: int) -> list[CoinAddress]:
         """Where the account's deposits go."""
 
+    def set_home(self, account: int, address: str) -> None:
+        """Note the account's own address. Raises RequestError for one that is none, or another one than before."""
+
     def withdrawal(self, account: int, coin: int, amount_micros: int, to: str, claim: bool) -> NDArray[np.void]:
         """The command (COMMAND) of a withdrawal. Raises RequestError when it is not allowed."""
 
@@ -35,6 +38,10 @@ class NoDesk:
     def addresses(self, account: int) -> list[CoinAddress]:
         """Raises RequestError(NOT_AVAILABLE)."""
         raise RequestError(Code.NOT_AVAILABLE, "this exchange takes no stablecoins from a chain")
+
+    def set_home(self, account: int, address: str) -> None:
+        """Raises RequestError(NOT_AVAILABLE)."""
+        self.addresses(account)
 
     def withdrawal(self, account: int, coin: int, amount_micros: int, to: str, claim: bool) -> NDArray[np.void]:
         """Raises RequestError(NOT_AVAILABLE)."""

@@ -28,6 +28,7 @@ from settlement.stablecoins import MILLION, Token
 
 _REF = b"wellhead account 1\n"
 _REF_DIGEST_BYTES = 24
+NO_HOME = "its account has not said which address is its own"
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS deposits (
@@ -183,7 +184,6 @@ class Deposits:
                 self.hold(deposit, why)
                 continue
             self._handed_out.add(key)
-            self._settle_home(account, deposit.depositor)
             commands.append(deposit_command(account, token.number, quantity, amount, deposit.evidence))
         return np.concatenate(commands)
 
@@ -191,6 +191,8 @@ class Deposits:
         """(dollars to credit, '') or (None, why not)."""
         if account is None:
             return None, "its ref names no account here"
+        if self.home(account) is None:
+            return None, NO_HOME
         if not token.issuer.takes_deposits_on(datetime.fromtimestamp(now_s, UTC).date()):
             return None, f"its issuer {token.issuer.name} is not one whose stablecoins are taken"
         if not token.limits.min_deposit_micros <= quantity <= token.limits.max_deposit_micros:
@@ -226,21 +228,25 @@ class Deposits:
     # What belongs to deposits
 
     def home(self, account: int) -> bytes | None:
-        """The address of an account: from where its first deposit came. It never changes, because roots name it."""
+        """The address that is an account's own. It never changes, because roots name it."""
         row = self._database.one("SELECT address FROM homes WHERE account = ?", (account,))
         return None if row is None else bytes(row[0])
 
     def homes(self) -> dict[int, bytes]:
         return dict(self._database.rows("SELECT account, address FROM homes"))
 
-    def _settle_home(self, account: int, address: bytes) -> None:
-        self._database.execute("INSERT OR IGNORE INTO homes VALUES (?, ?)", (account, address))
-
     def set_home(self, account: int, address: bytes) -> None:
-        """Before the first deposit, where that will come from somebody else. Raises ValueError when it is another one."""
-        self._settle_home(account, address)
-        if self.home(account) != address:
-            raise ValueError(f"account {account} has an address, which cannot be changed")
+        """On its owner's word only: anyone may deposit for an account, and whoever did so first would else be the one who
+        leaves with its money. Deposits that waited for it are looked at again. Raises ValueError when it has another one.
+        """
+        with self._database.transaction():
+            self._database.execute("INSERT OR IGNORE INTO homes VALUES (?, ?)", (account, address))
+            if self.home(account) != address:
+                raise ValueError(f"account {account} has an address, which cannot be changed")
+            self._database.execute(
+                "UPDATE deposits SET state = ?, note = '' WHERE ref = ? AND state = ? AND note = ?",
+                (DepositState.FINAL, account_ref(self._venue, account), DepositState.HELD, NO_HOME),
+            )
 
     def price_ppm(self, token: int) -> int:
         """Of a unit in ppm of a dollar, as the operator last said; a dollar if never."""

@@ -124,7 +124,7 @@ class DepositAddress:
 
 
 class MoneyDesk:
-    """What a gateway offers to members. Reads the files of custody through connections of its own; any one thread.
+    """What a gateway offers to members, through connections of its own to the files of custody; any one thread.
 
     `deposit.address` is `addresses`, `withdraw` is `withdrawal`, to be submitted as one command; the engine debits or
     refuses it, and the money is set aside until the chain has it.
@@ -134,7 +134,7 @@ class MoneyDesk:
         """Of a settlement directory whose custody has been opened."""
         self._coins = coins
         self._venue = venue
-        records = Records(directory, coins, venue, lambda: int(time.time()), read_only=True)
+        records = Records(directory, coins, venue, lambda: int(time.time()))
         self._flows, self._deposits, self._roots = records.flows, records.deposits, records.roots
 
     def addresses(self, account: int) -> list[DepositAddress]:
@@ -146,6 +146,15 @@ class MoneyDesk:
             )
             for token in self._coins.tokens.values()
         ]  # fmt: skip
+
+    def set_home(self, account: int, address: str) -> None:
+        """Note the address that is the account's own, for good: whose leaf it is in every root, and where payouts go. Raises
+        MoneyError.
+        """
+        try:
+            self._deposits.set_home(account, parse_address(address))
+        except ValueError as error:
+            raise MoneyError("BAD_ADDRESS", str(error)) from error
 
     def withdrawal(
         self, account: int, token_number: int, amount_micros: int, recipient: str, by_claim: bool = False
@@ -159,7 +168,7 @@ class MoneyDesk:
             raise MoneyError("NOT_A_TOKEN", f"there is no stablecoin {token_number}")
         home = self._deposits.home(account)
         if home is None:
-            raise MoneyError("NO_HOME", "an account has an address once it has made a deposit")
+            raise MoneyError("NO_HOME", "say which address is the account's own first: deposit.address with home")
         self._require_amount(token, amount_micros)
         address = self._address(token, recipient)
         if by_claim and address != home:

@@ -61,9 +61,18 @@ class ChainDesk:
             for one in self._desk.addresses(account)
         ]  # fmt: skip
 
+    def set_home(self, account: int, address: str) -> None:
+        """Note the account's own address. Raises RequestError."""
+        from wellhead.custody import MoneyError  # noqa: PLC0415 - web3 takes a second to import
+
+        try:
+            self._desk.set_home(account, address)
+        except MoneyError as error:
+            raise bad_field("home", str(error)) from error
+
     def withdrawal(self, account: int, coin: int, amount_micros: int, to: str, claim: bool) -> NDArray[np.void]:
         """The WITHDRAW command. Raises RequestError."""
-        from wellhead.custody import MoneyError  # noqa: PLC0415 - needs the extra `chain`
+        from wellhead.custody import MoneyError  # noqa: PLC0415 - web3 takes a second to import
 
         try:
             command: NDArray[np.void] = self._desk.withdrawal(account, coin, amount_micros, to, claim)

@@ -71,6 +71,10 @@ class TestDesk:
     def addresses(self, account: int) -> list[CoinAddress]:
         return [CoinAddress(1, "USDC", "base", 8453, "0xV", "0xC", 6, f"0x{account:02x}")]
 
+    def set_home(self, account: int, address: str) -> None:
+        if address != "0xA":
+            raise bad_field("home", "no address")
+
     def withdrawal(self, account: int, coin: int, amount_micros: int, to: str, claim: bool) -> NDArray[np.void]:
         if to != "0xA":
             raise bad_field("to", "no address")
@@ -86,7 +90,11 @@ def test_withdrawals_go_through_the_desk(trio: Trio) -> None:
     assert treasurer.bad("withdraw", **fields)["code"] == Code.NOT_AVAILABLE
     assert treasurer.bad("deposit.address")["code"] == Code.NOT_AVAILABLE
     node.gateway.operations.desk = TestDesk()
-    assert treasurer.good("deposit.address")["coins"][0]["ref"] == "0x02"
+    assert treasurer.good("deposit.address", home="0xA")["coins"][0]["ref"] == "0x02"
+    assert treasurer.bad("deposit.address", home="0xB")["field"] == "home"
+    reader = bot_of(node, "taker", "read")
+    assert reader.good("deposit.address")["coins"][0]["ref"] == "0x02"
+    assert reader.bad("deposit.address", home="0xA")["code"] == Code.SCOPE_DENIED
     assert treasurer.bad("withdraw", **{**fields, "to": "0xB"})["field"] == "to"
     treasurer.good("withdraw", **fields)
     assert node.gateway.projection.account_by_name["taker"].cash == CASH_MICROS - 5_000_000

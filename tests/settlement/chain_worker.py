@@ -67,7 +67,8 @@ class Worker:
         self.custody.sending.retry_s = 2
         if naive:
             self.custody.reconcile = lambda site: []  # type: ignore[method-assign]
-        for account in task.homes:
+        for account, home in task.homes.items():
+            self.custody.deposits.set_home(account, home)
             self.custody.set_standing(account, 1)
         # An item of the agenda carries its number as `session`, so the log itself says how far it was.
         self.next = max((int(part["session"].max()) for part in self.exchange.log.read()), default=0)

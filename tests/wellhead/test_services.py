@@ -49,6 +49,12 @@ class Desk:
     def addresses(self, _account: int) -> list[Address]:
         return [Address()]
 
+    def set_home(self, _account: int, _address: str) -> None:
+        if self.code:
+            from wellhead.custody import MoneyError
+
+            raise MoneyError(self.code, "not allowed")
+
     def withdrawal(self, *request: Any) -> Any:
         if self.code:
             from wellhead.custody import MoneyError
@@ -60,6 +66,10 @@ class Desk:
 def test_the_desk_of_a_chain() -> None:
     pytest.importorskip("eth_utils")
     assert ChainDesk(Desk()).addresses(1)[0].contract == "0xC"
+    ChainDesk(Desk()).set_home(1, "0xA")
+    with pytest.raises(RequestError) as caught:
+        ChainDesk(Desk("BAD_ADDRESS")).set_home(1, "0xA")
+    assert caught.value.error.field == "home"
     assert ChainDesk(Desk()).withdrawal(1, 2, 3, "0xA", True) == (1, 2, 3, "0xA", True)
     for code, field in (("NOT_A_TOKEN", "coin"), ("BAD_ADDRESS", "to"), ("NO_HOME", "to"), ("BAD_AMOUNT", None)):
         with pytest.raises(RequestError) as caught:

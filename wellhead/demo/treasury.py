@@ -112,6 +112,7 @@ class Treasury:
             signature = wallet.sign(signed.digest(token.domain))
             r, s = signature.r.to_bytes(32, "big"), signature.s.to_bytes(32, "big")
             arguments = (owner, units, ref, 0, until_s, salt, 27 + signature.v, r, s)
+            self._custodian.custody.deposits.set_home(account, wallet.address)
             self._operator.call(vault, token.vault, "deposit_with_authorization", *arguments)
             self._custodian.custody.set_standing(account, token.number)
 

@@ -111,7 +111,8 @@ class Rig:
         self.operator.call(interface("TestDollar"), token.address, "mint", member.text, units)
 
     def deposit(self, member: Member, units: int, ref: bytes | None = None, token: Token | None = None) -> Receipt:
-        """Mint, approve and deposit."""
+        """Mint, approve and deposit; the member has said where he is at home."""
+        self.custody.deposits.set_home(member.account, member.address)
         token = token or self.token
         self.mint(member, units, token)
         wallet = Deployer(self.chain, member.signer)

@@ -9,7 +9,7 @@ from engine.types import EventKind
 from settlement.abi import interface
 from settlement.chain import CallRefused, Chain, Sent
 from settlement.database import Database
-from settlement.deposits import DepositState, account_of_ref, account_ref
+from settlement.deposits import NO_HOME, DepositState, account_of_ref, account_ref
 from settlement.embedded import Deployer
 from settlement.flows import Destination, Evidence, Route, WithdrawalState, withdraw_command
 from settlement.outbox import OutboxError, TxState, hash_of
@@ -287,6 +287,27 @@ def test_a_mistyped_reference_is_nobodys_and_its_depositor_keeps_it(rig: Rig) ->
     site = rig.custody.sites[0]
     root = rig.custody.roots.stored(1, 1, 1)
     assert rig.custody.roots.tree(site.tokens[0], root).leaf(alice.text).exit_units == 50 * DOLLAR
+    rig.assert_agrees()
+
+
+def test_whoever_deposits_first_for_an_account_does_not_become_its_owner(rig: Rig) -> None:
+    """Anyone can work out a ref. If the first depositor's address became the account's, he would leave with its money."""
+    (alice, mallory), vault = rig.members, interface("Vault")
+    rig.mint(mallory, 2 * DOLLAR)
+    thief, ref = Deployer(rig.chain, mallory.signer), account_ref(VENUE, alice.account)
+    thief.call(interface("TestDollar"), rig.token.address, "approve", to_checksum_address(rig.token.vault), 2 * DOLLAR)
+    thief.call(vault, rig.token.vault, "deposit", 2 * DOLLAR, ref)
+    rig.run(2)
+    (row,) = rig.custody.deposits.rows()
+    assert (row.state, row.note, rig.cash(alice)) == (DepositState.HELD, NO_HOME, 0)
+    rig.deposit(alice, 100 * DOLLAR)
+    rig.run(2)
+    assert rig.cash(alice) == 102 * DOLLAR
+    assert rig.custody.deposits.home(alice.account) == alice.address
+    rig.close_cycle()
+    rig.run(1)
+    tree = rig.custody.roots.tree(rig.token, rig.custody.roots.stored(1, 1, 1))
+    assert [(leaf.account, leaf.exit_units) for leaf in tree.leaves] == [(alice.text, 102 * DOLLAR)]
     rig.assert_agrees()
 
 

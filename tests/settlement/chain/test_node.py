@@ -103,6 +103,12 @@ async def test_a_member_deposits_and_withdraws_through_a_running_node(
         assert refused.value.code == "NO_HOME"
         deposit(site, wallet, place.vault, place.ref)
         await steps(site, custodian, 3)
+        assert int(node.exchange.engine.memory.arrays["accounts"]["cash_micros"][1]) == 0
+        desk.set_home(1, to_checksum_address(wallet.address))
+        for wrong in (TO, "nobody"):
+            with pytest.raises(MoneyError, match=r"cannot be changed|not an address"):
+                desk.set_home(1, wrong)
+        await steps(site, custodian, 1)
         assert int(node.exchange.engine.memory.arrays["accounts"]["cash_micros"][1]) == 100 * DOLLAR
         for command_of, code in wrong_withdrawals(desk, place.vault):
             with pytest.raises(MoneyError) as refused:
