@@ -1,6 +1,6 @@
 """How fast the books are: ledgers, netting, trees, a rebuild, and the end of a large cycle.
 
-    python -m benchmarks.settlement [--transfers N] [--trades N] [--accounts N] [--directory DIR] [--no-text] [--json]
+    python -m benchmarks.settlement [--transfers N] [--trades N] [--accounts N] [--directory DIR] [--only PART] [--json]
 
 Every ledger figure is durable (SQLite: WAL with synchronous=FULL; PostgreSQL: a server from PyPI with its defaults,
 fsync and synchronous_commit on; one client on a unix socket) and includes balances and `applied_seq`. Beside them, on
@@ -10,6 +10,7 @@ network, a disk that is slower than its cache.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -239,37 +240,83 @@ def _events(commands: NDArray[Any], trades: int, accounts: int) -> NDArray[Any]:
     return events
 
 
-def cycle(trades: int, accounts: int, root: Path, with_text: bool = True) -> dict[str, float]:
-    """Seconds of each part of a cycle's life, through the same door as the node's batches."""
+def cycle(trades: int, accounts: int, root: Path) -> dict[str, float]:
+    """Seconds of each part of a cycle's end, after a million trades went through the same door as the node's batches.
+
+    "In all" is from the CLOSE_CYCLE command to a batch that is marked as exported: everybody's files are on the disk, and
+    opening, entries and closing of every balance agree. The parts are what it consists of, added up from where they happen.
+    """
     commands, events = life(trades, accounts)
     settlement, found = Settlement(root / "cycle", Catalogue.load()), {}
-
-    def timed(name: str, step: Callable[[], object]) -> None:
+    batches, statements, parts = settlement.books.batches, settlement.books.statements, Parts()
+    started = time.perf_counter()
+    _feed(settlement, commands, events)
+    found["before: books, all batches"] = round(time.perf_counter() - started, 2)
+    with (
+        parts.timed(batches, "advance", "closed: both nettings, trees, frozen"),
+        parts.timed(statements, "_page", "proven: members, tree; entries by account"),
+        parts.timed(statements, "_write_files", "exported: CSV, JSON and proof of everybody"),
+    ):
         started = time.perf_counter()
-        step()
-        found[name] = round(time.perf_counter() - started, 2)
-
-    timed("books, all batches", lambda: _feed(settlement, commands, events))
-    batches, sums, last = settlement.books.batches, settlement.books.sums, settlement.applied_seq
-    with settlement.books.database.transaction():
-        batches.open(1, last, sums, settlement.books.ledger)
-    timed("close: both nettings, tree, freeze", lambda: batches.advance(1))
+        settlement.on_batch(*_close(commands, events))
+        found |= parts.seconds
+        found["closed, proven and exported, in all"] = round(time.perf_counter() - started, 2)
     batch = batches.get(1)
-    tree = batches.tree(batch)
-    timed("prove: a proof for everybody", lambda: [tree.proof(at) for at in range(tree.count)])
-    try:
+    assert batch.exported
+    files = list((root / "cycle" / "statements" / "1").iterdir())
+    found |= {"files": len(files), "megabytes": round(sum(path.stat().st_size for path in files) / 1e6)}
+    found["transfers"] = settlement.books.ledger.head().transfers
+    with contextlib.suppress(ImportError):
         from settlement.parquet import write_parquet
 
-        timed("export: one Parquet file", lambda: write_parquet(settlement.books, batch, root / "1.parquet"))
-    except ImportError as error:
-        print(error, file=sys.stderr)
-    found["transfers"] = settlement.books.ledger.head().transfers
-    if with_text:
-        timed("export: CSV and JSON of everybody", lambda: settlement.books.statements.write(batch))
-        files = list((root / "cycle" / "statements" / "1").iterdir())
-        found["files"], found["megabytes"] = len(files), round(sum(path.stat().st_size for path in files) / 1e6)
+        started = time.perf_counter()
+        write_parquet(settlement.books, batch, root / "1.parquet")
+        found["on request: one Parquet file, from the ledger"] = round(time.perf_counter() - started, 2)
+    found["beside it: as many bytes, written and synced"] = _plain_write(root, found["megabytes"])
     settlement.close()
     return found
+
+
+class Parts:
+    """How long calls of a method take, added up."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, owner: object, method: str, name: str) -> Iterator[None]:
+        call = getattr(owner, method)
+
+        def counted(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            result = call(*arguments)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
+            return result
+
+        setattr(owner, method, counted)
+        yield
+        delattr(owner, method)
+
+
+def _close(commands: NDArray[Any], events: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The command that ends the cycle, and its event."""
+    command, event = np.zeros(1, COMMAND), np.zeros(1, MONEY)
+    command["kind"], command["seq"] = Kind.CLOSE_CYCLE, commands["seq"][-1] + 1
+    command["ts_ns"] = event["ts_ns"] = commands["ts_ns"][-1] + 1_000
+    event["kind"], event["command_seq"], event["lots"] = EventKind.CYCLE_CLOSED, command["seq"], 1
+    event["seq"] = events["seq"][-1] + 1
+    return command, event.view(EVENT)
+
+
+def _plain_write(root: Path, megabytes: float) -> float:
+    """Seconds for bytes in one file, in pieces of a megabyte: what the disk would take for the files of a cycle."""
+    piece, started = np.random.default_rng(4).bytes(1_000_000), time.perf_counter()
+    with open(root / "plain", "wb") as file:
+        for _ in range(int(megabytes)):
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return round(time.perf_counter() - started, 2)
 
 
 def _feed(settlement: Settlement, commands: NDArray[Any], events: NDArray[Any], size: int = 20_000) -> None:
@@ -325,27 +372,31 @@ def conditions(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+PARTS: dict[str, tuple[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]] = {
+    "ledger": (
+        "ledger, transfers a second by batch", lambda of, root: ledger_rates(transfers(of.transfers, of.accounts), root)
+    ),
+    "rebuild": ("rebuild", lambda of, root: rebuild(transfers(of.transfers, of.accounts), root)),
+    "sums": ("sums and trees, seconds", lambda of, _: sums_and_trees(of.trades, of.accounts)),
+    "cycle": ("a cycle, seconds", lambda of, root: cycle(of.trades, of.accounts, root)),
+}  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transfers", type=int, default=1_000_000)
     parser.add_argument("--trades", type=int, default=1_000_000)
     parser.add_argument("--accounts", type=int, default=10_000)
     parser.add_argument("--directory", type=Path, default=None, help="on the disk to be measured")
-    parser.add_argument(
-        "--no-text", action="store_true", help="leave out the CSV and JSON statements, the longest part"
-    )
+    parser.add_argument("--only", choices=("ledger", "rebuild", "sums", "cycle"), help="one part of it")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     root = Path(tempfile.mkdtemp(dir=arguments.directory))
     try:
-        result = {
-            "conditions": conditions(arguments),
-            "ledger, transfers a second by batch": ledger_rates(
-                transfers(arguments.transfers, arguments.accounts), root
-            ),
-            "rebuild": rebuild(transfers(arguments.transfers, arguments.accounts), root),
-            "sums and trees, seconds": sums_and_trees(arguments.trades, arguments.accounts),
-            "a cycle, seconds": cycle(arguments.trades, arguments.accounts, root, not arguments.no_text),
+        result = {"conditions": conditions(arguments)} | {
+            title: measure(arguments, root)
+            for part, (title, measure) in PARTS.items()
+            if arguments.only in (None, part)
         }
     finally:
         shutil.rmtree(root, ignore_errors=True)

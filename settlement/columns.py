@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, ROLE_BITS
 from settlement.ledger import Balances, group_starts
+from settlement.moves import Moves
 from settlement.statements import POCKETS, balances_of, place_of
 
 Column = NDArray[Any]
-Moves = dict[str, Column]
-"""The columns of MOVE, in order of seq and leg."""
 
 
 class Lines(NamedTuple):

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,6 +118,9 @@ Balances = dict[tuple[int, int], int]
 class Ledger(Protocol):
     """What any backend offers."""
 
+    file: Path | None
+    """The SQLite file that the tables are in, if they are in one."""
+
     def create(self) -> None:
         """Make the tables where they are missing."""
 
@@ -211,6 +215,7 @@ class SqliteLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.file = database.path
         self._epoch: int | None = None
 
     def create(self) -> None:

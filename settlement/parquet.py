@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from settlement.accounts import MONEY_DECIMALS
-from settlement.arrow_reader import read_moves
 from settlement.batches import Batch
-from settlement.columns import Lines, Moves, lines_of
+from settlement.columns import Lines, lines_of
 from settlement.ledger import Code
+from settlement.moves import Moves, read_moves, times_of
 from settlement.service import Books
 from settlement.statements import LOTS, POCKETS, symbol_of
 
@@ -34,7 +34,7 @@ IN_64_BITS = 10**18
 
 def write_parquet(books: Books, batch: Batch, path: Path) -> int:
     """Write the file, whole or not at all; how many rows it has. Raises OSError, and ValueError for books that differ."""
-    moves = read_moves(books, batch, path.parent)
+    moves = read_moves(books.ledger, (batch.from_seq, batch.to_seq))
     lines = lines_of(moves, books.batches.closing(batch.cycle - 1), books.batches.closing(batch.cycle))
     draft = path.with_suffix(".draft")
     table = _table(books, batch, moves, lines)
@@ -51,6 +51,7 @@ def write_parquet(books: Books, batch: Batch, path: Path) -> int:
 
 def _table(books: Books, batch: Batch, moves: Moves, lines: Lines) -> Any:
     count = len(moves["seq"])
+    times = times_of(books.ledger.moments(batch.from_seq, batch.to_seq), moves["seq"])
     not_entry = (lines.move < 0) | (lines.move == count)
     row = np.where(not_entry, 0, lines.move)
     lots = lines.pocket >= LOTS
@@ -61,9 +62,7 @@ def _table(books: Books, batch: Batch, moves: Moves, lines: Lines) -> Any:
         "account": pa.array(lines.account),
         "seq": pa.array(_of_entries(moves["seq"], row), mask=not_entry),
         "leg": pa.array(_of_entries(moves["leg"].astype(np.int32), row), mask=not_entry),
-        "time": pa.array(
-            _of_entries(_times(books, batch, moves["seq"]), row), pa.timestamp("ns", "UTC"), mask=not_entry
-        ),
+        "time": pa.array(_of_entries(times, row), pa.timestamp("ns", "UTC"), mask=not_entry),
         "balance": _named(lines.pocket, POCKETS),
         "unit": _named(lines.pocket, units),
         "symbol": _symbols(books, np.where(lines.asset != 0, lines.asset, listing)),
@@ -92,16 +91,6 @@ def _symbols(books: Books, assets: NDArray[Any]) -> Any:
     known = np.unique(np.concatenate([[0], np.fromiter(symbols, "<i8", len(symbols)), assets[assets < 0]]))
     names = pa.array([symbol_of(symbols, asset) for asset in known.tolist()])
     return pa.DictionaryArray.from_arrays(np.searchsorted(known, assets).astype(np.int32), names)
-
-
-def _times(books: Books, batch: Batch, seqs: NDArray[Any]) -> NDArray[Any]:
-    """When each transfer happened."""
-    moments = books.ledger.moments(batch.from_seq, batch.to_seq)
-    if not len(moments):
-        return np.zeros(len(seqs), "<i8")
-    at = np.searchsorted(seqs, moments["seq"])
-    times: NDArray[Any] = np.repeat(moments["ts_ns"], np.diff(np.append(at, len(seqs))))
-    return times
 
 
 def _decimals(amounts: NDArray[Any], lots: NDArray[np.bool_], is_null: NDArray[np.bool_] | None) -> Any:

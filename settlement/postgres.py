@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import count
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -165,6 +166,8 @@ def _in_postgres(schema: str) -> str:
 
 class PostgresLedger:
     """The ledger in such a database."""
+
+    file: Path | None = None
 
     def __init__(self, target: str | PostgresDatabase) -> None:
         """`target` may be what to connect to. Raises psycopg.OperationalError where there is no server."""

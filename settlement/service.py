@@ -25,6 +25,7 @@ from settlement.inbox import INBOX_NAME, Inbox
 from settlement.indices import Indices
 from settlement.ledger import Ledger, LedgerGapError, SqliteLedger
 from settlement.metering import Metering
+from settlement.moves import Kept
 from settlement.netting import CycleSums
 from settlement.posting import post
 from settlement.registry import Registry
@@ -136,6 +137,7 @@ class Settlement:
         self.books = Books(directory, catalogue, ledger=ledger)
         self.books.ledger.claim()
         self._applied_seq = self.books.ledger.head().applied_seq
+        self._kept = Kept(directory, self._applied_seq)
         self._signer = Signer(directory / KEY_NAME)
         (directory / INBOX_NAME).mkdir(exist_ok=True)
         self._inbox = Inbox(directory / INBOX_NAME, self.report)
@@ -174,7 +176,8 @@ class Settlement:
         try:
             with books.database.transaction():
                 terms = books.registry.on_batch(commands, events)
-                books.ledger.apply(post(commands, events, terms), self._applied_seq)
+                posting = post(commands, events, terms)
+                books.ledger.apply(posting, self._applied_seq)
                 books.sums.add(commands, events, terms)
                 books.flows.on_batch(commands, events)
                 books.indices.on_batch(events, terms)
@@ -186,6 +189,7 @@ class Settlement:
             books.load()
             raise
         self._applied_seq = last_seq
+        self._kept.add(posting.transfers, last_seq)
         if len(closed):
             self._finish_batches()
 
@@ -194,7 +198,7 @@ class Settlement:
         batches = self.books.batches
         for cycle in batches.unfinished():
             batch = batches.advance(cycle)
-            self.books.statements.write(batch)
+            self.books.statements.write(batch, self._kept.take(batch.from_seq, batch.to_seq))
             batches.mark_exported(cycle)
 
     def due(self, now_ns: int) -> NDArray[Any]:
@@ -233,6 +237,7 @@ class Settlement:
         self.books.database.checkpoint()
 
     def close(self) -> None:
+        self._kept.close()
         self.books.close()
 
 

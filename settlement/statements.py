@@ -6,7 +6,8 @@ an opening, every entry with its running balance, and a closing; the opening is 
 closing of the cycle before. The house's statement is account 0.
 
 The files are a pure function of the database, so `verify` renders them again and compares bytes. A cycle's directory
-appears whole: it is written beside its place and renamed.
+appears whole: it is written beside its place, forced to the disk, and renamed. Entries become text in compiled code
+(`settlement/fast/text.py`), several accounts at a time.
 """
 
 import csv
@@ -14,10 +15,12 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from threading import local
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -25,10 +28,15 @@ from numpy.typing import NDArray
 
 from settlement.accounts import FIRST_OUTSIDE, FIRST_SHARES, FIRST_USER, ROLE_BITS, STABLECOIN, Role, money_text
 from settlement.batches import Batch, Batches
+from settlement.disk import Folder, folder, sync
+from settlement.fast.sides import MONEY_SLOTS, clear
+from settlement.fast.text import CODES, Form, write_lines
 from settlement.ledger import MOVE, Balances, Code, Ledger
+from settlement.moves import Moves, read_moves, times_of
 from settlement.netting import Nets, Sums
-from settlement.proofs import Tree, entry
+from settlement.proofs import entry
 from settlement.registry import Registry
+from settlement.sides import Sides
 
 COLUMNS = ("seq", "leg", "time", "balance", "unit", "symbol", "listing", "code", "amount", "running_balance")
 
@@ -38,18 +46,23 @@ _CODE_TEXT = {int(code): code.name.lower() for code in Code}
 _POCKET_OF_ROLE = np.zeros(FIRST_USER, np.int64)
 _POCKET_OF_ROLE[[Role.ESCROW, Role.BOND, Role.WITHDRAWING, Role.FROZEN]] = 1, 2, 3, 4
 
+PIECE_LINES = 20_000
+"""Of a long statement so many at a time are text in memory."""
+FORCE_BYTES = 1 << 28
+"""The disk begins with what is written while the rest is made."""
+MOST_WRITERS = 4
+
 Key = tuple[int, int]
 """(pocket, asset): one balance of a statement; the asset is 0 for money, else that of the lots or the shares."""
 
 
 @dataclass(slots=True)
 class _Statement:
-    """One account's balances and entries in a cycle."""
+    """One account's balances in a cycle."""
 
     account: int
     opening: dict[Key, int] = field(default_factory=dict)
     closing: dict[Key, int] = field(default_factory=dict)
-    entries: NDArray[Any] | None = None
 
 
 class Statements:
@@ -62,53 +75,83 @@ class Statements:
         self._batches = batches
         self._stablecoin = stablecoin
 
-    def write(self, batch: Batch) -> Path:
-        """Write a cycle's directory, unless it is there: then it was written whole, by an earlier attempt."""
+    def write(self, batch: Batch, moves: Moves | None = None) -> Path:
+        """Write a cycle's directory, unless it is there: then it was written whole, by an earlier attempt.
+
+        `moves` are its transfers where they are at hand; else they are read. Raises OSError, and ValueError where
+        entries do not lead from an opening to its closing.
+        """
         place = self.directory / str(batch.cycle)
         if place.exists():
             return place
         draft = self.directory / f".{batch.cycle}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        for name, data in self.render(batch):
-            with open(draft / name, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        _sync_directory(draft)
+        self._write_files(self._page(batch, moves), draft)
         draft.rename(place)
-        _sync_directory(self.directory)
+        sync(self.directory)
         return place
 
-    def render(self, batch: Batch) -> Iterator[tuple[str, bytes]]:
-        """(file name, content) of a batch's files."""
-        page = _Page(self._registry, self._ledger, batch, self._stablecoin)
-        tree, sums = self._batches.tree(batch), self._batches.nets(batch.cycle)
-        accounts = self._batches.members(batch)
-        index = {account: at for at, account in enumerate(accounts)}
-        for statement in self._collect(batch):
-            account = statement.account
-            proof = _proof(batch, tree, index[account], account, sums.get(account, Sums(0, 0)))
-            lines = page.lines(statement)
-            yield f"{account}.csv", page.as_csv(statement, lines)
-            yield f"{account}.json", page.as_json(statement, lines, proof)
-        proofs = [_proof(batch, tree, at, account, sums.get(account, Sums(0, 0))) for account, at in index.items()]
-        yield "batch.json", page.batch_json(Nets(sums, batch.gross_micros), proofs)
+    def _write_files(self, page: "_Page", draft: Path) -> None:
+        with folder(draft) as opened:
+            _write_all(page, opened)
+            (draft / "batch.json").write_bytes(page.batch_json())
+            opened.force()
 
-    def _collect(self, batch: Batch) -> Iterator[_Statement]:
-        """The statements of everybody who had a balance or an entry, by account number."""
-        statements: dict[int, _Statement] = {}
-        for cycle, name in ((batch.cycle - 1, "opening"), (batch.cycle, "closing")):
-            for owner, key, amount in statement_balances(self._batches.closing(cycle)):
-                balances = getattr(statements.setdefault(owner, _Statement(owner)), name)
-                balances[key] = balances.get(key, 0) + amount
-        parts = [entries_of(rows) for rows in self._ledger.transfers(batch.from_seq, batch.to_seq)]
-        entries = np.concatenate([np.zeros(0, _ENTRY), *parts])
-        entries = entries[np.argsort(entries["owner"], kind="stable")]
-        owners, starts = np.unique(entries["owner"], return_index=True)
-        for owner, own in zip(owners.tolist(), np.split(entries, starts)[1:], strict=True):
-            statements.setdefault(owner, _Statement(owner)).entries = own
-        return (statements[owner] for owner in sorted(statements))
+    def render(self, batch: Batch) -> Iterator[tuple[str, bytes]]:
+        """(file name, content) of a batch's files. Raises as `write`."""
+        page = self._page(batch)
+        for account in page.accounts():
+            for name, write in page.files(account):
+                data = io.BytesIO()
+                write(data)
+                yield name, data.getvalue()
+        yield "batch.json", page.batch_json()
+
+    def _page(self, batch: Batch, moves: Moves | None = None) -> "_Page":
+        if moves is None:
+            moves = read_moves(self._ledger, (batch.from_seq, batch.to_seq))
+        times = times_of(self._ledger.moments(batch.from_seq, batch.to_seq), moves["seq"])
+        balances = [self._batches.closing(cycle) for cycle in (batch.cycle - 1, batch.cycle)]
+        symbols = self._registry.symbols()
+        pools = np.unique(moves["asset"][moves["asset"] < 0])
+        assets = [*symbols, *(asset for found in balances for asset, _ in found)]
+        sides = Sides(moves, times, np.concatenate([pools, np.unique(np.array(assets, np.int64))]))
+        names = self._registry.names(batch.to_seq) | {0: "house"}
+        proven = _Proven(self._batches, batch)
+        return _Page(batch, sides, statements_of(*balances), _Names(self._stablecoin, names, symbols), proven)
+
+
+def _write_all(page: "_Page", place: Folder) -> None:
+    """Every account's files, the longest first so that none is left to be waited for."""
+
+    def write(account: int) -> int:
+        size = 0
+        for name, render in page.files(account):
+            with open(place.path / name, "wb") as file:
+                render(file)
+                size += file.tell()
+        return size
+
+    accounts = sorted(page.accounts(), key=page.entries, reverse=True)
+    with ThreadPoolExecutor(min(MOST_WRITERS, os.cpu_count() or 1)) as writers, ThreadPoolExecutor(1) as forcer:
+        behind, forced = 0, forcer.submit(place.force)
+        for size in writers.map(write, accounts):
+            behind += size
+            if behind >= FORCE_BYTES and forced.done():
+                forced.result()
+                behind, forced = 0, forcer.submit(place.force)
+        forced.result()
+
+
+def statements_of(opening: Balances, closing: Balances) -> dict[int, _Statement]:
+    """The statements of everybody who had a balance."""
+    found: dict[int, _Statement] = {}
+    for balances, name in ((opening, "opening"), (closing, "closing")):
+        for owner, key, amount in statement_balances(balances):
+            of = getattr(found.setdefault(owner, _Statement(owner)), name)
+            of[key] = of.get(key, 0) + amount
+    return found
 
 
 _ENTRY = np.dtype([("owner", "<i8"), ("pocket", "<i8"), ("amount", "<i8"), ("move", MOVE)])
@@ -157,35 +200,13 @@ def balances_of(balances: Balances) -> dict[tuple[int, int, int], int]:
     return found
 
 
-class _Page:
-    """What all statements of a batch share, and how they are written."""
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What things are called in a statement."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, batch: Batch, stablecoin: str) -> None:
-        self.batch = batch
-        self.stablecoin = stablecoin
-        self.names = registry.names(batch.to_seq) | {0: "house"}
-        self.symbols = registry.symbols()
-        self.moments = ledger.moments(batch.from_seq, batch.to_seq)
-        # Commands of one batch of the log share their time: far fewer texts than entries.
-        self.times = np.array([time_text(ts_ns) for ts_ns in self.moments["ts_ns"].tolist()], object)
-
-    def lines(self, statement: _Statement) -> list[tuple[Any, ...]]:
-        """The rows of COLUMNS for every entry, in order."""
-        if statement.entries is None:
-            return []
-        running = dict(statement.opening)
-        moves = statement.entries["move"]
-        at = np.searchsorted(self.moments["seq"], moves["seq"], "right") - 1
-        times = self.times[at].tolist()
-        pockets, amounts = statement.entries["pocket"].tolist(), statement.entries["amount"].tolist()
-        columns = (moves[name].tolist() for name in ("seq", "leg", "asset", "listing", "code"))
-        lines: list[tuple[Any, ...]] = []
-        for seq, leg, asset, listing, code, time, pocket, amount in zip(*columns, times, pockets, amounts, strict=True):
-            running[pocket, asset] = running.get((pocket, asset), 0) + amount
-            texts = (self.amount(pocket, amount), self.amount(pocket, running[pocket, asset]))
-            about = (self.symbol(asset or listing), listing or "", _CODE_TEXT[code])
-            lines.append((seq, leg, time, POCKETS[pocket], self.unit(pocket), *about, *texts))
-        return lines
+    stablecoin: str
+    accounts: Mapping[int, str]
+    symbols: Mapping[int, str]
 
     def symbol(self, asset: int) -> str:
         """Of a listing, or of a pool's shares."""
@@ -194,84 +215,199 @@ class _Page:
     def unit(self, pocket: int) -> str:
         return POCKETS[pocket] if pocket >= LOTS else self.stablecoin
 
-    def amount(self, pocket: int, amount: int) -> str:
-        return str(amount) if pocket >= LOTS else money_text(amount)
 
-    def balances(self, balances: dict[Key, int]) -> list[dict[str, str]]:
+class _Proven:
+    """The nets of a batch, and their proofs."""
+
+    def __init__(self, batches: Batches, batch: Batch) -> None:
+        self.nets = batches.nets(batch.cycle)
+        self.members = batches.members(batch)
+        self._batch = batch
+        self._tree = batches.tree(batch)
+        self._index = {account: at for at, account in enumerate(self.members)}
+
+    def proof(self, account: int) -> dict[str, Any]:
+        """What a third party needs to check an account's net against the root."""
+        sums, index = self.nets.get(account, Sums(0, 0)), self._index[account]
+        return {
+            "account": account,
+            "net": money_text(sums.net_micros),
+            "external": money_text(sums.external_micros),
+            "entry": entry(self._batch.cycle, account, *sums).hex(),
+            "index": index,
+            "leaves": self._tree.count,
+            "partners": [partner.hex() for partner in self._tree.proof(index)],
+        }
+
+
+class _Room(local):
+    """What a thread writes with."""
+
+    out: NDArray[np.uint8]
+    running: NDArray[np.int64]
+
+
+class _Page:
+    """The files of all accounts of a batch. Accounts may be written by several threads at a time."""
+
+    def __init__(
+        self, batch: Batch, sides: Sides, statements: dict[int, _Statement], names: _Names, proven: _Proven
+    ) -> None:
+        self.batch = batch
+        self._sides = sides
+        self._statements = statements
+        self._names = names
+        self._proven = proven
+        self._forms = [_form(sides, names, is_json) for is_json in (False, True)]
+        self._room = _Room()
+
+    def accounts(self) -> list[int]:
+        """Who had a balance or an entry."""
+        return sorted({*self._statements, *self._sides.owners()})
+
+    def entries(self, account: int) -> int:
+        """How many it has."""
+        return len(self._sides.of(account))
+
+    def files(self, account: int) -> Iterator[tuple[str, Any]]:
+        """(file name, what writes it to a binary file) of an account."""
+        statement = self._statements.get(account, _Statement(account))
+        yield f"{account}.csv", lambda file: self._write_csv(statement, file)
+        yield f"{account}.json", lambda file: self._write_json(statement, file)
+
+    def _write_csv(self, statement: _Statement, file: BinaryIO) -> None:
+        """Opening rows, entries, closing rows; amounts of the first and last are empty."""
+        file.write(self._csv_rows(statement.opening, "opening", [COLUMNS]))
+        self._write_entries(statement, file, self._forms[0])
+        file.write(self._csv_rows(statement.closing, "closing", []))
+
+    def _csv_rows(self, balances: dict[Key, int], code: str, rows: list[tuple[str, ...]]) -> bytes:
+        for row in self._balances(balances):
+            head = ("", "", "", row["balance"], row["unit"], row["symbol"], row["listing"])
+            rows.append((*head, code, "", row["amount"]))
+        return _csv(rows)
+
+    def _write_json(self, statement: _Statement, file: BinaryIO) -> None:
+        page = _json(
+            {
+                **self._head(),
+                "account": statement.account,
+                "name": self._names.accounts.get(statement.account, ""),
+                "opening": self._balances(statement.opening),
+                "entries": [],
+                "closing": self._balances(statement.closing),
+                "proof": self._proven.proof(statement.account),
+            }
+        )
+        if not self.entries(statement.account):
+            file.write(page)
+            return
+        before, after = page.split(_NO_ENTRIES)  # its line break stands in no text of the page
+        file.write(before + _NO_ENTRIES[:-1] + b"\n")
+        self._write_entries(statement, file, self._forms[1])
+        file.write(b"\n ]" + after)
+
+    def _write_entries(self, statement: _Statement, file: BinaryIO, form: Form) -> None:
+        """The lines of an account. Raises ValueError where they do not lead from its opening to its closing."""
+        entries, room, slot_of = self._sides.of(statement.account), self._room, self._sides.slot_of
+        if not hasattr(room, "out"):
+            most = max(form.line_bytes for form in self._forms)
+            room.out, room.running = np.empty(PIECE_LINES * most, np.uint8), np.zeros(self._sides.slots, np.int64)
+        for key, amount in statement.opening.items():
+            room.running[slot_of(*key)] = amount
+        for at in range(0, len(entries), PIECE_LINES):
+            size = write_lines(room.out, entries[at : at + PIECE_LINES], at == 0, room.running, form, MONEY_SLOTS)
+            file.write(room.out[:size].data)
+        differs = any(room.running[slot_of(*key)] != amount for key, amount in statement.closing.items())
+        for key in (*statement.opening, *statement.closing):
+            differs |= key not in statement.closing and room.running[slot_of(*key)] != 0
+            room.running[slot_of(*key)] = 0
+        if clear(entries, room.running) or differs:
+            raise ValueError(f"account {statement.account}: a closing balance is not the opening and the entries")
+
+    def _balances(self, balances: dict[Key, int]) -> list[dict[str, str]]:
         return [
             {
                 "balance": POCKETS[pocket],
-                "unit": self.unit(pocket),
-                "symbol": self.symbol(asset),
+                "unit": self._names.unit(pocket),
+                "symbol": self._names.symbol(asset),
                 "listing": str(asset) if asset > 0 else "",
-                "amount": self.amount(pocket, amount),
+                "amount": str(amount) if pocket >= LOTS else money_text(amount),
             }
             for (pocket, asset), amount in sorted(balances.items())
             if amount
         ]
 
-    def as_csv(self, statement: _Statement, lines: list[tuple[Any, ...]]) -> bytes:
-        """Opening rows, entries, closing rows; amounts of the first and last are empty."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for code, balances in (("opening", statement.opening), ("", {}), ("closing", statement.closing)):
-            if not code:
-                writer.writerows(lines)
-            for row in self.balances(balances):
-                head = ("", "", "", row["balance"], row["unit"], row["symbol"], row["listing"])
-                writer.writerow((*head, code, "", row["amount"]))
-        return text.getvalue().encode()
-
-    def as_json(self, statement: _Statement, lines: list[tuple[Any, ...]], proof: dict[str, Any]) -> bytes:
-        return _json(
-            {
-                **self.head(),
-                "account": statement.account,
-                "name": self.names.get(statement.account, ""),
-                "opening": self.balances(statement.opening),
-                "entries": [dict(zip(COLUMNS, line, strict=True)) for line in lines],
-                "closing": self.balances(statement.closing),
-                "proof": proof,
-            }
-        )
-
-    def head(self) -> dict[str, Any]:
+    def _head(self) -> dict[str, Any]:
         batch = self.batch
         return {
             "cycle": batch.cycle,
             "from_seq": batch.from_seq,
             "to_seq": batch.to_seq,
-            "stablecoin": self.stablecoin,
+            "stablecoin": self._names.stablecoin,
             "batch_id": batch.batch_id.hex(),
             "root": batch.root.hex(),
         }
 
-    def batch_json(self, nets: Nets, proofs: list[dict[str, Any]]) -> bytes:
+    def batch_json(self) -> bytes:
+        nets = Nets(self._proven.nets, self.batch.gross_micros)
         return _json(
             {
-                **self.head(),
+                **self._head(),
                 "previous_batch_id": self.batch.previous_id.hex(),
                 "leaves": self.batch.leaves,
                 "gross": money_text(nets.gross_micros),
                 "net_debits": money_text(nets.debits_micros),
                 "saved_by_netting_ppm": nets.efficiency_ppm,
-                "accounts": proofs,
+                "accounts": [self._proven.proof(account) for account in self._proven.members],
             }
         )
 
 
-def _proof(batch: Batch, tree: Tree, index: int, account: int, sums: Sums) -> dict[str, Any]:
-    """What a third party needs to check an account's net against the root."""
-    return {
-        "account": account,
-        "net": money_text(sums.net_micros),
-        "external": money_text(sums.external_micros),
-        "entry": entry(batch.cycle, account, *sums).hex(),
-        "index": index,
-        "leaves": tree.count,
-        "partners": [partner.hex() for partner in tree.proof(index)],
-    }
+_NO_ENTRIES = b'\n "entries": []'
+_BETWEEN_CSV = ["", ",", ",", ",", ",", ",", ",", ",", "\n", "", ""]
+_BETWEEN_JSON = [
+    '  {\n   "seq": ',
+    ',\n   "leg": ',
+    ',\n   "time": "',
+    '",\n   "balance": "',
+    '",\n   "listing": ',
+    ',\n   "code": "',
+    '",\n   "amount": "',
+    '",\n   "running_balance": "',
+    '"\n  }',
+    '""',
+    ",\n",
+]
+_CSV_UNIT, _CSV_SYMBOL = ",", ","
+_JSON_UNIT, _JSON_SYMBOL = '",\n   "unit": "', '",\n   "symbol": "'
+
+
+def _form(sides: Sides, names: _Names, is_json: bool) -> Form:
+    """The words of a CSV line, or of a JSON object."""
+    said = _in_json if is_json else _in_csv
+    unit, symbol = (_JSON_UNIT, _JSON_SYMBOL) if is_json else (_CSV_UNIT, _CSV_SYMBOL)
+    pockets = [*range(MONEY_SLOTS), *(LOTS if asset > 0 else SHARES for asset in sides.known.tolist())]
+    return Form.of(
+        _BETWEEN_JSON if is_json else _BETWEEN_CSV,
+        [said(_CODE_TEXT.get(code, "")) for code in range(CODES)],
+        [said(POCKETS[pocket]) + unit + said(names.unit(pocket)) + symbol for pocket in pockets],
+        [said(names.symbol(asset)) for asset in sides.known.tolist()],
+    )
+
+
+def _in_csv(text: str) -> str:
+    return _csv([(text, "")]).decode()[:-2]
+
+
+def _in_json(text: str) -> str:
+    return msgspec.json.encode(text).decode()[1:-1]
+
+
+def _csv(rows: list[tuple[str, ...]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def symbol_of(symbols: Mapping[int, str], asset: int) -> str:
@@ -287,11 +423,3 @@ def time_text(ts_ns: int) -> str:
 
 def _json(value: dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,6 +13,7 @@ from engine.types import Kind, Side
 from settlement import statements
 from settlement.batches import Batch, BatchError, BatchState
 from settlement.database import Database
+from settlement.disk import Folder
 from settlement.ledger import LedgerGapError
 from settlement.service import Settlement
 from settlement.verify import verify
@@ -143,7 +144,10 @@ class Bomb:
             patch.setattr(Database, name, self.around(getattr(Database, name)))
         patch.setattr(os, "fsync", self.around(os.fsync))
         patch.setattr(Path, "rename", self.around(Path.rename))
-        patch.setattr(statements, "_sync_directory", self.around(statements._sync_directory))
+        patch.setattr(Folder, "force", self.around(Folder.force))
+        patch.setattr(statements, "sync", self.around(statements.sync))
+        for name in ("_write_csv", "_write_json"):
+            patch.setattr(statements._Page, name, self.around(getattr(statements._Page, name)))
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any) -> Any:

@@ -1,6 +1,7 @@
 """Statements read as a member reads them: files only, with what the log says beside them."""
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -10,11 +11,22 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.types import MONEY, EventKind, Side
+from settlement import moves, statements
+from settlement.accounts import money_text
+from settlement.fast.sides import ENTRY
+from settlement.fast.text import CODES, Form, write_lines
+from settlement.ledger import Code
+from settlement.statements import time_text
 from tests.settlement.flow import Venue, play
+from tests.settlement.slow_statements import slowly
 
 CHECK = Path(__file__).with_name("check_inclusion.py")
 Key = tuple[str, str]
@@ -171,3 +183,77 @@ def test_a_stranger_can_check_a_statement_against_the_root(venue: Venue, tmp_pat
         forged = tmp_path / "forged.json"
         forged.write_text(json.dumps(page | {"proof": page["proof"] | {name: value}}))
         assert inclusion(forged, root) != 0
+
+
+def test_the_files_are_those_of_the_slow_twin(venue: Venue) -> None:
+    """To the byte: what is written, what is rendered to be compared, and both in the smallest pieces."""
+    books = venue.settlement.books
+    for batch in books.batches.all():
+        expected = slowly(books, batch)
+        directory = venue.directory / "statements" / str(batch.cycle)
+        written = {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "batch.json"}
+        assert written == expected
+        rendered = dict(books.statements.render(batch))
+        assert rendered.pop("batch.json") == (directory / "batch.json").read_bytes()
+        assert rendered == expected
+        with patch.object(statements, "PIECE_LINES", 1):
+            assert dict(books.statements.render(batch)).items() >= expected.items()
+
+
+def test_statements_read_from_the_ledger_are_those_of_what_was_kept(venue: Venue, tmp_path: Path) -> None:
+    """After a start in the middle of a cycle its transfers are read back, as rows or, of many, by other processes."""
+    books, batch = venue.settlement.books, venue.settlement.books.batches.get(2)
+    expected = dict(books.statements.render(batch))
+    with patch.object(moves, "MANY_COMMANDS", 0):
+        assert dict(books.statements.render(batch)) == expected
+    kept = moves.Kept(tmp_path, batch.from_seq - 1)
+    rows = np.concatenate(list(books.ledger.transfers(batch.from_seq, batch.to_seq)))
+    for row in rows.reshape(-1, 1):
+        kept.add(row, int(row["seq"][0]))
+    kept.add(rows[:0], batch.to_seq)
+    whole = kept.take(batch.from_seq, batch.to_seq)
+    assert whole is not None
+    assert columns_are(whole, rows)
+    assert kept.take(batch.from_seq, batch.to_seq) is None
+    kept.add(rows, 10**6)
+    assert kept.take(batch.to_seq + 2, 10**6) is None
+    kept.close()
+
+
+def columns_are(columns: dict[str, Any], rows: Any) -> bool:
+    return all((columns[name] == rows[name]).all() for name in rows.dtype.names)
+
+
+NUMBERS = st.integers(-(10**18), 10**18)
+
+
+@given(st.lists(st.tuples(NUMBERS, st.integers(0, 2**62), st.integers(0, 1)), max_size=9), st.booleans())
+def test_numbers_and_times_are_written_as_python_writes_them(rows: list[tuple[int, int, int]], is_first: bool) -> None:
+    entries = np.zeros(len(rows), ENTRY)
+    for entry, (amount, ts_ns, slot) in zip(entries, rows, strict=True):
+        entry["amount"], entry["ts_ns"], entry["slot"], entry["seq"] = amount, ts_ns, slot, ts_ns // 2
+    words = [*"abcdefgh", "i\n", "", "j\n"]
+    form = Form.of(words, ["code"] * CODES, ["money", "lots"], ["name"])
+    out, running = np.zeros(form.line_bytes * (len(rows) + 1), np.uint8), np.zeros(2, np.int64)
+    with np.errstate(over="ignore"):
+        size = write_lines(out, entries, is_first, running, form, 1)
+    sums, lines = [0, 0], []
+    for amount, ts_ns, slot in rows:
+        sums[slot] = (sums[slot] + amount + 2**63) % 2**64 - 2**63
+        said = [str(n) if slot else money_text(n) for n in (amount, sums[slot])]
+        line = f"a{ts_ns // 2}b0c{time_text(ts_ns)}d{['money', 'lots'][slot]}namee" + f"fcodeg{said[0]}h{said[1]}i\n"
+        lines.append(line)
+    text = "j\n".join(lines)
+    assert out[:size].tobytes().decode() == (text if is_first or not lines else "j\n" + text)
+    assert size <= len(out)
+
+
+def test_an_entry_that_is_missing_shows(venue: Venue) -> None:
+    books, batch = venue.settlement.books, venue.settlement.books.batches.get(2)
+    rows = np.concatenate(list(books.ledger.transfers(batch.from_seq, batch.to_seq)))
+    money = np.flatnonzero((rows["asset"] == 0) & (rows["code"] == Code.TRADE))[0]
+    with pytest.raises(ValueError, match="not the opening and the entries"):
+        page = books.statements._page(batch, moves.columns_of(np.delete(rows, money)))
+        for account in page.accounts():
+            for _, write in page.files(account):
+                write(io.BytesIO())
