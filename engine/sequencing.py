@@ -215,23 +215,30 @@ class Entry:
 
 
 class JournalError(Exception):
-    """The journal does not go on where it ended, or not with what follows from it."""
+    """The journal holds what is no entry, or one that is not of its history."""
 
 
 class Journal:
-    """Where a reader of the journal stands; it checks that each entry is the next one, and of this history."""
+    """Where a reader of the journal stands; it checks that each entry is of this history.
+
+    An entry that does not go on where the one before it ended is void, for every reader alike. Writers with several
+    entries under way make such: when one is lost and another writer's, which ends elsewhere, takes its place, the next
+    one finds the last sequence that it expected. What it covers is written again.
+    """
 
     def __init__(self, in_seq: int = 0, seq: int = 0, chain: bytes = GENESIS) -> None:
         self.in_seq, self.seq, self.chain = in_seq, seq, chain
+        self.void = 0  # entries passed over
 
-    def take(self, data: bytes) -> Entry:
-        """The next entry. Raises JournalError; then nothing has changed."""
+    def take(self, data: bytes) -> Entry | None:
+        """The next entry, or None when it is void. Raises JournalError; then nothing has changed."""
         try:
             entry = Entry.unpack(data)
         except FrameError as error:
             raise JournalError(f"behind message {self.in_seq} of the input: {error}") from error
         if entry.after_in != self.in_seq:
-            raise JournalError(f"an entry goes on behind message {entry.after_in}, the journal ends with {self.in_seq}")
+            self.void += 1
+            return None
         seq, chain = self.seq, self.chain
         for part in entry.parts:
             if not len(part.commands) or part.commands["seq"][0] != seq + 1:

@@ -33,9 +33,9 @@ def config_for(nats: LocalServers, directory: Path, **options: Any) -> ClusterCo
 
 
 def make_keys(directory: Path, *names: str) -> dict[str, str]:
-    """A key for each account, of the account's name."""
+    """Keys by their names; what stands before a dot is the account's name."""
     store = KeyStore(directory / "keys.json")
-    return {name: store.create(name, name) or "" for name in names}
+    return {name: store.create(name, name.partition(".")[0]) or "" for name in names}
 
 
 async def until(is_so: Callable[[], bool], seconds: float = 20) -> None:

@@ -94,7 +94,7 @@ async def test_streams_are_read_in_order_and_written_under_the_expected_last(tmp
 
 async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
     """Two of each: a market through both gateways, a writer that stands still, one that joins, one state in the end."""
-    keys = make_keys(tmp_path, "ann", "bob")
+    keys = make_keys(tmp_path, "ann", "bob", "ann.2")
     async with running(tmp_path) as nats:
         config = config_for(nats, tmp_path, restart_grace_ms=500)
         replicas = [Replica(config, name) for name in ("r1", "r2")]
@@ -106,12 +106,19 @@ async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
         async with (
             Client(gateways[0].server.url, key="ann", private_key=keys["ann"]) as ann,
             Client(gateways[1].server.url, key="bob", private_key=keys["bob"]) as bob,
+            Client(gateways[1].server.url, key="ann.2", private_key=keys["ann.2"]) as elsewhere,
         ):
             symbol = (await ann.instruments())[0].sym
             ack = await ann.place(symbol, "buy", qty=5, px="2.4", cid="first")
             assert ack.status == "new"
             both = await asyncio.gather(*(client.place(symbol, "buy", qty=1, px="2.3") for client in (ann, bob) * 20))
             assert len({order.oid for order in both}) == 40
+            # Sent through both gateways at once, before either can know of the other: executed once.
+            twins = await asyncio.gather(
+                *(client.place(symbol, "buy", qty=2, px="2.1", cid="twin") for client in (ann, elsewhere))
+            )
+            assert twins[0].oid == twins[1].oid
+            assert [order.cid for order in await ann.orders()].count("twin") == 1
 
             # The writer stands still: the other one goes on.
             writer = next(replica for replica in replicas if replica.is_writer)

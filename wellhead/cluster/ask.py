@@ -59,7 +59,8 @@ async def read_journal(config: ClusterConfig) -> AsyncIterator[Entry]:
             while at < head:
                 for message in await reader.read():
                     at = message.seq
-                    yield journal.take(message.data)
+                    if (entry := journal.take(message.data)) is not None:
+                        yield entry
         finally:
             await reader.stop()
     finally:

@@ -44,7 +44,8 @@ class Core:
         self.ahead: deque[Applied] = deque()
         self.confirmed_in = confirmed_in  # what the journal covers
         self._joined_in = sequencer.in_seq
-        self._entries: deque[tuple[int, Entry]] = deque()
+        self._heard_in = confirmed_in  # what the journal covers with the entries that wait here
+        self._entries: deque[tuple[int, Entry | None]] = deque()
 
     def apply(self, in_seq: int, stored_ns: int, data: bytes) -> Part | None:
         """Look at the next message of the input, and apply it when it is one to be taken."""
@@ -85,27 +86,35 @@ class Core:
             last, count = one, count + 1
         return Entry(writer, after_in, last.in_seq, parts, last.chain), count
 
-    def heard(self, journal_seq: int, entry: Entry) -> int:
-        """An entry of the journal; how many of `ahead` are confirmed by now. Raises DivergedError."""
-        self._entries.append((journal_seq, entry))
-        return self.settle()
+    def heard(self, journal_seq: int, entry: Entry) -> bool:
+        """An entry of the journal; False when it is void (see engine.sequencing.Journal). `settle` must follow."""
+        follows = entry.after_in == self._heard_in
+        self._entries.append((journal_seq, entry if follows else None))
+        if follows:
+            self._heard_in = entry.last_in
+        return follows
 
     def settle(self) -> int:
         """Compare what was applied with the entries that came; how many of `ahead` it confirmed. Raises DivergedError."""
         confirmed = 0
-        while self._entries and self._entries[0][1].last_in <= self.sequencer.in_seq:
-            self.journal_seq, entry = self._entries.popleft()
-            if entry.after_in != self.confirmed_in:
-                raise DivergedError(
-                    f"an entry goes on behind {entry.after_in}, the journal ended with {self.confirmed_in}"
-                )
-            chain = None
-            while self.ahead and self.ahead[0].in_seq <= entry.last_in:
-                chain = self.ahead.popleft().chain
-                confirmed += 1
-            if chain is not None and chain != entry.chain:
-                raise DivergedError(f"not the same as the entry of {entry.writer} up to message {entry.last_in}")
-            self.confirmed_in = entry.last_in
+        while self._entries:
+            journal_seq, entry = self._entries[0]
+            if entry is not None:
+                if entry.last_in > self.sequencer.in_seq:
+                    break
+                confirmed += self._confirm(entry)
+            self.journal_seq = journal_seq
+            self._entries.popleft()
+        return confirmed
+
+    def _confirm(self, entry: Entry) -> int:
+        confirmed, chain = 0, None
+        while self.ahead and self.ahead[0].in_seq <= entry.last_in:
+            chain = self.ahead.popleft().chain
+            confirmed += 1
+        if chain is not None and chain != entry.chain:
+            raise DivergedError(f"not the same as the entry of {entry.writer} up to message {entry.last_in}")
+        self.confirmed_in = entry.last_in
         return confirmed
 
     @property

@@ -103,8 +103,12 @@ class LocalCluster:
             for number, at in enumerate(self.ports, 1)
         ]
 
+    def config_of(self, _name: str) -> Path:
+        """The configuration that a process reads."""
+        return self.config_path
+
     def _process(self, kind: str, name: str, *more: str) -> Process:
-        arguments = [kind, "--config", str(self.config_path), "--name", name, *more]
+        arguments = [kind, "--config", str(self.config_of(name)), "--name", name, *more]
         return Process(name, arguments, self.directory / f"{name}.out")
 
     @property

@@ -160,7 +160,9 @@ class Replica:
                 self._writer = entry.writer
                 self.written += entry.writer == self.name
                 self._moved_at = time.monotonic()
-                self._settled(self.core.heard(message.seq, entry))
+                if not self.core.heard(message.seq, entry):
+                    self._land()
+                self._settled(self.core.settle())
             await asyncio.sleep(0)
 
     def _settled(self, count: int) -> None:

@@ -27,7 +27,7 @@ from engine.jetstream import Publisher, Reader, Stored, check_servers, head_of
 from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.snapshot import Snapshot
-from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Kind
+from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Flag, Kind
 from gateway.auth import KeyStore
 from gateway.config import GatewayConfig
 from gateway.gateway import Gateway
@@ -43,7 +43,23 @@ PRESENCE_S = 1.0
 LOOK_S = 0.1
 GONE_S = 3.0
 """A gateway that was not heard of for so long is gone."""
+EXTENDED_FIELDS = ("stop_price", "show_qty", "min_qty", "expire_ns", "deadline_ns", "tag", "stp_group")
 _PLACE = struct.Struct("<qqq32s")  # journal_seq, in_seq, seq, chain
+
+
+def mark_ids(commands: NDArray[np.void]) -> None:
+    """Have the engine read the client's ids: one that is sent through two gateways at once is known to neither."""
+    orders = (commands["kind"] == Kind.NEW_ORDER) & commands["cl_ord_id"].any(axis=1)
+    commands["flags"][orders] |= int(Flag.EXTENDED)
+
+
+def unmark_ids(commands: NDArray[np.void]) -> NDArray[np.void]:
+    """The commands as gateways make them, who remember orders by what was asked for: without the mark, where it is ours."""
+    marked = (commands["kind"] == Kind.NEW_ORDER) & (commands["flags"] & int(Flag.EXTENDED) != 0)
+    for field in EXTENDED_FIELDS:
+        marked &= commands[field] == 0
+    commands["flags"][marked] &= ~np.uint32(Flag.EXTENDED)
+    return commands
 
 
 class Station:
@@ -126,6 +142,7 @@ class Station:
     # --- The market ---------------------------------------------------------------------------------------------------
 
     def _submit(self, commands: NDArray[np.void]) -> None:
+        mark_ids(commands)
         self.sender.submit(commands)
 
     async def _follow(self) -> None:
@@ -139,6 +156,8 @@ class Station:
         for message in messages:
             entry = self.journal.take(message.data)
             self.journal_seq = message.seq
+            if entry is None:
+                continue
             if entry.parts:
                 self._apply(entry)
             for part in entry.parts:
@@ -152,7 +171,7 @@ class Station:
                 self._give_paper(part.commands, part.events)
             else:
                 part.commands["ref"] = 0
-        commands = joined([part.commands for part in entry.parts], COMMAND)
+        commands = unmark_ids(joined([part.commands for part in entry.parts], COMMAND))
         events = joined([part.events for part in entry.parts], EVENT)
         self._market_ns = int(commands["ts_ns"][-1])
         self.gateway.on_batch(commands, events)

@@ -1,0 +1,297 @@
+"""`python -m tests.cluster.campaign`: a real cluster under load loses servers, replicas, gateways and lines.
+
+Three NATS servers, replicas and gateways as processes. Clients place orders through all gateways, each again with the
+same cid until it is answered. Faults happen one after the other; each time the longest while without any answer is
+noted. In the end a checker (tests/cluster/history.py) reads the journal. Between servers, and from replicas and gateways
+to them, there are proxies that can be cut.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.auth import KeyStore
+from tests.cluster.history import History, Told, problems
+from tests.cluster.lines import Line
+from wellhead import Client, WellheadError
+from wellhead.cluster.ask import ask_replicas, differences, read_journal
+from wellhead.cluster.config import ClusterConfig, write_config
+from wellhead.cluster.local import LocalCluster, Process
+from wellhead.cluster.servers import LocalServers
+from wellhead.types import Rejected
+
+ACCOUNTS = ("ann", "bob", "cyd")
+TASKS = 3  # of each account
+REQUEST_S = 4.0
+SETTLE_S = 90.0
+
+
+class CutCluster(LocalCluster):
+    """A cluster on this machine with a line for each two that speak."""
+
+    def __init__(self, directory: Path, replicas: int, gateways: int) -> None:
+        nats = LocalServers(directory, 3)
+        self.lines_of: dict[tuple[str, str], Line] = {}
+        self.own_configs: dict[str, Path] = {}
+        options = {"markets": ("H100S-USE",), "list_hours": 2, "paper_micros": 10**12, "name": "USE"}
+        super().__init__(directory, 3, replicas, gateways, options={**options, "restart_grace_ms": 3_000}, nats=nats)
+
+    def config_of(self, name: str) -> Path:
+        return self.directory / f"{name}.toml"
+
+    async def up(self) -> None:
+        for one in range(3):
+            for other in range(3):
+                if one != other:
+                    line = await self._line(f"n{one}", f"n{other}", self.nats.cluster_ports[other])
+                    self.nats.routes[one, other] = f"nats://127.0.0.1:{line.port}"
+        for process in self.processes:
+            lines = [await self._line(process.name, f"n{n}", port) for n, port in enumerate(self.nats.ports)]
+            urls = tuple(f"nats://127.0.0.1:{line.port}" for line in lines)
+            write_config(self.config_of(process.name), self._through(urls))
+        await super().up()
+
+    def _through(self, urls: tuple[str, ...]) -> ClusterConfig:
+        return msgspec.structs.replace(self.config, nats=msgspec.structs.replace(self.config.nats, urls=urls))
+
+    async def _line(self, one: str, other: str, target: int) -> Line:
+        line = self.lines_of[one, other] = Line(target)
+        await line.open()
+        return line
+
+    def around(self, name: str, *, only_servers: bool = False) -> list[Line]:
+        """The lines from and to somebody; of a server, with `only_servers`, those to other servers."""
+        found = [(pair, line) for pair, line in self.lines_of.items() if name in pair]
+        return [line for pair, line in found if not only_servers or all(end.startswith("n") for end in pair)]
+
+    def stop(self) -> None:
+        super().stop()
+        for line in self.lines_of.values():
+            line.close()
+
+
+class Campaign:
+    """A cluster, its load, its faults."""
+
+    def __init__(self, directory: Path, seed: int, replicas: int = 2) -> None:
+        self.cluster = CutCluster(directory, replicas, 2)
+        self.rng = random.Random(seed)
+        self.history = History()
+        self.pauses: dict[str, list[float]] = {}
+        self.faults: dict[str, Callable[[], Awaitable[None]]] = {
+            "replica that writes: kill -9": self.kill_writer,
+            "server that leads the journal: kill -9": self.kill_leader,
+            "gateway: kill -9": self.kill_gateway,
+            "replica that writes: SIGSTOP": self.stop_writer,
+            "another server: kill -9": self.kill_follower,
+            "replica that writes: cut off": self.cut_writer,
+            "leading server: cut off from the others": self.cut_leader,
+            "gateway: cut off": self.cut_gateway,
+            "everything: kill -9": self.kill_all,
+        }
+        store = KeyStore(directory / "keys.json")
+        self.keys = {
+            (account, place): store.create(f"{account}.{place}", account) or ""
+            for account in ACCOUNTS
+            for place in (0, 1)
+        }
+
+    # --- Load ---------------------------------------------------------------------------------------------------------
+
+    async def load(self, clients: dict[tuple[str, int], Client], account: str, task: int, symbols: list[str]) -> None:
+        """Orders one after the other, each sent until it is answered, at this gateway or at that."""
+        rng, at, number = random.Random(f"{account}{task}"), task % 2, 0
+        while True:
+            number += 1
+            at = at if number % 20 else task % 2  # after a fault, home again some time
+            side = rng.choice(("buy", "sell"))
+            # Nobody has capacity to sell from, so sales are of what was bought: some are refused, which is an answer too.
+            order: dict[str, Any] = {"sym": rng.choice(symbols), "side": side, "qty": rng.randint(1, 3)}
+            order |= {"px": f"2.{rng.randint(300, 320)}", "cid": f"{account}-{task}-{number}"}
+            sent_at = time.monotonic()
+            while True:
+                try:
+                    ack = await clients[account, at].place(**order)
+                    self.history.told.append(Told(account, order["cid"], ack.oid, sent_at, time.monotonic()))
+                    break
+                except Rejected:
+                    self.history.refused += 1
+                    break
+                except WellheadError:
+                    at = 1 - at
+
+    # --- Faults -------------------------------------------------------------------------------------------------------
+
+    async def writer(self) -> Process:
+        """The replica that wrote the last entry."""
+        found = await ask_replicas(self.cluster.config)
+        names = [one["name"] for one in found if one["writer"] == one["name"]]
+        return next((one for one in self.cluster.replicas if one.name in names), self.cluster.replicas[0])
+
+    async def leader(self) -> int:
+        """The server that leads the journal."""
+        client = await self.cluster.nats.servers.connect("campaign")
+        try:
+            info = await client.jetstream().stream_info(self.cluster.config.shard.journal)
+            return int((info.cluster.leader or "n0")[1:]) if info.cluster else 0
+        finally:
+            await client.close()
+
+    async def again(self, process: Process) -> None:
+        process.signal(signal.SIGKILL)
+        await asyncio.sleep(self.rng.uniform(0.5, 1.5))
+        process.start()
+        await process.ready()
+
+    async def kill_writer(self) -> None:
+        await self.again(await self.writer())
+
+    async def kill_gateway(self) -> None:
+        await self.again(self.rng.choice(self.cluster.gateways))
+
+    async def stop_writer(self) -> None:
+        process = await self.writer()
+        process.signal(signal.SIGSTOP)
+        await asyncio.sleep(3)
+        process.signal(signal.SIGCONT)
+
+    async def restart_server(self, number: int) -> None:
+        self.cluster.nats.signal(number, signal.SIGKILL)
+        await asyncio.sleep(self.rng.uniform(1, 3))
+        self.cluster.nats.start(number)
+
+    async def kill_leader(self) -> None:
+        await self.restart_server(await self.leader())
+
+    async def kill_follower(self) -> None:
+        leader = await self.leader()
+        await self.restart_server(self.rng.choice([number for number in range(3) if number != leader]))
+
+    async def cut(self, lines: list[Line], seconds: float) -> None:
+        for line in lines:
+            line.cut()
+        await asyncio.sleep(seconds)
+        for line in lines:
+            line.mend()
+
+    async def cut_writer(self) -> None:
+        await self.cut(self.cluster.around((await self.writer()).name), 4)
+
+    async def cut_gateway(self) -> None:
+        await self.cut(self.cluster.around(self.rng.choice(self.cluster.gateways).name), 4)
+
+    async def cut_leader(self) -> None:
+        await self.cut(self.cluster.around(f"n{await self.leader()}", only_servers=True), 8)
+
+    async def kill_all(self) -> None:
+        for number in range(3):
+            self.cluster.nats.signal(number, signal.SIGKILL)
+        for process in self.cluster.processes:
+            process.signal(signal.SIGKILL)
+        for number in range(3):
+            self.cluster.nats.start(number)
+        await self.cluster.nats.ready()
+        for process in self.cluster.processes:
+            process.start()
+        for process in self.cluster.processes:
+            await process.ready()
+
+    # --- The campaign -------------------------------------------------------------------------------------------------
+
+    async def run(self, faults: list[str], calm_s: float) -> list[str]:
+        """Cause faults under load; what is wrong in the end."""
+        await self.cluster.up()
+        async with contextlib.AsyncExitStack() as stack:
+            clients = {}
+            for (account, place), private in self.keys.items():
+                client = Client(
+                    self.cluster.urls[place], key=f"{account}.{place}", private_key=private, timeout_s=REQUEST_S
+                )
+                clients[account, place] = await stack.enter_async_context(client)
+            symbols = [instrument.sym for instrument in await clients["ann", 0].instruments()]
+            tasks = [
+                asyncio.create_task(self.load(clients, account, task, symbols))
+                for account in ACCOUNTS
+                for task in range(TASKS)
+            ]
+            await asyncio.sleep(calm_s)
+            for name in faults:
+                began = time.monotonic()
+                await self.faults[name]()
+                await self.answered(tasks)
+                await asyncio.sleep(calm_s)
+                pause = self.history.longest_gap(began, time.monotonic())
+                self.pauses.setdefault(name, []).append(pause)
+                print(f"{name}: longest while without an answer {pause:.2f} s", flush=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return await self.check()
+
+    async def answered(self, tasks: list["asyncio.Task[None]"]) -> None:
+        """Wait until answers come again. Raises TimeoutError, and what ended a task."""
+        before = len(self.history.told) + self.history.refused
+        async with asyncio.timeout(SETTLE_S):
+            while len(self.history.told) + self.history.refused < before + 2 * len(tasks):
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await asyncio.sleep(0.05)
+
+    async def check(self) -> list[str]:
+        """Wait until all replicas stand at the same place, and hold everything against the journal."""
+        config, found = self.cluster.config, []
+        async with asyncio.timeout(SETTLE_S):
+            while len(found) < len(self.cluster.replicas) or len({one["confirmed_in"] for one in found}) > 1:
+                found = await ask_replicas(config, b"hash")
+        entries = [entry async for entry in read_journal(config)]
+        count = sum(len(part.commands) for entry in entries for part in entry.parts)
+        print(
+            f"{len(self.history.told):,} orders acknowledged, {self.history.refused:,} refused; the journal has",
+            end=" ",
+        )
+        print(f"{count:,} commands in {len(entries):,} entries; {len(found)} replicas, state {found[0]['state'][:16]}")
+        return differences(found) + problems(self.history, entries, [one["state"] for one in found])
+
+    def report(self) -> None:
+        """A line for each kind of fault."""
+        for name, pauses in self.pauses.items():
+            middle = statistics.median(pauses)
+            print(f"{name}: {len(pauses)} times, pause median {middle:.2f} s, longest {max(pauses):.2f} s")
+
+
+async def run(rounds: int, seed: int, directory: Path, names: list[str] | None = None, calm_s: float = 2.0) -> int:
+    """A campaign; an exit code."""
+    campaign = Campaign(directory, seed, replicas=2 if names else 3)
+    try:
+        wrong = await campaign.run((names or list(campaign.faults)) * rounds, calm_s)
+    finally:
+        campaign.cluster.stop()
+    campaign.report()
+    print(f"wrong: {wrong[:5] or 'nothing'}")
+    return int(bool(wrong) or not campaign.history.told)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m tests.cluster.campaign", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1, help="how often each fault happens")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="wellhead-cluster-") as folder:
+        return asyncio.run(run(options.rounds, options.seed, Path(folder)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
