@@ -4,8 +4,8 @@
 
 With --flow it runs one recorded flow and prints what it came to; the format is in wellhead/flow.py. Without, it makes a seeded
 flow and measures: throughput by batch size beside a bare numba book that only matches (in turns, in the same run: the
-ratio is the figure; both in the thread's own time, so that another process's turn is not ours), latency of a call, cost against resting orders and against books, memory, start-up, and the peers
-that are installed (benchmarks/peers.py).
+ratio is the figure; both in the thread's own time, so that another process's turn is not ours), latency of a call, cost
+against resting orders and against books, memory, start-up, and the peers that are installed (benchmarks/peers.py).
 
 Not measured here: the log, the network, and anything that Python does with an event. Order ids are resolved beforehand, as
 clients that read their acknowledgements would have them.
