@@ -39,11 +39,11 @@ class FlowError(ValueError):
 
 @dataclass(slots=True)
 class Resolved:
-    """A flow as commands. `ids` maps our order ids to the flow's."""
+    """A flow as commands. `ids` maps our order ids to the flow's; `refused` are the rows that come to nothing."""
 
     commands: NDArray[np.void]
     ids: dict[int, int] = field(default_factory=dict)
-    rejected: int = 0
+    refused: list[int] = field(default_factory=list)
 
 
 def read_flow(path: Path) -> NDArray[np.int64]:
@@ -106,7 +106,7 @@ def resolve(rows: NDArray[np.int64], progress: Callable[[int], None] = lambda do
                 filled[flow_id] = int(event["cum_qty"])
                 filled[resolved.ids[int(event["contra_order_id"])]] = int(event["contra_cum_qty"])
             elif event["kind"] == EventKind.REJECTED:
-                resolved.rejected += 1
+                resolved.refused.append(at)
         if at % 10_000 == 0:
             progress(at)
     return resolved
@@ -148,7 +148,7 @@ def summary(resolved: Resolved, events: NDArray[np.void]) -> dict[str, Any]:
     qty, price = trades["qty"].astype(np.int64), trades["price"].astype(np.int64)
     return {
         "commands": len(resolved.commands),
-        "rejected": resolved.rejected,
+        "rejected": len(resolved.refused),
         "trades": len(trades),
         "qty": int(qty.sum()),
         "notional": int((qty * price).sum()),
