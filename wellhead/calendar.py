@@ -43,6 +43,7 @@ class Calendar:
         self._last_cycle = began_ns // self._cycle_ns if engine.applied_seq else None
         self._listed_until_s = 0
         self._calls_end: dict[int, int] = {}
+        self._next_indication_ns = 0
 
     def due(self, now_ns: int) -> NDArray[np.void]:
         """The commands (COMMAND) that time asks for now: gates first, then calls and bands, new hours, the cycle's end.
@@ -51,6 +52,7 @@ class Calendar:
         """
         parts = [
             self._gates(now_ns),
+            self._indications(now_ns),
             self._calls(now_ns),
             self._late_bands(now_ns),
             self._listings(now_ns),
@@ -78,6 +80,18 @@ class Calendar:
         commands = np.zeros(0 if self._engine.memory.header["halted"] else len(over), COMMAND)
         commands["kind"], commands["qty"] = Kind.SET_STATUS, Status.CONTINUOUS
         commands["instrument"] = over[: len(commands)]
+        return commands
+
+    def _indications(self, now_ns: int) -> NDArray[np.void]:
+        """Once a second, for those who watch: what each book in a call would trade if it ended now."""
+        if now_ns < self._next_indication_ns:
+            return np.zeros(0, COMMAND)
+        books = self._books()
+        in_call = np.flatnonzero((books["status"] == Status.AUCTION) & (books["gate_ns"] > now_ns))
+        if len(in_call):
+            self._next_indication_ns = now_ns + NS
+        commands = np.zeros(len(in_call), COMMAND)
+        commands["kind"], commands["instrument"] = Kind.INDICATE, in_call
         return commands
 
     def _late_bands(self, now_ns: int) -> NDArray[np.void]:

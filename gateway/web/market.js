@@ -24,7 +24,7 @@ export class Market extends EventTarget {
       tell(push.sym);
     });
     this.wire.join(`${name}-status`, { name: "status", ...channel }, (push) => {
-      this.states.set(push.sym, push.status);
+      this.states.set(push.sym, push.halted ? "exchange_halted" : push.status);
       tell(push.sym);
     });
   }

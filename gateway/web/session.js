@@ -215,6 +215,11 @@ export class Session extends EventTarget {
     this.dispatchEvent(new CustomEvent("fill", { detail: event }));
   }
 
+  _on_prevented(event) {
+    const order = this.orders.get(event.oid);
+    if (event.what === "decrement" && order) this.orders.set(event.oid, { ...order, left: event.left, qty: order.qty - event.qty });
+  }
+
   _on_position({ position }) {
     const empty = ["net", "capacity", "open_buy", "open_sell"].every((name) => !position[name]) && position.escrow === "0" && position.bond === "0";
     if (empty) this.positions.delete(position.sym);

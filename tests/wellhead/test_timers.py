@@ -139,6 +139,18 @@ def test_a_call_ends_after_its_time() -> None:
     assert (book["status"], book["last_price"]) == (Status.CONTINUOUS, 4_000)
 
 
+def test_a_call_says_once_a_second_what_it_would_trade() -> None:
+    market = Market(Bands(dynamic_ppm=100_000, call_seconds=30))
+    trade(market, 2_650)
+    assert len(market.calendar.due(market.now_ns)) == 0
+    trade(market, 4_000)
+    told = []
+    for _ in range(9):
+        told += [(event["kind"], event["price"], event["qty"]) for event in market.run_calendar()]
+        market.now_ns += NS // 4
+    assert told == [(EventKind.AUCTION_PRICE, 4_000, 1)] * 3
+
+
 def test_bands_widen_before_the_gate() -> None:
     market = Market(Bands(band_ppm=300_000, late_band_ppm=1_000_000, late_hours=1))
     reference = int(market.engine.dump()["books"][3]["reference_price"])
