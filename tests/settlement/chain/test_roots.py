@@ -1,6 +1,9 @@
 """Roots on their way into force, while cycles go on ending."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +15,11 @@ from settlement.flows import Route, refund_command
 from settlement.outbox import TxState
 from settlement.vault import ClaimTree, Leaf
 from settlement.verify import verify
-from tests.settlement.chain.anvil import FINALITY
+from tests.settlement.chain.anvil import FINALITY, SECRETS
 from tests.settlement.chain.rig import DOLLAR, Rig
 
 WINDOW_S = 3 * 3_600
+SCRIPT = Path(__file__).parents[3] / "examples" / "claim_exit.py"
 
 
 @pytest.fixture
@@ -160,6 +164,26 @@ def test_statements_have_what_leaving_needs_before_a_root_is_proposed(funded: Ri
     rig.pass_time(8 * 86_400)
     proof = [bytes.fromhex(one[2:]) for one in paper["proof"]]
     Deployer(rig.chain, alice.signer).call(interface("Vault"), rig.token.vault, "force_exit", *arguments, proof, [])
+    assert rig.coins_of(alice.address) == 100 * DOLLAR
+
+
+def test_with_the_statement_and_the_script_alone_a_member_claims_and_leaves(funded: Rig, tmp_path: Path) -> None:
+    rig, alice = funded, funded.members[0]
+    rig.withdraw(alice, 30 * DOLLAR, route=Route.CLAIM)
+    in_force(rig)
+    (tmp_path / "claim_exit.py").write_bytes(SCRIPT.read_bytes())
+    (tmp_path / "statement.json").write_bytes((rig.directory / "statements/1" / f"{alice.account}.json").read_bytes())
+    (tmp_path / "gas.key").write_text(SECRETS[-1].hex())
+
+    def run(action: str) -> str:
+        command = [sys.executable, "-I", "claim_exit.py", rig.network.url, "statement.json", action, "--key", "gas.key"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    assert f"claim paid {30 * DOLLAR} units to {alice.text}" in run("claim")
+    assert "exit not open" in run("exit")
+    rig.pass_time(8 * 86_400)
+    assert f"exit paid {70 * DOLLAR} units to {alice.text}" in run("exit")
     assert rig.coins_of(alice.address) == 100 * DOLLAR
 
 
