@@ -29,6 +29,7 @@ from wellhead.cluster.ask import ask_replicas, differences, read_journal
 from wellhead.cluster.config import ClusterConfig, write_config
 from wellhead.cluster.local import LocalCluster, Process
 from wellhead.cluster.servers import LocalServers
+from wellhead.cluster.station import warm_up
 from wellhead.types import Rejected
 
 ACCOUNTS = ("ann", "bob", "cyd")
@@ -85,6 +86,7 @@ class Campaign:
     """A cluster, its load, its faults."""
 
     def __init__(self, directory: Path, seed: int, replicas: int = 2) -> None:
+        warm_up()  # once, not by each process
         self.cluster = CutCluster(directory, replicas, 2)
         self.rng = random.Random(seed)
         self.history = History()

@@ -23,7 +23,7 @@ from tests.cluster.local import config_for, make_keys, running, until
 from wellhead import Client
 from wellhead.cluster import shelf
 from wellhead.cluster.ask import ask_replicas, differences, export_log
-from wellhead.cluster.config import ConfigError, read_config, write_config
+from wellhead.cluster.config import ClusterConfig, ConfigError, read_config, write_config
 from wellhead.cluster.replica import Replica
 from wellhead.cluster.servers import LocalServers
 from wellhead.cluster.station import Station
@@ -92,57 +92,65 @@ async def test_streams_are_read_in_order_and_written_under_the_expected_last(tmp
         await client.close()
 
 
+async def start(*parts: Replica | Station) -> None:
+    for part in parts:
+        await part.start()
+
+
+async def trade(ann: Client, bob: Client, elsewhere: Client) -> tuple[str, int]:
+    """Orders through both gateways; a symbol, and the id of the order `first`."""
+    symbol = (await ann.instruments())[0].sym
+    ack = await ann.place(symbol, "buy", qty=5, px="2.4", cid="first")
+    assert ack.status == "new"
+    both = await asyncio.gather(*(client.place(symbol, "buy", qty=1, px="2.3") for client in (ann, bob) * 20))
+    assert len({order.oid for order in both}) == 40
+
+    # Sent through both gateways at once, before either can know of the other: executed once.
+    clients = (ann, elsewhere)
+    twins = await asyncio.gather(*(one.place(symbol, "buy", qty=2, px="2.1", cid="twin") for one in clients))
+    assert twins[0].oid == twins[1].oid
+    assert [order.cid for order in await ann.orders()].count("twin") == 1
+    return symbol, ack.oid
+
+
+async def replace_writer(config: ClusterConfig, replicas: list[Replica], client: Client, symbol: str) -> list[Replica]:
+    """The writer leaves, the other one goes on, a third one joins from a snapshot; the two that are left."""
+    writer, other = sorted(replicas, key=lambda replica: not replica.is_writer)
+    await writer.stop()
+    assert (await client.place(symbol, "buy", qty=1, px="2.2")).status == "new"
+    await until(lambda: other.is_writer)
+    await shelf.store(other._client, other.shard, shelf.Picture.of(other.core))
+    assert (await client.place(symbol, "buy", qty=1, px="2.2")).status == "new"
+    third = Replica(config, "r3")
+    await third.start()
+    assert 0 < third.joined_seq < other.core.sequencer.seq and third.warnings == []
+    await until(lambda: third.core.sequencer.seq == other.core.sequencer.seq)
+    assert third.core.engine.state_hash() == other.core.engine.state_hash()
+    return [other, third]
+
+
 async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
-    """Two of each: a market through both gateways, a writer that stands still, one that joins, one state in the end."""
+    """Two of each: a market through both gateways, a writer that leaves, one that joins, one state in the end."""
     keys = make_keys(tmp_path, "ann", "bob", "ann.2")
     async with running(tmp_path) as nats:
         config = config_for(nats, tmp_path, restart_grace_ms=500)
         replicas = [Replica(config, name) for name in ("r1", "r2")]
-        for replica in replicas:
-            await replica.start()
         gateways = [Station(config, name, tmp_path / name) for name in ("g1", "g2")]
-        for gateway in gateways:
-            await gateway.start()
+        await start(*replicas, *gateways)
+        urls = [gateway.server.url for gateway in gateways]
         async with (
-            Client(gateways[0].server.url, key="ann", private_key=keys["ann"]) as ann,
-            Client(gateways[1].server.url, key="bob", private_key=keys["bob"]) as bob,
-            Client(gateways[1].server.url, key="ann.2", private_key=keys["ann.2"]) as elsewhere,
+            Client(urls[0], key="ann", private_key=keys["ann"]) as ann,
+            Client(urls[1], key="bob", private_key=keys["bob"]) as bob,
+            Client(urls[1], key="ann.2", private_key=keys["ann.2"]) as elsewhere,
         ):
-            symbol = (await ann.instruments())[0].sym
-            ack = await ann.place(symbol, "buy", qty=5, px="2.4", cid="first")
-            assert ack.status == "new"
-            both = await asyncio.gather(*(client.place(symbol, "buy", qty=1, px="2.3") for client in (ann, bob) * 20))
-            assert len({order.oid for order in both}) == 40
-            # Sent through both gateways at once, before either can know of the other: executed once.
-            twins = await asyncio.gather(
-                *(client.place(symbol, "buy", qty=2, px="2.1", cid="twin") for client in (ann, elsewhere))
-            )
-            assert twins[0].oid == twins[1].oid
-            assert [order.cid for order in await ann.orders()].count("twin") == 1
-
-            # The writer stands still: the other one goes on.
-            writer = next(replica for replica in replicas if replica.is_writer)
-            other = next(replica for replica in replicas if replica is not writer)
-            await writer.stop()
-            assert (await bob.place(symbol, "buy", qty=1, px="2.2")).status == "new"
-            await until(lambda: other.is_writer)
-
-            # A third one joins from a snapshot, not from the beginning.
-            await shelf.store(other._client, other.shard, shelf.Picture.of(other.core))
-            assert (await ann.place(symbol, "buy", qty=1, px="2.2")).status == "new"
-            third = Replica(config, "r3")
-            await third.start()
-            assert 0 < third.joined_seq < other.core.sequencer.seq and third.warnings == []
-            await until(lambda: third.core.sequencer.seq == other.core.sequencer.seq)
-            assert third.core.engine.state_hash() == other.core.engine.state_hash()
-
-            # What a lost gateway's sessions left is known at the other one: the same cid is the same order.
+            symbol, first = await trade(ann, bob, elsewhere)
+            left = await replace_writer(config, replicas, bob, symbol)
+            # What came through a gateway that is gone is known at the other one: the same cid is the same order.
             await gateways[0].stop()
-            async with Client(gateways[1].server.url, key="ann", private_key=keys["ann"]) as again:
-                repeated = await again.place(symbol, "buy", qty=5, px="2.4", cid="first")
-                assert repeated.dup and repeated.oid == ack.oid
+            repeated = await elsewhere.place(symbol, "buy", qty=5, px="2.4", cid="first")
+            assert repeated.dup and repeated.oid == first
         found = await ask_replicas(config, b"hash")
-        assert [one["name"] for one in found] == ["r2" if writer.name == "r1" else "r1", "r3"]
+        assert [one["name"] for one in found] == [replica.name for replica in left]
         assert differences(found) == []
         assert differences([found[0], {**found[1], "state": "other"}]) != []
 
@@ -153,7 +161,7 @@ async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
             engine.apply(commands)
         assert last == engine.applied_seq == found[0]["seq"]
         assert engine.state_hash() == found[0]["state"]
-        for part in (gateways[1], other, third):
+        for part in (gateways[1], *left):
             await part.stop()
 
 

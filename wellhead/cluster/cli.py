@@ -157,6 +157,9 @@ def up(
 
     with errors.status("loading the engine (compiled once for each version)"):
         warm_up()
+        from wellhead.cluster import station  # noqa: PLC0415 - after the engine
+
+        station.warm_up()
     from wellhead.cluster.local import LocalCluster  # noqa: PLC0415 - after the engine
 
     async def serve() -> None:

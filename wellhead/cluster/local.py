@@ -15,7 +15,7 @@ from wellhead.cluster.config import ClusterConfig, NatsConfig, write_config
 from wellhead.cluster.servers import LocalServers, free_port
 
 LOOK_S = 0.5
-READY_S = 120.0
+READY_S = 300.0  # at the first time, code is compiled
 
 
 @dataclass

@@ -62,6 +62,13 @@ def unmark_ids(commands: NDArray[np.void]) -> NDArray[np.void]:
     return commands
 
 
+def warm_up() -> None:
+    """Load the compiled code of a gateway, compiling it when it is not in the cache."""
+    nobody = KeyStore(Path("no-such-keys.json"))
+    gateway = Gateway(GatewayConfig(history_rows=1), Catalogue.load(), nobody, lambda commands: None, time.time_ns)
+    gateway.on_batch(np.zeros(0, COMMAND), np.zeros(0, EVENT))
+
+
 class Station:
     """One gateway. `await start()`, and `await stop()`; `await failed()` to learn why it cannot go on."""
 
@@ -85,8 +92,7 @@ class Station:
             gateway_config, catalogue or Catalogue.load(), KeyStore(config.keys), self._submit, self.now_ns,
             history=History(gateway_config.history_rows, data_dir / "history"),
         )  # fmt: skip
-        # Its compiled code is loaded now, for half a minute at its first time, and not while servers wait to hear of us.
-        self.gateway.on_batch(np.zeros(0, COMMAND), np.zeros(0, EVENT))
+        warm_up()  # now, and not while servers wait to hear of us: at its first time it takes half a minute
         self.server = Server(self.gateway, config.host, port)
         self.journal = Journal()
         self.journal_seq = 0
