@@ -55,6 +55,8 @@ class Published:
 
     asset: int
     symbol: str
+    class_id: int
+    region_id: int
     start_s: int
     price: int
     source: Source
@@ -154,16 +156,20 @@ class Indices:
             raise KeyError(asset)
         return int(row[0])
 
-    def published(self, after_seq: int = 0, only_listed: bool = False) -> list[Published]:
-        """The indices of the gates that closed after a command, in their order; `only_listed`: of what is not gone."""
+    def published(self, after_seq: int = 0, only_listed: bool = False, from_s: int = 0) -> list[Published]:
+        """The indices of the gates that closed after a command, in their order.
+
+        `only_listed`: of what is not gone; `from_s`: of the hours that begin then or later.
+        """
         rows = self._database.rows(
-            "SELECT asset, symbol, indices.start_s, price, source, prints, owners, lots FROM indices JOIN listings"
-            " USING (asset) WHERE closed_seq > ? AND (NOT ? OR delisted_seq IS NULL) ORDER BY closed_seq",
-            (after_seq, only_listed),
+            "SELECT asset, symbol, indices.class_id, indices.region_id, indices.start_s, price, source, prints, owners, lots"
+            " FROM indices JOIN listings USING (asset)"
+            " WHERE closed_seq > ? AND (? = 0 OR delisted_seq IS NULL) AND indices.start_s >= ? ORDER BY closed_seq",
+            (after_seq, int(only_listed), from_s),
         )
         return [
-            Published(asset, symbol, start_s, price, Source(source), prints, owners, lots)
-            for asset, symbol, start_s, price, source, prints, owners, lots in rows
+            Published(asset, symbol, class_id, region_id, start_s, price, Source(source), prints, owners, lots)
+            for asset, symbol, class_id, region_id, start_s, price, source, prints, owners, lots in rows
         ]
 
     def exclusions(self, asset: int) -> list[tuple[int, int, int, int, Exclusion]]:

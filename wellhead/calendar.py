@@ -1,10 +1,13 @@
 """What the passing of time asks for: hours to list, gates to close, cycles to end.
 
-Pure: reads the engine's tables and the time it is given, and answers with commands for the log. Nothing is remembered
-but the boundary of the last cycle, so a restart needs no care: what is still due is due.
+Pure: reads the engine's tables, the time and the indices it is given, and answers with commands for the log. Beside
+the indices nothing is remembered but the boundary of the last cycle, so a restart needs no care: what is still due is due.
+
+An hour's index is the reference price of the same hour of the days that follow, in the same market: what bands, auctions
+without a trade before them and bonds are measured by.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -13,9 +16,15 @@ from numpy.typing import NDArray
 from engine.catalogue import HOUR_S, NS, Catalogue, Contract
 from engine.engine import Engine
 from engine.types import COMMAND, LISTING, Kind, Status
+from settlement.index import Source
+from settlement.indices import Published
 
 ReferencePrice = Callable[[Contract], int | None]
 """A reference in ticks from outside the exchange, or None where there is none."""
+
+DAY_S = 24 * HOUR_S
+REMEMBERED_S = 7 * DAY_S
+"""An index that is older says nothing about today."""
 
 
 class Calendar:
@@ -44,17 +53,29 @@ class Calendar:
         self._listed_until_s = 0
         self._calls_end: dict[int, int] = {}
         self._next_indication_ns = 0
+        self._indices: dict[tuple[int, int, int], int] = {}  # by class, region and first second
+        self._fresh: list[Published] = []
+
+    def know(self, indices: Iterable[Published]) -> None:
+        """Take in the indices of hours, in the order of their gates. Those that no trades made say nothing new."""
+        for index in indices:
+            if index.source == Source.PRINTS:
+                self._indices[index.class_id, index.region_id, index.start_s] = index.price
+                self._fresh.append(index)
 
     def due(self, now_ns: int) -> NDArray[np.void]:
         """The commands (COMMAND) that time asks for now: gates first, then calls and bands, new hours, the cycle's end.
 
         The caller must have them applied before it asks again.
         """
+        references, late = self._references(now_ns), self._late_bands(now_ns)
         parts = [
             self._gates(now_ns),
             self._indications(now_ns),
             self._calls(now_ns),
-            self._late_bands(now_ns),
+            references,
+            # Both have all terms of a book: what has its reference changed is widened the next time.
+            late[~np.isin(late["instrument"], references["instrument"])],
             self._listings(now_ns),
             self._cycle_end(now_ns),
         ]
@@ -94,6 +115,46 @@ class Calendar:
         commands["kind"], commands["instrument"] = Kind.INDICATE, in_call
         return commands
 
+    def _references(self, now_ns: int) -> NDArray[np.void]:
+        """Give the hours that a new index speaks for its price, where no other reference is given from outside."""
+        fresh, self._fresh = self._fresh, []
+        old_s = now_ns // NS - REMEMBERED_S
+        if fresh:
+            self._indices = {key: price for key, price in self._indices.items() if key[2] >= old_s}
+        prices: dict[int, int] = {}
+        for index in fresh:
+            if index.start_s >= old_s:
+                prices |= dict.fromkeys(self._spoken_for(index, now_ns), index.price)
+        contracts = self._engine.memory.arrays["contracts"]
+        changed = {n: price for n, price in prices.items() if contracts["reference_price"][n] != price}
+        return self._set_bands(list(changed), reference_price=list(changed.values()))
+
+    def _spoken_for(self, index: Published, now_ns: int) -> list[int]:
+        """The open books of the same hour on a later day, unless the index of a later day speaks for them already."""
+        books, market = self._books(), (index.class_id, index.region_id)
+        contracts = self._engine.memory.arrays["contracts"][: len(books)]
+        hours = [start_s for *key, start_s in self._indices if tuple(key) == market]
+        if any(start_s > index.start_s and (start_s - index.start_s) % DAY_S == 0 for start_s in hours):
+            return []
+        same = (contracts["class_id"] == index.class_id) & (contracts["region_id"] == index.region_id)
+        same &= (contracts["start_s"] > index.start_s) & ((contracts["start_s"] - index.start_s) % DAY_S == 0)
+        numbers = np.flatnonzero(same & _is_open(books) & (books["gate_ns"] > now_ns)).tolist()
+        return [number for number in numbers if self._reference_price(self._contract(contracts[number])) is None]
+
+    def _contract(self, row: np.void) -> Contract:
+        catalogue = self._catalogue
+        gpu_class, region = catalogue.class_by_id[int(row["class_id"])], catalogue.region_by_id[int(row["region_id"])]
+        return Contract(gpu_class, region, int(row["start_s"]))
+
+    def _set_bands(self, numbers: list[int], **terms: int | list[int]) -> NDArray[np.void]:
+        """SET_BAND commands that change some of the books' terms and leave the others."""
+        contracts = self._engine.memory.arrays["contracts"][np.array(numbers, np.int64)]
+        commands = np.zeros(len(numbers), LISTING)
+        commands["kind"], commands["instrument"] = Kind.SET_BAND, numbers
+        for field in ("reference_price", "band_ppm", "collar_ppm", "dynamic_ppm"):
+            commands[field] = terms.get(field, contracts[field])
+        return commands.view(COMMAND)
+
     def _late_bands(self, now_ns: int) -> NDArray[np.void]:
         """Widen the bands of the books whose gate is near."""
         bands, books = self._catalogue.bands, self._books()
@@ -103,12 +164,7 @@ class Calendar:
         late = _is_open(books) & (books["gate_ns"] - bands.late_hours * HOUR_S * NS <= now_ns)
         narrow = (contracts["band_ppm"] != bands.late_band_ppm) & (contracts["band_ppm"] == bands.band_ppm)
         numbers = np.flatnonzero(late & narrow & (books["gate_ns"] > now_ns))
-        commands = np.zeros(len(numbers), LISTING)
-        commands["kind"], commands["instrument"] = Kind.SET_BAND, numbers
-        for field in ("reference_price", "collar_ppm", "dynamic_ppm"):
-            commands[field] = contracts[field][numbers]
-        commands["band_ppm"] = bands.late_band_ppm
-        return commands.view(COMMAND)
+        return self._set_bands(numbers.tolist(), band_ppm=bands.late_band_ppm)
 
     def _books(self) -> NDArray[np.void]:
         memory = self._engine.memory
@@ -169,11 +225,21 @@ class Calendar:
         return [*free.tolist(), *fresh][:count]
 
     def _reference(self, contract: Contract) -> int:
-        """From outside; else the last price of the same market in any hour; else the catalogue's seed."""
+        """From outside; else the newest index of the same hour of the day, or of any hour; else the last price of the same
+        market in any hour; else the catalogue's seed.
+        """
         price = self._reference_price(contract)
+        if price is None:
+            price = self._index_price(contract)
         if price is None:
             price = self._last_price(contract)
         return contract.gpu_class.seed_price if price is None else price
+
+    def _index_price(self, contract: Contract) -> int | None:
+        market = (contract.gpu_class.id, contract.region.id)
+        hours = [start_s for *key, start_s in self._indices if tuple(key) == market]
+        same = [start_s for start_s in hours if (start_s - contract.start_s) % DAY_S == 0]
+        return self._indices[*market, max(same or hours)] if hours else None
 
     def _last_price(self, contract: Contract) -> int | None:
         arrays, used = self._engine.memory.arrays, int(self._engine.memory.header["instruments_used"])

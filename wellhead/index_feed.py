@@ -1,4 +1,4 @@
-"""Takes each hour's index from the books to the gateway's channel `index`."""
+"""Takes each hour's index from the books to the gateway's channel `index`, and to the calendar, which refers to it."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from engine.types import EventKind
 from gateway.indices import IndexValue
 from gateway.messages import IndexSource
 from settlement.index import Source
+from settlement.indices import Published
 from settlement.service import Settlement
 
 SOURCES: dict[Source, IndexSource] = {
@@ -18,23 +19,26 @@ SOURCES: dict[Source, IndexSource] = {
 
 
 class IndexFeed:
-    """Reads the books. On the thread that writes them, except for the first call."""
+    """Reads the books. On the thread that writes them, except before a node has started."""
 
     def __init__(self, settlement: Settlement) -> None:
         self._settlement = settlement
 
-    def standing(self) -> list[IndexValue]:
+    def standing(self) -> list[Published]:
         """All of what is closed and not gone, to begin with."""
-        return self._after(0)
+        return self._settlement.books.indices.published(only_listed=True)
 
-    def of(self, commands: NDArray[Any], events: NDArray[Any]) -> list[IndexValue]:
+    def since(self, start_s: int) -> list[Published]:
+        """Those of all hours from one on, gone or not."""
+        return self._settlement.books.indices.published(from_s=start_s)
+
+    def of(self, commands: NDArray[Any], events: NDArray[Any]) -> list[Published]:
         """Those that a batch made, once it is in the books."""
         if not (events["kind"] == EventKind.CLOSED).any():
             return []
-        return self._after(int(commands["seq"][0]) - 1)
+        return self._settlement.books.indices.published(int(commands["seq"][0]) - 1, only_listed=True)
 
-    def _after(self, seq: int) -> list[IndexValue]:
-        found = self._settlement.books.indices.published(seq, only_listed=True)
-        return [
-            IndexValue(one.symbol, one.price, SOURCES[one.source], one.prints, one.owners, one.lots) for one in found
-        ]
+
+def shown(indices: list[Published]) -> list[IndexValue]:
+    """As the channel has them."""
+    return [IndexValue(one.symbol, one.price, SOURCES[one.source], one.prints, one.owners, one.lots) for one in indices]

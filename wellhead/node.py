@@ -18,20 +18,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import Catalogue, pack_id, unpack_id
+from engine.catalogue import NS, Catalogue, pack_id, unpack_id
 from engine.records import joined
 from engine.types import COMMAND, EVENT, LISTING, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
 from gateway.history import History
-from gateway.indices import IndexValue
 from gateway.server import Server
 from gateway.tls import Tls
-from wellhead.calendar import Calendar, ReferencePrice
+from settlement.indices import Published
+from wellhead.calendar import REMEMBERED_S, Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
-from wellhead.index_feed import IndexFeed
+from wellhead.index_feed import IndexFeed, shown
 from wellhead.papers import News, PaperRoom
 from wellhead.services import MetersOffice
 from wellhead.timers import Timers
@@ -110,7 +110,8 @@ class Node:
         )
         self._meters = self.gateway.operations.meters = MetersOffice(self.exchange.settlement, self.now_ns)
         self._index_feed = IndexFeed(self.exchange.settlement)
-        self.gateway.channels.indices.publish(self._index_feed.standing())
+        self.gateway.channels.indices.publish(shown(self._index_feed.standing()))
+        self.calendar.know(self._index_feed.since(self.now_ns() // NS - REMEMBERED_S))
         tls = Tls(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         self.server = Server(self.gateway, config.host, config.port, tls)
         self.timers = Timers(self.exchange.engine)
@@ -272,7 +273,8 @@ class Node:
                     break
                 jobs.append(following)
             indices = await loop.run_in_executor(self._books_thread, self._post, jobs)
-            self.gateway.channels.indices.publish(indices)
+            self.gateway.channels.indices.publish(shown(indices))
+            self.calendar.know(indices)
             if not all(SETTLED_KINDS.isdisjoint(job.events["kind"].tobytes()) for job in jobs):
                 await self._tell_news()
 
@@ -281,7 +283,7 @@ class Node:
         batches, deliveries = await asyncio.get_running_loop().run_in_executor(self._books_thread, self._news.read)
         self.gateway.tell_settled(self.exchange.settlement.applied_seq, batches, deliveries)
 
-    def _post(self, jobs: list[BookJob]) -> list[IndexValue]:
+    def _post(self, jobs: list[BookJob]) -> list[Published]:
         """Take batches into the books; the indices that they made."""
         commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
         self.exchange.settlement.on_batch(commands, events)
