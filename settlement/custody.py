@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from engine.types import COMMAND
 from settlement.abi import AbiError
 from settlement.chain import CallRefused, Chain, ChainError
+from settlement.defence import Defence
 from settlement.deposits import DepositState
 from settlement.epochs import Epochs
 from settlement.outbox import OutboxError
@@ -55,6 +56,7 @@ class Custody:
         self.sending, self.outcomes, rates = Sending(now_s), Outcomes(records), Rates(records.database, now_s)
         self.singles = Singles(records, self.outcomes, self.sending, rates)
         self.payouts = Payouts(records, self.sending, rates)
+        self.defence = Defence(records, self.sending)
         self.epochs = Epochs(records, self.sending, directory / STATEMENTS_NAME)
         self.sites = [
             Site.of(
@@ -113,11 +115,14 @@ class Custody:
         commands += self._credits(site)
         commands += self.outcomes.commands(site)
         self.epochs.watch(site)
+        self.defence.watch(site)
         if any(self.claims.exited(token.number) for token in site.tokens):
             self.halts.add(f"the vault on {site.network.name} is winding down: members leave by themselves")
         if not self.halts.open():
             self._send(site, commands)
         self._reconcile(site)
+        if site.differs:
+            self.defence.lock(site)
 
     def _credits(self, site: Site) -> list[NDArray[Any]]:
         accounts, now_s = self.records.accounts(), self.records.now_s()
@@ -166,6 +171,7 @@ class Custody:
             found += against_chain(site.chain, token, records, self._facts(site, token), site.final)
         if self._view is not None and records.ledger.head().applied_seq >= self._view.seq:
             found += against_engine(records, self._view)
+        site.differs = bool(found)
         for difference in found:
             self.halts.add(str(difference))
         return [str(difference) for difference in found]

@@ -36,7 +36,7 @@ class Epochs:
             self._tell(cycle)
 
     def watch(self, site: Site) -> None:
-        """Note what is in force, and stop what leaves when a root is none of ours. Raises ChainError."""
+        """Note what is in force, and stop what leaves when that is none of ours. Raises ChainError."""
         for token in site.tokens:
             epoch, vault = site.ask(token, "epoch"), to_checksum_address(token.vault)
             if epoch and epoch != self._roots.epoch_in_force(token.number):
@@ -44,11 +44,6 @@ class Epochs:
                 if not self._roots.is_ours(token.number, epoch, cycle, digest):
                     self._records.halts.add(f"vault {vault} has a root in force that is not ours: 0x{digest.hex()}")
                 self._roots.note_in_force(token.number, epoch, cycle)
-            pending, cycle, digest = site.ask(token, "pending")[:3]
-            if pending and not self._roots.is_ours(token.number, pending, cycle, digest):
-                self._records.halts.add(
-                    f"vault {vault} has a pending root that is not ours, to be disputed: 0x{digest.hex()}"
-                )
 
     def send(self, site: Site) -> None:
         """Propose the newest cycle's root; put what is pending into force when its window is over.

@@ -2,8 +2,10 @@
 
     withdrawal:SEQ                 withdraw        the withdrawal that the command SEQ asked for
     chunk:TOKEN:CYCLE:CHUNK        settle_batch    a part of a cycle's payouts
-    propose:TOKEN:EPOCH            propose_root    what everybody may claim, and take along
-    finalize:TOKEN:EPOCH           finalize_root
+    propose:TOKEN:EPOCH:CYCLE      propose_root    what everybody may claim, and take along
+    finalize:TOKEN:EPOCH:CYCLE     finalize_root
+    dispute:TOKEN:EPOCH:ROOT       dispute         of a root that is not ours
+    lock:TOKEN:BLOCK               lock            at a difference
 
 A plan is a pure function of rows, so asking twice gives the same call. What a row cannot know (the deadline and the
 signatures of a withdrawal, the rows of a chunk) stands in the plan's `facts`, and the policy checks it against limits.
@@ -80,6 +82,15 @@ def chunk_plan(token: Token, rows: Sequence[Row], batch_id: bytes, chunk: int) -
     )
 
 
+def lock_purpose(token: int, block: int) -> str:
+    return f"lock:{token}:{block}"
+
+
+def lock_plan(token: Token, purpose: str) -> Plan:
+    """Stops what leaves by the exchange's keys and by claims, until the vault's admin unlocks it."""
+    return Plan(purpose, token.network.chain_id, token.vault, interface("Vault").call("lock"), "Locked", {})
+
+
 class LedgerPolicy:
     """Signs what the ledger says and nothing else. Reads the ledger through a connection of its own."""
 
@@ -116,7 +127,9 @@ class LedgerPolicy:
             return self._withdrawal(numbers[0], request)
         if kind == "chunk":
             return self._chunk(numbers, request)
-        if kind in {"propose", "finalize"} and self._roots is not None:
+        if kind == "lock":  # it only stops things, so nothing need be asked
+            return lock_plan(self._coins.tokens[numbers[0]], request.purpose)
+        if kind in {"propose", "finalize", "dispute"} and self._roots is not None:
             return self._roots(request.purpose)
         raise Refused(f"{request.purpose}: this key does not sign such a thing")
 

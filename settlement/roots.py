@@ -32,7 +32,7 @@ from settlement.deposits import Deposits, DepositState
 from settlement.flows import Flows, Route, WithdrawalState
 from settlement.outbox import Plan
 from settlement.plans import units_of
-from settlement.proofs import ProofError
+from settlement.proofs import HASH_BYTES, ProofError
 from settlement.stablecoins import Stablecoins, Token
 from settlement.vault import ClaimTree, Leaf
 
@@ -83,6 +83,10 @@ def propose_purpose(token: int, epoch: int, cycle: int) -> str:
 
 def finalize_purpose(token: int, epoch: int, cycle: int) -> str:
     return f"finalize:{token}:{epoch}:{cycle}"
+
+
+def dispute_purpose(token: int, epoch: int, root: bytes) -> str:
+    return f"dispute:{token}:{epoch}:{int.from_bytes(root, 'big')}"
 
 
 class Roots:
@@ -264,7 +268,10 @@ class Roots:
         """The call that a purpose stands for, from the stored root. Raises KeyError, ValueError."""
         kind, *numbers = purpose.split(":")
         number, epoch, cycle = (int(part) for part in numbers)
-        token, root = self._coins.tokens[number], self.stored(number, epoch, cycle)
+        token = self._coins.tokens[number]
+        if kind == "dispute":
+            return self._dispute(purpose, token, epoch, cycle.to_bytes(HASH_BYTES, "big"))
+        root = self.stored(number, epoch, cycle)
         if kind == "propose":
             arguments = (epoch, cycle, root.root, root.payable_units, root.liability_units, root.covered_deposits)
             data, event = interface("Vault").call("propose_root", *arguments), "RootProposed"
@@ -273,8 +280,18 @@ class Roots:
         expected = {"epoch": epoch, "cycle": cycle, "root": root.root}
         return Plan(purpose, token.network.chain_id, token.vault, data, event, expected)
 
+    def _dispute(self, purpose: str, token: Token, epoch: int, digest: bytes) -> Plan:
+        """Voids a root that was not built here. Raises ValueError for one that was."""
+        query = "SELECT 1 FROM roots WHERE token = ? AND epoch = ? AND root = ?"
+        if self._database.one(query, (token.number, epoch, digest)):
+            raise ValueError(f"the root 0x{digest.hex()} is ours")
+        data, expected = interface("Vault").call("dispute", epoch), {"epoch": epoch, "root": digest}
+        return Plan(purpose, token.network.chain_id, token.vault, data, "RootDisputed", expected)
+
     def plan_again(self, purpose: str) -> Plan:
         """The same, after building the leaves anew from the ledger: for the policy. Raises ValueError when the root differs."""
+        if purpose.startswith("dispute:"):
+            return self.plan(purpose)
         number, epoch, cycle = purpose.split(":")[1:]
         token, root = self._coins.tokens[int(number)], self.stored(int(number), int(epoch), int(cycle))
         batch = self._batches.get(int(cycle))

@@ -14,11 +14,13 @@ from settlement.stablecoins import Network, Token
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Who signs on a chain: what is sent, what roots are proposed, and the M withdrawals' signers."""
+    """Who signs on a chain: what is sent, what roots are proposed, and the M withdrawals' signers; and who may stop it."""
 
     settler: Guard
     root_setter: Guard
     signers: Sequence[Guard]
+    guardian: Guard | None = None
+    locker: Guard | None = None
 
 
 @dataclass
@@ -31,9 +33,12 @@ class Site:
     outbox: Outbox
     root_outbox: Outbox
     signers: Sequence[Guard]
+    guardian: Outbox | None = None
+    locker: Outbox | None = None
     started: bool = False
     final: int = 0
     final_s: int = 0
+    differs: bool = False  # as the last reconciliation found
     paid: dict[int, bytes] = field(default_factory=dict)  # waiting withdrawals that are final on the chain
 
     @classmethod
@@ -46,16 +51,22 @@ class Site:
         database: Database,
         now_s: Callable[[], int],
     ) -> "Site":
-        """With a sender for each of the two keys that send; `database` is the outbox's."""
+        """With a sender for each key that sends; `database` is the outbox's."""
         vault = interface("Vault")
-        settler, root_setter = (
-            Outbox(database, Sender(chain, network, guard, vault), now_s) for guard in (keys.settler, keys.root_setter)
+
+        def sender(guard: Guard) -> Outbox:
+            return Outbox(database, Sender(chain, network, guard, vault), now_s)
+
+        guardian, locker = (None if guard is None else sender(guard) for guard in (keys.guardian, keys.locker))
+        return cls(
+            network, chain, tokens, sender(keys.settler), sender(keys.root_setter), keys.signers, guardian, locker
         )
-        return cls(network, chain, tokens, settler, root_setter, keys.signers)
 
     @property
-    def outboxes(self) -> tuple[Outbox, Outbox]:
-        return self.outbox, self.root_outbox
+    def outboxes(self) -> list[Outbox]:
+        """Of every key that sends."""
+        known = (self.outbox, self.root_outbox, self.guardian, self.locker)
+        return [outbox for outbox in known if outbox is not None]
 
     def look(self) -> None:
         """Ask up to where the chain is final now: what is read in a turn is read there. Raises ChainError."""

@@ -4,6 +4,8 @@
 settler = { keystore = "settler.json", password_env = "SETTLER_PASSWORD" }
 root_setter = { library = "/usr/lib/softhsm/libsofthsm2.so", token = "wellhead", label = "roots", pin_env = "HSM_PIN" }
 signers = [ { keystore = "one.json", password_env = "ONE_PASSWORD" }, { secret_env = "TWO_SECRET" } ]
+guardian = { secret_env = "GUARDIAN_SECRET" }    # may be left out, as the next
+locker = { secret_env = "LOCKER_SECRET" }
 
 Passwords, PINs and secrets are never in the file: it names the environment variable that has each.
 """
@@ -26,11 +28,13 @@ from settlement.stablecoins import RegistryError, Stablecoins
 
 @dataclass(frozen=True)
 class KeySet:
-    """A chain's keys, opened."""
+    """A chain's keys, opened. The last two may be left out: then nothing is disputed or locked without an operator."""
 
     settler: Signer
     root_setter: Signer
     signers: tuple[Signer, ...]
+    guardian: Signer | None = None
+    locker: Signer | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ def make_custody(  # noqa: PLR0913, PLR0917 - what it joins
             Guard(own.settler, policy),
             Guard(own.root_setter, policy),
             [Guard(signer, policy) for signer in own.signers],
+            None if own.guardian is None else Guard(own.guardian, policy),
+            None if own.locker is None else Guard(own.locker, policy),
         )
         for name, own in keys.items()
     }
@@ -84,7 +90,9 @@ def make_custody(  # noqa: PLR0913, PLR0917 - what it joins
 def _keys(path: Path, table: dict[str, Any]) -> KeySet:
     try:
         signers = tuple(_signer(path, entry) for entry in table["signers"])
-        return KeySet(_signer(path, table["settler"]), _signer(path, table["root_setter"]), signers)
+        settler, root_setter = (_signer(path, table[name]) for name in ("settler", "root_setter"))
+        guardian, locker = (_signer(path, table[name]) if name in table else None for name in ("guardian", "locker"))
+        return KeySet(settler, root_setter, signers, guardian, locker)
     except (KeyError, TypeError) as error:
         raise RegistryError(f"{path}: the keys of a chain are settler, root_setter and signers: {error!r}") from error
 

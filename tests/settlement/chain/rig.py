@@ -1,7 +1,7 @@
 """An exchange with custody on a chain, and members who use the vault as anybody would."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Member:
 class Rig:
     """The exchange: engine, books, custody. `step` lets custody look, and logs what it asks for."""
 
+    armed = False  # with the keys that stop things on the chain
     mine: Callable[[int], None]
     pass_time: Callable[[int], None]
 
@@ -76,7 +77,12 @@ class Rig:
     def keys(self) -> Keys:
         policy, roles = self.policy(), self.roles
         signers = [Guard(signer, policy) for signer in roles.signers[:2]]
-        return Keys(Guard(roles.settler, policy), Guard(roles.root_setter, policy), signers)
+        keys = Keys(Guard(roles.settler, policy), Guard(roles.root_setter, policy), signers)
+        return (
+            replace(keys, guardian=Guard(roles.guardian, policy), locker=Guard(roles.locker, policy))
+            if self.armed
+            else keys
+        )
 
     def make_custody(self) -> Custody:
         chains, keys = {self.network.name: self.chain}, {self.network.name: self.keys()}

@@ -164,6 +164,10 @@ def test_a_chain_file_without_its_keys_is_refused(site: Site, tmp_path: Path, mo
     path = chain_file(site, tmp_path, monkeypatch, **{"keys.anvil": "keys.other"})
     with pytest.raises(RegistryError, match="has no keys"):
         ChainFile.load(path)
+    assert ChainFile.load(chain_file(site, tmp_path, monkeypatch)).keys["anvil"].guardian is None
+    stops = 'guardian = { secret_env = "ONE" }\nlocker = { secret_env = "TWO" }\nsigners ='
+    keys = ChainFile.load(chain_file(site, tmp_path, monkeypatch, **{"signers =": stops})).keys["anvil"]
+    assert (keys.guardian, keys.locker) != (None, None)
     path = chain_file(site, tmp_path, monkeypatch, **{'secret_env = "ONE"': 'secret_env = "NOT_SET"'})
     with pytest.raises(SignerError, match="NOT_SET is not set"):
         ChainFile.load(path)
