@@ -322,3 +322,9 @@ class Tables:
             self.do(doors.HASH_ORDER, row)
         for row in np.flatnonzero(tables["positions"]["account"]).tolist():
             self.do(doors.HASH_POSITION, row)
+
+
+def warm_up() -> bool:
+    """Load the compiled door of the gateway, compiling it when it is not in the cache. True when it was compiled."""
+    Tables(GatewayConfig(), {}, [], first_ref=1).do(doors.GATHER)
+    return JIT and bool(doors.run.stats.cache_misses)

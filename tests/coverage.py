@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LEAST, LEAST_BRIEF = 95, 90
 ONLY_COMPILED = ["engine/linking.py", "engine/pointers.py"]
-OF_THE_LOG = ["engine/log.py", "engine/jetstream.py", "engine/snapshot.py"]
+OF_THE_LOG = ["engine/log.py", "engine/jetstream.py", "engine/sequencing.py", "engine/snapshot.py"]
 SLOW = ["tests/engine/test_log.py", "tests/engine/test_twin.py", "tests/engine/test_snapshot.py"]
 
 

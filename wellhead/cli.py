@@ -57,8 +57,8 @@ def _fail(message: str, code: int = 1) -> NoReturn:
 def _compile_kernels() -> None:
     """Load the engine, saying so when it has to be compiled first."""
     started = time.monotonic()
-    with errors.status("loading the engine (it is compiled once for each version, which takes about half a minute)"):
-        from engine.engine import warm_up  # noqa: PLC0415 - the import itself takes part of the time
+    with errors.status("loading the engine (it is compiled once for each version, which takes about a minute)"):
+        from wellhead.compiled import warm_up  # noqa: PLC0415 - the import itself takes part of the time
 
         compiled = warm_up()
     if compiled:

@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from gateway.auth import KeyStore
+from gateway.memory import warm_up
 from tests.cluster.history import History, Told, problems
 from tests.cluster.lines import Line
 from wellhead import Client, WellheadError
@@ -29,7 +30,6 @@ from wellhead.cluster.ask import ask_replicas, differences, read_journal
 from wellhead.cluster.config import ClusterConfig, write_config
 from wellhead.cluster.local import LocalCluster, Process
 from wellhead.cluster.servers import LocalServers
-from wellhead.cluster.station import warm_up
 from wellhead.types import Rejected
 
 ACCOUNTS = ("ann", "bob", "cyd")

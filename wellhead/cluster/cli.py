@@ -153,13 +153,10 @@ def up(
     data: Path, nodes: str, replicas: int, gateways: int, port: int, markets: tuple[str, ...], hours: int, paper: int
 ) -> None:  # fmt: skip
     """Start a small cluster on this machine, for trying out. Kill any of its processes: it is started again."""
-    from engine.engine import warm_up  # noqa: PLC0415 - compiles
+    from wellhead.compiled import warm_up  # noqa: PLC0415 - compiles
 
     with errors.status("loading the engine (compiled once for each version)"):
         warm_up()
-        from wellhead.cluster import station  # noqa: PLC0415 - after the engine
-
-        station.warm_up()
     from wellhead.cluster.local import LocalCluster  # noqa: PLC0415 - after the engine
 
     async def serve() -> None:

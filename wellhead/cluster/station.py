@@ -32,6 +32,7 @@ from gateway.auth import KeyStore
 from gateway.config import GatewayConfig
 from gateway.gateway import Gateway
 from gateway.history import History
+from gateway.memory import warm_up
 from gateway.messages import Close
 from gateway.server import Server
 from wellhead.cluster.config import ClusterConfig
@@ -60,13 +61,6 @@ def unmark_ids(commands: NDArray[np.void]) -> NDArray[np.void]:
         marked &= commands[field] == 0
     commands["flags"][marked] &= ~np.uint32(Flag.EXTENDED)
     return commands
-
-
-def warm_up() -> None:
-    """Load the compiled code of a gateway, compiling it when it is not in the cache."""
-    nobody = KeyStore(Path("no-such-keys.json"))
-    gateway = Gateway(GatewayConfig(history_rows=1), Catalogue.load(), nobody, lambda commands: None, time.time_ns)
-    gateway.on_batch(np.zeros(0, COMMAND), np.zeros(0, EVENT))
 
 
 class Station:
