@@ -197,16 +197,18 @@ class Chain:
         return None if found is None or found["blockHash"] is None else _receipt(found)
 
     def receipts_with(
-        self, addresses: Sequence[bytes], topics: Sequence[bytes], first: int, last: int
+        self, addresses: Sequence[bytes], topics: Sequence[bytes | None], first: int, last: int
     ) -> list[Receipt]:
-        """Of the transactions in blocks `first` to `last` in which one of the addresses logged these topics, in order."""
+        """Of the transactions in blocks `first` to `last` in which one of the addresses logged these topics, in order;
+        None stands for any.
+        """
         hashes: dict[bytes, None] = {}
         for start in range(first, last + 1, LOGS_SPAN):
             with _answered():
                 logs = self._web3.eth.get_logs(
                     {
                         "address": [_text(address) for address in addresses],
-                        "topics": ["0x" + topic.hex() for topic in topics],
+                        "topics": [None if topic is None else "0x" + topic.hex() for topic in topics],
                         "fromBlock": start,
                         "toBlock": min(last, start + LOGS_SPAN - 1),
                     }

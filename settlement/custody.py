@@ -110,6 +110,7 @@ class Custody:
         for token in site.tokens:
             self.deposits.scan(site.chain, token, site.final)
             self.claims.scan(site.chain, token, site.final)
+            self.records.transfers.scan(site.chain, token, site.final)
         for outbox in site.outboxes:
             outbox.step(site.final)
         commands += self._credits(site)
@@ -131,11 +132,20 @@ class Custody:
     def _send(self, site: Site, commands: list[NDArray[Any]]) -> None:
         """Everything that may leave; the commands that ask for it to be set aside first."""
         commands += self.payouts.commands(site)
+        self._credit_transfers(site)
         self.singles.sign(site)
         self.payouts.sign(site)
         self.epochs.send(site)
         for outbox in site.outboxes:
             outbox.send()
+
+    def _credit_transfers(self, site: Site) -> None:
+        """Make deposits of coins that came by a plain transfer."""
+        transfers = self.records.transfers
+        for token in site.tokens:
+            for row in transfers.wanted(token):
+                if self.sending.may_sign(site.outbox, row.purpose):
+                    self.sending.put(site, site.outbox, transfers.plan(token, row))
 
     # What an operator asks
 

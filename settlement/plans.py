@@ -6,6 +6,7 @@
     finalize:TOKEN:EPOCH:CYCLE     finalize_root
     dispute:TOKEN:EPOCH:ROOT       dispute         of a root that is not ours
     lock:TOKEN:BLOCK               lock            at a difference
+    transfer:TOKEN:HASH:POSITION   credit_transfer of coins that were sent without a word
 
 A plan is a pure function of rows, so asking twice gives the same call. What a row cannot know (the deadline and the
 signatures of a withdrawal, the rows of a chunk) stands in the plan's `facts`, and the policy checks it against limits.
@@ -95,14 +96,18 @@ class LedgerPolicy:
     """Signs what the ledger says and nothing else. Reads the ledger through a connection of its own."""
 
     def __init__(
-        self, ledger: Database, coins: Stablecoins, now_s: Callable[[], int], roots: Callable[[str], Plan] | None = None
+        self,
+        ledger: Database,
+        coins: Stablecoins,
+        now_s: Callable[[], int],
+        others: Callable[[str], Plan] | None = None,
     ) -> None:
-        """`roots` makes the plan of a root again, for a signer of roots."""
+        """`others` makes the plan of a root or a transfer again, from what custody has stored."""
         self._flows = Flows(ledger)
         self._batches = Batches(ledger)
         self._coins = coins
         self._now_s = now_s
-        self._roots = roots
+        self._others = others
 
     def check(self, request: Request) -> bytes:
         """The digest as worked out from the ledger's own rows. Raises Refused."""
@@ -129,8 +134,8 @@ class LedgerPolicy:
             return self._chunk(numbers, request)
         if kind == "lock":  # it only stops things, so nothing need be asked
             return lock_plan(self._coins.tokens[numbers[0]], request.purpose)
-        if kind in {"propose", "finalize", "dispute"} and self._roots is not None:
-            return self._roots(request.purpose)
+        if kind in {"propose", "finalize", "dispute", "transfer"} and self._others is not None:
+            return self._others(request.purpose)
         raise Refused(f"{request.purpose}: this key does not sign such a thing")
 
     def _withdrawal(self, seq: int, request: Request) -> Plan | bytes:

@@ -13,9 +13,11 @@ from settlement.database import Database
 from settlement.deposits import Deposits
 from settlement.flows import Flows
 from settlement.halts import Halts
+from settlement.outbox import Plan
 from settlement.roots import Roots
 from settlement.service import OUTBOX_NAME, open_books
 from settlement.stablecoins import Stablecoins
+from settlement.transfers import Transfers
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cursors (
@@ -39,16 +41,26 @@ class Records:
         self.halts = Halts(self.database, now_s)
         self.deposits = Deposits(self.database, self.flows, venue)
         self.claims = Claims(self.database)
+        self.transfers = Transfers(self.database, self.deposits, venue)
         self.roots = Roots(self.database, self.books, self.deposits, coins)
         if not read_only:
             with self.database.transaction():
                 self.database.create(SCHEMA)
-                for part in (self.halts, self.deposits, self.claims, self.roots):
+                for part in (self.halts, self.deposits, self.claims, self.transfers, self.roots):
                     part.create()
 
     def close(self) -> None:
         self.books.close()
         self.database.close()
+
+    def plan_again(self, purpose: str) -> Plan:
+        """What a purpose of neither a withdrawal nor a chunk stands for, worked out anew: for the policy. Raises ValueError,
+        KeyError.
+        """
+        kind, token = purpose.split(":")[:2]
+        if kind == "transfer":
+            return self.transfers.plan_again(self.coins.tokens[int(token)], purpose)
+        return self.roots.plan_again(purpose)
 
     def exported(self) -> list[Batch]:
         """The cycles that are over and have their statements, oldest first."""

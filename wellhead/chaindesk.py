@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eth_utils.address import to_checksum_address
+
 from engine.catalogue import Catalogue
 from settlement.deposits import DepositState
-from settlement.flows import WithdrawalState
+from settlement.flows import Evidence, WithdrawalState
 from settlement.ledger import LedgerError
 from settlement.payouts import Standing
 from settlement.records import Records
@@ -44,6 +46,12 @@ class Desk:
                 yield f"deposits    {len(rows)} {state.name}"
         for row in self._deposits.rows("state = ?", (DepositState.HELD,)):
             yield f"held        token {row.token} transaction 0x{row.tx_hash.hex()} log {row.position}: {row.note}"
+        for sent in self._records.transfers.rows():
+            if self._records.transfers.owner(sent) is None:
+                yield (
+                    f"transfer    token {sent.token} transaction 0x{sent.tx_hash.hex()} log {sent.position}: {sent.units} units"
+                    f" from {to_checksum_address(sent.sender)}, who is nobody's home address"
+                )
         for kind in WithdrawalState:
             found = self._flows.withdrawals("state = ?", (kind,))
             if found:
@@ -55,13 +63,20 @@ class Desk:
 
     def release(self, token: int, tx_hash: str, position: int) -> None:
         """Have a held deposit looked at again. Raises DeskError."""
-        wanted = bytes.fromhex(tx_hash.removeprefix("0x"))
+        wanted = parse_hash(tx_hash)
         held = self._deposits.rows("state = ? AND token = ?", (DepositState.HELD, token))
         for row in held:
             if (row.tx_hash, row.position) == (wanted, position):
                 self._deposits.release(token, row.evidence)
                 return
         raise DeskError(f"no deposit of token {token} is held under {tx_hash}, log {position}")
+
+    def assign(self, token: int, tx_hash: str, position: int, account: int) -> None:
+        """Say whose a plain transfer to a vault is. Raises DeskError."""
+        if self._deposits.home(account) is None:
+            raise DeskError(f"account {account} has not said which address is its own")
+        if not self._records.transfers.assign(token, Evidence(parse_hash(tx_hash), position), account):
+            raise DeskError(f"no transfer of token {token} is under {tx_hash}, log {position}")
 
     def set_price(self, token: int, price_ppm: int) -> None:
         """What a unit of a stablecoin trades at, for the haircut of deposits from now on."""
@@ -73,6 +88,14 @@ class Desk:
 
     def close(self) -> None:
         self._records.close()
+
+
+def parse_hash(text: str) -> bytes:
+    """Raises DeskError for what is no hash of a transaction."""
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as error:
+        raise DeskError(f"{text!r} is no hash of a transaction") from error
 
 
 @contextmanager

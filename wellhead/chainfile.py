@@ -73,7 +73,7 @@ def make_custody(  # noqa: PLR0913, PLR0917 - what it joins
 ) -> Custody:  # fmt: skip
     """Custody whose keys stand behind policies with connections of their own to the books."""
     records = Records(directory, coins, venue, now_s)
-    policy = LedgerPolicy(records.books, coins, now_s, records.roots.plan_again)
+    policy = LedgerPolicy(records.books, coins, now_s, records.plan_again)
     guarded = {
         name: Keys(
             Guard(own.settler, policy),

@@ -469,6 +469,19 @@ def chain_release(data: Path, token: int, transaction: str, position: int) -> No
     console.print("it is looked at again")
 
 
+@chain.command("credit")
+@data_option
+@click.argument("token", type=click.IntRange(1))
+@click.argument("transaction")
+@click.argument("position", type=click.IntRange(0))
+@click.argument("account", type=click.IntRange(1))
+def chain_credit(data: Path, token: int, transaction: str, position: int, account: int) -> None:
+    """Say that coins sent to a vault by a plain transfer (as `show` names it) are ACCOUNT's."""
+    with _desk(data) as desk:
+        desk.assign(token, transaction, position, account)
+    console.print(f"it becomes a deposit of account {account}")
+
+
 @chain.command("price")
 @data_option
 @click.argument("token", type=click.IntRange(1))

@@ -152,7 +152,10 @@ class MoneyDesk:
         MoneyError.
         """
         try:
-            self._deposits.set_home(account, parse_address(address))
+            own = parse_address(address)
+            if own == bytes(20) or any(own in {token.vault, token.address} for token in self._coins.tokens.values()):
+                raise ValueError(f"{address} is nobody's own address")
+            self._deposits.set_home(account, own)
         except ValueError as error:
             raise MoneyError("BAD_ADDRESS", str(error)) from error
 

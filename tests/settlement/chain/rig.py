@@ -72,7 +72,7 @@ class Rig:
         return LedgerPolicy(ledger, self.coins, self.now_s, self.plan_again)
 
     def plan_again(self, purpose: str) -> Plan:
-        return self.custody.roots.plan_again(purpose)
+        return self.custody.records.plan_again(purpose)
 
     def keys(self) -> Keys:
         policy, roles = self.policy(), self.roles

@@ -1,13 +1,16 @@
 """Deposits, withdrawals, batches and roots, from a member's wallet through the log and back to it."""
 
+import pytest
 from eth_utils.address import to_checksum_address
 
 from engine.types import Kind
 from settlement.abi import interface
-from settlement.deposits import DepositState
+from settlement.deposits import DepositState, account_ref
+from settlement.embedded import Deployer
 from settlement.flows import WithdrawalState
-from settlement.vault import FRESH_CHUNK
-from tests.settlement.chain.rig import DOLLAR, Rig
+from settlement.typed_data import Authorization, Permit
+from settlement.vault import FRESH_CHUNK, authorization_nonce
+from tests.settlement.chain.rig import DOLLAR, VENUE, Member, Rig
 from tests.settlement.flow import open_account, transfer
 
 
@@ -31,6 +34,35 @@ def test_a_deposit_is_seen_pending_final_and_credited_once(rig: Rig) -> None:
     rig.run(1)
     assert rig.cash(alice) == 100 * DOLLAR
     rig.assert_agrees()
+
+
+@pytest.mark.parametrize("way", ["permit", "authorization"])
+def test_a_signature_is_enough_to_deposit(rig: Rig, way: str) -> None:
+    """A permit (EIP-2612) its owner hands in, an authorization (EIP-3009) anyone does, here the operator."""
+    alice, token, vault = rig.members[0], rig.token, to_checksum_address(rig.token.vault)
+    rig.mint(alice, 100 * DOLLAR)
+    rig.custody.deposits.set_home(alice.account, alice.address)
+    until_s, ref = rig.now_s() + 600, account_ref(VENUE, alice.account)
+    if way == "permit":
+        v, r, s = signed(alice, Permit(alice.text, vault, 100 * DOLLAR, 0, until_s).digest(token.domain))
+        arguments = ("deposit_with_permit", 100 * DOLLAR, ref, 100 * DOLLAR, until_s, v, r, s)
+        Deployer(rig.chain, alice.signer).call(interface("Vault"), token.vault, *arguments)
+    else:
+        salt = b"\x05" * 32
+        wanted = Authorization(alice.text, vault, 100 * DOLLAR, 0, until_s, authorization_nonce(ref, salt))
+        v, r, s = signed(alice, wanted.digest(token.domain))
+        arguments = ("deposit_with_authorization", alice.text, 100 * DOLLAR, ref, 0, until_s, salt, v, r, s)
+        rig.operator.call(interface("Vault"), token.vault, *arguments)
+    rig.step()
+    assert rig.cash(alice) == 0
+    rig.run(2)
+    assert rig.cash(alice) == 100 * DOLLAR
+    rig.assert_agrees()
+
+
+def signed(member: Member, digest: bytes) -> tuple[int, bytes, bytes]:
+    signature = member.signer.sign(digest)
+    return 27 + signature.v, signature.r.to_bytes(32, "big"), signature.s.to_bytes(32, "big")
 
 
 def test_a_withdrawal_is_set_aside_paid_and_final(rig: Rig) -> None:

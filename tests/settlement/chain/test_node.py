@@ -105,8 +105,8 @@ async def test_a_member_deposits_and_withdraws_through_a_running_node(
         await steps(site, custodian, 3)
         assert int(node.exchange.engine.memory.arrays["accounts"]["cash_micros"][1]) == 0
         desk.set_home(1, to_checksum_address(wallet.address))
-        for wrong in (TO, "nobody"):
-            with pytest.raises(MoneyError, match=r"cannot be changed|not an address"):
+        for wrong in (TO, "nobody", place.vault, to_checksum_address(bytes(20))):
+            with pytest.raises(MoneyError, match=r"cannot be changed|not an address|own address"):
                 desk.set_home(1, wrong)
         await steps(site, custodian, 1)
         assert int(node.exchange.engine.memory.arrays["accounts"]["cash_micros"][1]) == 100 * DOLLAR
