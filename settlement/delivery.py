@@ -8,9 +8,10 @@ what became of it live in the database, a restart offers exactly what the log do
 What a delivery pays: a provider without a meter performed fully. One with a meter is paid by its reports
 (`metering.py`), as soon as all its chains have reached the end of the hour, at the latest when the deadline has passed;
 a minute that was not reported counts as down. The sums are those of `performance.py` at the hour's index. Nothing
-credited at all is a default: the escrow goes back whole, and the charge is the cost of cover at the index above the
-price, and 15 % of the notional. The engine takes damages from pay, then from the bond of the provider in this
-contract; what neither has is the `shortfall_micros` of the delivery, stored and shown.
+credited at all is a default: the escrow goes back whole, and the charge is the cost of cover above the price, and 15 %
+of the notional. Cover is what the house bought (`cover.py`), or else it is paid out in cash at the index. The engine
+takes damages from pay, then from the bond of the provider in this contract; what neither has is the `shortfall_micros`
+of the delivery, stored and shown.
 """
 
 import logging
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import NS, Catalogue
 from engine.types import COMMAND, MONEY, TRANSFER, EventKind, Kind
+from settlement.cover import Cover, Covers, Run
 from settlement.database import Database
 from settlement.indices import Indices
 from settlement.meter import Meter, MeterError, Refusal, read_report, symbol_of
@@ -108,12 +110,14 @@ class Deliveries:
         self._indices = indices
         self._metering = metering
         self._catalogue = catalogue
+        self.covers = Covers(database, registry)
         self._lock = Lock()
         self._closed: dict[int, _Closed] = {}  # by asset
 
     def create(self) -> None:
         """Make the tables where they are missing."""
         self._database.create(SCHEMA)
+        self.covers.create()
 
     def load(self) -> None:
         """Read the open plans from the database; what was offered and never came back will be offered again."""
@@ -137,6 +141,7 @@ class Deliveries:
             closed[asset].stuck |= reason != 0
         with self._lock:
             self._closed = closed
+            self.covers.load()
 
     def on_batch(self, commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> None:
         """Take in gates that closed, deliveries made, refused, and listings gone. In the caller's transaction."""
@@ -144,10 +149,9 @@ class Deliveries:
         watched = np.isin(kind, _WATCHED)
         asked = commands["kind"][events["command_seq"] - commands["seq"][0]]
         watched |= (kind == EventKind.REJECTED) & (asked == Kind.DELIVER)
-        if not watched.any():
-            return
         money = events.view(MONEY)
         with self._lock:
+            self.covers.take_orders(commands, events, terms)
             for at in np.flatnonzero(watched).tolist():
                 if kind[at] == EventKind.CLOSED:
                     self._close(money, at, int(terms.asset[at]))
@@ -157,6 +161,7 @@ class Deliveries:
                     self._delisted(int(terms.asset[at]), int(events["command_seq"][at]))
                 else:
                     self._rejected(commands, events[at], int(terms.asset[at]))
+            self.covers.take_transfers(commands, events)
 
     def report(self, data: bytes, now_ns: int, account: int | None = None) -> int:
         """Take a meter's report, durable when this returns; how many records it had.
@@ -191,6 +196,7 @@ class Deliveries:
         with self._lock:
             ready = [closed for closed in self._closed.values() if closed.listing.end_ns <= now_ns and not closed.stuck]
             commands = [part for closed in ready for part in self._offer(closed, now_ns)]
+            commands += self.covers.due()
         return np.concatenate([np.zeros(0, COMMAND), *commands])
 
     def open(self) -> list[tuple[int, Delivery]]:
@@ -202,11 +208,22 @@ class Deliveries:
         """What an account delivers or receives in listings that are not gone yet, made or not."""
         with self._lock:
             return [
-                _ticket(closed.listing, item, venue)
+                _ticket(closed.listing, run, venue)
                 for closed in self._closed.values()
-                for item in closed.planned.values()
-                if account in (item.provider, item.receiver)
+                for run in self._runs(closed)
+                if account in (run.provider, run.member)
             ]
+
+    def _runs(self, closed: _Closed) -> list[Run]:
+        """Who uses which lots, in the order of the plan; of what the house receives, those whom it has it for."""
+        house = self.covers.account
+        own = [(item.provider, item.first_lot, item.lots) for item in closed.planned.values() if item.receiver == house]
+        others = [
+            Run(item.provider, item.first_lot, item.lots, item.receiver)
+            for item in closed.planned.values()
+            if item.receiver != house
+        ]
+        return [*others, *self.covers.runs(closed.listing.asset, own)]
 
     def _offer(self, closed: _Closed, now_ns: int) -> Iterator[NDArray[Any]]:
         pending = closed.pending()
@@ -221,13 +238,39 @@ class Deliveries:
                 closed.stuck = True
                 return
             if meter is None or meter.is_complete or now_ns > self._deadline_ns(closed):
-                closed.offered.add(provider)
-                yield _deliver_commands(closed, list(items), meter)
+                mine = list(items)
+                orders, undecided = self._cover(closed, mine, meter, now_ns)
+                yield from orders
+                if not undecided:
+                    closed.offered.add(provider)
+                    yield from self._deliver(closed, mine, meter)
         if not pending and not closed.delist_offered:
             closed.delist_offered = True
             command = np.zeros(1, COMMAND)
             command["kind"], command["instrument"] = Kind.DELIST, closed.listing.instrument
             yield command
+
+    def _cover(
+        self, closed: _Closed, items: list[Delivery], meter: Meter | None, now_ns: int
+    ) -> tuple[list[NDArray[Any]], bool]:
+        """Orders for what a provider has not delivered at all, and whether the outcome of some is still awaited."""
+        orders, keys = [], []
+        for item in items:
+            if credited_ppm(item, closed.listing, meter) == 0:
+                keys.append((closed.listing.asset, item.provider, item.receiver))
+                if not self.covers.is_undecided(keys[-1]):
+                    order = self.covers.order(keys[-1], closed.listing, item.lots, closed.index_price, now_ns)
+                    orders += [] if order is None else [order]
+        return orders, any(self.covers.is_undecided(key) for key in keys)
+
+    def _deliver(self, closed: _Closed, items: list[Delivery], meter: Meter | None) -> Iterator[NDArray[Any]]:
+        """The DELIVER commands of a provider; behind one that was covered what its receiver pays for that."""
+        for item in items:
+            key = (closed.listing.asset, item.provider, item.receiver)
+            yield _deliver_command(closed, item, meter, self.covers.of(key))
+            payment = self.covers.first_payment(key, item.share_micros, item.lots)
+            if payment is not None:
+                yield payment
 
     def _deadline_ns(self, closed: _Closed) -> int:
         return closed.listing.end_ns + self._metering.deadline_s * NS
@@ -278,6 +321,15 @@ class Deliveries:
             " WHERE asset = ? AND provider = ? AND receiver = ?",
             (*sums, seq, asset, provider, receiver),
         )
+        refund, damages, _ = sums
+        self.covers.delivered((asset, provider, receiver), planned.share_micros, planned.lots, damages)
+        if receiver == self.covers.account:
+            runs = [run for run in self._runs(closed) if run.provider == provider and self._is_of_house(closed, run)]
+            self.covers.given_back(asset, runs, refund + damages)
+
+    def _is_of_house(self, closed: _Closed, run: Run) -> bool:
+        item = closed.planned.get((run.provider, self.covers.account))
+        return item is not None and item.first_lot <= run.first_lot < item.first_lot + item.lots
 
     def _delisted(self, asset: int, seq: int) -> None:
         del self._closed[asset]
@@ -318,11 +370,19 @@ def plan(due: NDArray[Any]) -> list[Delivery]:
     return deliveries
 
 
-def sums_due(delivery: Delivery, listing: Listing, index_price: int, credited_ppm: int) -> tuple[int, int]:
-    """(refund, damages with penalty) of a delivery that was credited so many millionths of a lot-minute."""
+def sums_due(
+    delivery: Delivery, listing: Listing, index_price: int, credited_ppm: int, cover: Cover | None = None
+) -> tuple[int, int]:
+    """(refund, damages with penalty) of a delivery that was credited so many millionths of a lot-minute.
+
+    `cover` is what was bought in its place; of the lots that are not among it the index is the price.
+    """
     at_index = index_price * listing.lot_tick_micros * delivery.lots
     if credited_ppm == 0:
-        return delivery.share_micros, sum(default_charge(delivery.share_micros, at_index))
+        cost = at_index
+        if cover is not None:
+            cost = cover.cost_micros + index_price * listing.lot_tick_micros * (delivery.lots - cover.lots)
+        return delivery.share_micros, sum(default_charge(delivery.share_micros, cost))
     outcome = performance(delivery.share_micros, delivery.lots, listing.minutes, credited_ppm, at_index)
     return outcome.refund_micros, outcome.damages_micros + outcome.penalty_micros
 
@@ -334,29 +394,25 @@ def credited_ppm(delivery: Delivery, listing: Listing, meter: Meter | None) -> i
     return meter.credited_ppm(delivery.first_lot, delivery.lots)
 
 
-def _deliver_commands(closed: _Closed, deliveries: list[Delivery], meter: Meter | None) -> NDArray[Any]:
-    commands = np.zeros(len(deliveries), TRANSFER)
-    commands["kind"], commands["instrument"] = Kind.DELIVER, closed.listing.instrument
-    for at, delivery in enumerate(deliveries):
-        credited = credited_ppm(delivery, closed.listing, meter)
-        refund, damages = sums_due(delivery, closed.listing, closed.index_price, credited)
-        commands["account"][at] = delivery.provider
-        commands["contra_account"][at] = delivery.receiver
-        commands["lots"][at] = delivery.lots
-        commands["refund_micros"][at] = refund
-        commands["damages_micros"][at] = damages
-    return commands.view(COMMAND)
+def _deliver_command(closed: _Closed, delivery: Delivery, meter: Meter | None, cover: Cover | None) -> NDArray[Any]:
+    command = np.zeros(1, TRANSFER)
+    command["kind"], command["instrument"] = Kind.DELIVER, closed.listing.instrument
+    credited = credited_ppm(delivery, closed.listing, meter)
+    refund, damages = sums_due(delivery, closed.listing, closed.index_price, credited, cover)
+    command["account"], command["contra_account"] = delivery.provider, delivery.receiver
+    command["lots"], command["refund_micros"], command["damages_micros"] = delivery.lots, refund, damages
+    return command.view(COMMAND)
 
 
-def _ticket(listing: Listing, item: Delivery, venue: str) -> Ticket:
+def _ticket(listing: Listing, run: Run, venue: str) -> Ticket:
     return Ticket(
         venue=venue,
         listing=listing.asset,
         symbol=listing.symbol,
         start_s=listing.start_s,
         end_s=listing.end_ns // NS,
-        provider=item.provider,
-        receiver=item.receiver,
-        first_lot=item.first_lot,
-        lots=item.lots,
+        provider=run.provider,
+        receiver=run.member,
+        first_lot=run.first_lot,
+        lots=run.lots,
     )

@@ -140,6 +140,10 @@ class Registry:
             self._asset = np.concatenate([self._asset, more])
             self._lot_tick = np.concatenate([self._lot_tick, more])
 
+    def listed(self) -> list[Listing]:
+        """What is listed now. Any thread."""
+        return list(self._listed.values())
+
     def names(self, at_seq: int | None = None) -> dict[int, str]:
         """Account numbers and names, of those opened up to a command."""
         limit = 2**63 - 1 if at_seq is None else at_seq

@@ -38,7 +38,7 @@ SQLITE = "sqlite"
 STATEMENTS_NAME = "statements"
 OUTBOX_NAME = "outbox.sqlite"
 """What custody signed for chains (`settlement/records.py`): not made from the log."""
-FORMAT = 4
+FORMAT = 5
 """Of the tables. Books of another one are made again from the log."""
 
 

@@ -205,9 +205,9 @@ def check_meters(books: Books) -> list[Difference]:
             continue
         meters[asset, delivery.provider] = meter
         listing = books.registry.listing_of(asset)
-        expected = sums_due(
-            delivery, listing, books.indices.price_of(asset), credited_ppm(delivery, listing, meter)
-        )  # fmt: skip
+        cover = books.deliveries.covers.of((asset, delivery.provider, delivery.receiver))
+        credited = credited_ppm(delivery, listing, meter)
+        expected = sums_due(delivery, listing, books.indices.price_of(asset), credited, cover)
         # The shortfall also holds unpaid fees, so it is an upper bound of the damages that were not found.
         if refund != expected[0] or damages < expected[1]:
             found.append(Difference("delivery against the meter", place, expected, (refund, damages), seq))
