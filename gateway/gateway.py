@@ -288,7 +288,10 @@ class Gateway:
         except RequestError as refusal:
             self._refuse(session, refusal, request.id, t_in, rate=bool(request.rl))
             return
-        ask = Ask(session, request.id, t_in, account)
+        if isinstance(request, Batch):
+            ask: Ask = BatchAsk(session, request.id, t_in, account, len(request.items))
+        else:
+            ask = Ask(session, request.id, t_in, account)
         if request.rl:
             ask.bucket = self._bucket(session, t_in)
         try:
@@ -404,7 +407,8 @@ class Gateway:
             ClosingAsk(ask).ok(MassCancelResult(0))
 
     def _batch(self, ask: Ask, request: Batch) -> None:
-        self.orders.batch(BatchAsk(ask), request)
+        assert isinstance(ask, BatchAsk)
+        self.orders.batch(ask, request)
 
     def _open_orders(self, ask: Ask, request: OpenOrders) -> None:
         account = self.projection.accounts[ask.account]
@@ -586,6 +590,8 @@ class Gateway:
                 self.orders.flush()
             elif stop == Stop.RELEASE:
                 self._release(int(head["release"]))
+            elif stop == Stop.QUOTES:
+                self.quotes.take_results(int(head["quotes"]))
             elif stop == Stop.GENERAL:
                 step = self._general(self._step(commands, events))
             else:

@@ -47,6 +47,8 @@ class Tables:
     values: NDArray[Any]
     sessions: NDArray[Any]
     pendings: NDArray[Any]
+    results: NDArray[Any]
+    wishes: NDArray[Any]
     refused: NDArray[Any]
     key: NDArray[Any]
     changed: NDArray[Any]
@@ -111,6 +113,7 @@ class Tables:
         self._literals_used = len(self._arrays["literals"]) - LITERAL_BYTES
         self._phrases_used = len(phrases.values)
         self._known_phrases: dict[bytes, int] = {}
+        self._spoken: dict[int, Error] = {}
         for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds"):
             self.head[f"phrase_{name}"] = getattr(phrases, name)
         for reason, number in phrases.error.items():
@@ -130,7 +133,12 @@ class Tables:
             phrases[number] = at, len(encoded[0]), at + len(encoded[0]), len(encoded[1])
             self._phrases_used, self._literals_used = number + 1, at + size
             self._known_phrases[encoded[0]] = number
+            self._spoken[number] = error
         return number
+
+    def error_at(self, number: int) -> Error:
+        """The error with a number."""
+        return self._spoken.get(number) or self._phrases.values[number]
 
     # --- Calls --------------------------------------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class OrderEntry:
         self._submit = submit
         self._tables = projection.tables
         self._pending: dict[int, Pending] = {}
+        self.abandoned: list[Callable[[Error], None]] = []  # told too when nobody knows how what is under way ends
 
     @property
     def pending(self) -> int:
@@ -153,9 +154,8 @@ class OrderEntry:
 
     def batch(self, ask: BatchAsk, request: Batch) -> None:
         """Each item in order, each with its own result."""
-        for item in request.items:
-            self.attempt(ask.next_part(), item)
-        ask.sent()
+        for index, item in enumerate(request.items):
+            self.attempt(ask.item(index), item)
 
     def attempt(self, ask: Ask, request: Place | Amend | Cancel) -> None:
         """A request whose refusal is its answer."""
@@ -229,6 +229,11 @@ class OrderEntry:
             self.flush()
         unsent[head["unsent"]] = np.frombuffer(record, COMMAND)[0]
         head["unsent"] += 1
+
+    def make_room(self, commands: int) -> None:
+        """Have so many commands fit behind those that wait to be sent."""
+        if int(self._tables.head["unsent"]) + commands > len(self._tables.unsent):
+            self.flush()
 
     def _register(self, pending: Pending, command: Command | None = None) -> int:
         tables = self._tables
@@ -348,6 +353,8 @@ class OrderEntry:
         """Tell all who wait that nobody knows how it ends. For a node that stops."""
         error = RequestError(Code.OUTCOME_UNKNOWN, "the exchange stops; send it again with the same cid").error
         self._tables.do(doors.ABANDON, self._tables.phrase(error))
+        for tell in self.abandoned:
+            tell(error)
         pending, self._pending = self._pending, {}
         for one in pending.values():
             for ask in (*one.asks, *(ask for ask, _ in one.waiting)):

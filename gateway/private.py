@@ -240,7 +240,7 @@ class PrivateStreams:
             message.why = WHY.get(Reason(event.reason), Reason(event.reason).name.lower())
         elif event.kind == EventKind.REPLACED:
             message.kept = event.reason == Reason.KEPT
-        if order.special:
+        if order.special or order.level >= 0:
             _add_terms(message, order)
         self._emit(order.account, message)
 
@@ -405,7 +405,7 @@ def order_state(order: Order) -> OrderState:
         cum=order.cum, tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
         ts=order.ts_ns // 1000,
     )  # fmt: skip
-    if order.special:
+    if order.special or order.level >= 0:
         _add_terms(state, order)
     return state
 

@@ -321,6 +321,8 @@ class Projection:
     def _take_over(self, order: Order, command: CommandRow) -> None:
         """A quote belongs to whoever sent it last."""
         order.session, order.flags, order.stp_group = command.session, command.flags, command.stp_group
+        if command.flags & ~PLAIN_FLAGS or command.stp_group:
+            order.special = 1
 
     def _triggered(self, _step: Step, event: EventRow) -> None:
         order = self.orders[event.order_id]
@@ -624,7 +626,9 @@ def _terms(command: CommandRow) -> dict[str, int]:
 
 def _is_special(command: CommandRow, event: EventRow, cid: str) -> bool:
     """Whether compiled code is to leave the order alone."""
-    known = command.ord_type <= OrdType.MARKET and command.time_in_force <= TimeInForce.FOK and command.group == 0
+    known = command.ord_type <= OrdType.MARKET and command.time_in_force <= TimeInForce.FOK
+    if command.group if command.kind == Kind.NEW_ORDER else command.stp_group:
+        return True
     plain = known and not command.flags & ~PLAIN_FLAGS and not event.contra_leaves_qty and event.reason == Reason.NONE
     return not plain or not PLAIN_TEXT.issuperset(cid)
 

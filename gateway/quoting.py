@@ -5,11 +5,15 @@ shall be. What it cannot know is where a ladder has become shorter: so it is rem
 counting those that are on their way, and those beyond the new end are taken back with the same message.
 """
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Literal
 
-from engine.types import MAX_QTY, EventKind, Kind, Reason, Side, TimeInForce
-from gateway.commands import Command
+from engine.types import MAX_QTY, EventKind, Reason, Side
 from gateway.config import GatewayConfig
+from gateway.decimals import to_text
+from gateway.fast import doors
+from gateway.fast.tables import ITEMS
+from gateway.fast.templates import STATUSES, Outcome
 from gateway.messages import (
     Code,
     Error,
@@ -22,14 +26,22 @@ from gateway.messages import (
     RequestError,
     bad_field,
 )
-from gateway.order_entry import OrderEntry
+from gateway.order_entry import EXCHANGE_IS_FULL, SESSION_IS_FULL, OrderEntry, error_of
 from gateway.projection import Instrument, Projection
-from gateway.rows import Step
-from gateway.session import Ask, PartAsk, PartsAsk
+from gateway.session import Ask
 from gateway.terms import flags_of, nanoseconds, stp_group, ticks
 
 MOST_GROUPS = 10_000
 """Ladders of an account that are remembered; beyond, those that are on their way and in no book yet are forgotten."""
+ACTS: dict[int, Literal["new", "same", "replaced", "canceled"]] = {
+    EventKind.NEW: "new",
+    EventKind.REPLACED: "replaced",
+    EventKind.CANCELED: "canceled",
+    EventKind.QUOTE_KEPT: "same",
+}
+SIDES = (Side.BUY, Side.SELL)
+Wish = tuple[int, int, int, int]
+"""Side, number of the level, price in ticks, lots: 0 for none."""
 
 
 class Extent:
@@ -42,31 +54,66 @@ class Extent:
         self.best_bid = 0
 
 
-class Wish(NamedTuple):
-    """One level as it shall be. `lots` 0: none."""
+@dataclass(slots=True)
+class SidePlan:
+    """A side of a ladder as it shall be: an error for each level that cannot even be asked for."""
 
-    side: int
-    level: int
-    px: int | str
-    lots: int
+    wishes: list[Wish] = field(default_factory=list)
+    errors: list[Error | None] = field(default_factory=list)  # of each level, None for those in `wishes`
+    levels: int = 0  # that may be there afterwards
 
 
-ACTS: dict[int, Literal["new", "same", "replaced", "canceled"]] = {
-    EventKind.NEW: "new",
-    EventKind.REPLACED: "replaced",
-    EventKind.CANCELED: "canceled",
-    EventKind.QUOTE_KEPT: "same",
-}
+@dataclass(slots=True)
+class Plan:
+    """What is to be done about a ladder; without an instrument there is none of that name."""
+
+    instrument: Instrument | None
+    sides: tuple[SidePlan, SidePlan]
+    extent: Extent = field(default_factory=Extent)
+
+
+class QuotesAsk(Ask):
+    """A mass quote: answered when all its levels are, before the private events that they cause.
+
+    It takes the place of `ask`, which must not be answered.
+    """
+
+    __slots__ = ("_firsts", "missing", "results")
+
+    def __init__(self, ask: Ask, results: list[LadderResult]) -> None:
+        super().__init__(ask.session, ask.request_id, ask.t_in, ask.account)
+        self.bucket = ask.bucket
+        self.session.pending -= 1  # one request, not two
+        self.results = results
+        self.missing = 1  # all sent
+        self._firsts: list[int] = []
+        self.session.hold()
+
+    def done(self, aseqs: list[int]) -> None:
+        """A part is done, and its private events begin with the smallest of these numbers that is not 0."""
+        self._firsts += filter(None, aseqs)
+        self.missing -= 1
+        if self.missing == 0:
+            self.ok(MassQuoteResult(self.results), min(self._firsts, default=None))
+            self.session.release()
+
+    def abandon(self, error: Error) -> None:
+        """Nobody knows how it ends."""
+        self.fail(error)
+        self.session.release()
 
 
 class Quotes:
-    """The handler of `quote.mass`."""
+    """The handler of `quote.mass`. Its commands are answered level by level in compiled code, and together here."""
 
     def __init__(self, projection: Projection, orders: OrderEntry, config: GatewayConfig) -> None:
         self._projection = projection
         self._orders = orders
         self._config = config
+        self._tables = projection.tables
         self._extents: dict[int, dict[tuple[int, int], Extent]] = {}  # account -> (instrument, group)
+        self._under_way: dict[int, tuple[QuotesAsk, list[QuoteResult]]] = {}  # by the number of a batch
+        orders.abandoned.append(self._abandon)
 
     def cost(self, request: MassQuote) -> int:
         """Tokens: one for each few levels; what only takes quotes back is free. Raises RequestError."""
@@ -80,84 +127,130 @@ class Quotes:
         return -(-sum(level[1] > 0 for level in levels) // self._config.rate_quotes_per_token)
 
     def quote(self, ask: Ask, request: MassQuote) -> None:
-        """Bring the quotes of a group to what is asked for."""
-        answer = QuotesAsk(ask, request)
-        for place, ladder in enumerate(request.quotes):
-            instrument = self._projection.instrument_by_symbol.get(ladder.sym)
-            if instrument is None:
-                error = RequestError(Code.UNKNOWN_SYMBOL, f"{ladder.sym!r} is not listed").error
-                for side in (Side.BUY, Side.SELL):
-                    for _ in _side(ladder, side):
-                        answer.part(place, side).fail(error)
-            else:
-                self._ladder(answer, place, instrument, ladder)
-        answer.sent()
+        """Bring the quotes of a group to what is asked for. Raises RequestError."""
+        plans = [self._plan(ask, request.group, ladder) for ladder in request.quotes]
+        self._check_room(ask, sum(len(side.wishes) for plan in plans for side in plan.sides))
+        serial = ask.session.identity.key.serial if ask.session.identity and ask.session.identity.cod else 0
+        group = stp_group(self._projection, ask.account, request.stp_group)
+        terms = flags_of(request), serial, nanoseconds(request.deadline), group
+        names = [ladder.sym for ladder in request.quotes]
+        results = [LadderResult(sym, *map(_refused, plan.sides)) for sym, plan in zip(names, plans, strict=True)]
+        answer = QuotesAsk(ask, results)
+        for plan, result in zip(plans, results, strict=True):
+            if plan.instrument is not None:
+                self._send(answer, plan, request.group, terms, result)
+                self._note(ask.account, (plan.instrument.number, request.group), plan)
+        answer.done([])
 
-    def _ladder(self, answer: "QuotesAsk", place: int, instrument: Instrument, ladder: Ladder) -> None:
-        extent = self._extent(answer.account, instrument.number, answer.request.group)
-        wishes = {side: self._wishes(ladder, side, extent.levels[side]) for side in (Side.BUY, Side.SELL)}
-        parts = {side: [answer.part(place, side) for _ in wishes[side]] for side in wishes}
-        # The side that moves away from the other goes first, so that a ladder that moves does not meet itself.
-        best_bid = _best(ladder.b, answer, instrument)
-        order = (Side.SELL, Side.BUY) if best_bid > extent.best_bid else (Side.BUY, Side.SELL)
-        extent.best_bid = best_bid
-        for side in order:
-            are_sent = True
-            for wish, part in zip(wishes[side], parts[side], strict=True):
-                try:
-                    command = self._command(answer, instrument, wish)
-                    self._orders.request(part, command, self._answer)
-                except RequestError as refusal:
-                    part.fail(refusal.error)
-                    are_sent = False
-            if _is_given(ladder, side):
-                asked = len(_side(ladder, side))
-                extent.levels[side] = asked if are_sent else max(asked, extent.levels[side])
-        if not any(extent.levels):
-            self._extents[answer.account].pop((instrument.number, answer.request.group), None)
+    # --- What is to be done -------------------------------------------------------------------------------------------
 
-    def _wishes(self, ladder: Ladder, side: Side, present: int) -> list[Wish]:
-        """The levels of a side as they shall be; those beyond its end are not to be."""
+    def _plan(self, ask: Ask, group: int, ladder: Ladder) -> Plan:
+        instrument = self._projection.instrument_by_symbol.get(ladder.sym)
+        if instrument is None:
+            error = RequestError(Code.UNKNOWN_SYMBOL, f"{ladder.sym!r} is not listed").error
+            bids, asks = (SidePlan(errors=[error] * len(_side(ladder, side))) for side in SIDES)
+            return Plan(None, (bids, asks))
+        extent = self._extent(ask.account, instrument.number, group)
+        bids, asks = (self._side(ask, instrument, ladder, side, extent.levels[side]) for side in SIDES)
+        return Plan(instrument, (bids, asks), extent)
+
+    def _side(self, ask: Ask, instrument: Instrument, ladder: Ladder, side: Side, present: int) -> SidePlan:
+        """A side that is not given stays; of one that is given, the levels beyond its end are not to be."""
+        plan = SidePlan(levels=present)
         if not _is_given(ladder, side):
-            return []
-        levels = _side(ladder, side)
-        asked = [Wish(side, number, px, lots) for number, (px, lots) in enumerate(levels)]
-        return asked + [Wish(side, number, 0, 0) for number in range(len(levels), present)]
+            return plan
+        levels, wire = _side(ladder, side), ask.session.wire
+        tick, highest = instrument.tick_micros, instrument.max_price
+        for number, (px, lots) in enumerate(levels):
+            try:
+                if lots > MAX_QTY:
+                    raise RequestError(Code.BAD_QTY, f"qty {lots}: up to {MAX_QTY} lots")
+                plan.wishes.append((side, number, ticks(px, wire, tick, highest) if lots else 0, lots))
+                plan.errors.append(None)
+            except RequestError as refusal:
+                plan.errors.append(refusal.error)
+        plan.wishes += [(side, number, 0, 0) for number in range(len(levels), present)]
+        plan.errors += [None] * (present - len(levels))
+        # What is refused here may stand beyond the new end still.
+        plan.levels = len(levels) if all(error is None for error in plan.errors) else max(len(levels), present)
+        return plan
 
-    def _command(self, answer: "QuotesAsk", instrument: Instrument, wish: Wish) -> Command:
-        request, identity = answer.request, answer.session.identity
-        if wish.lots > MAX_QTY:
-            raise RequestError(Code.BAD_QTY, f"qty {wish.lots}: up to {MAX_QTY} lots")
-        terms = answer.session.wire, instrument.tick_micros, instrument.max_price
-        return Command(
-            Kind.QUOTE,
-            answer.account,
-            instrument.number,
-            side=wish.side,
-            time_in_force=TimeInForce.GTG,
-            flags=flags_of(request),
-            price=ticks(wish.px, *terms) if wish.lots else 0,
-            qty=wish.lots,
-            session=identity.key.serial if identity is not None and identity.cod else 0,
-            group=request.group,
-            deadline_ns=nanoseconds(request.deadline),
-            tag=wish.level,
-            stp_group=stp_group(self._projection, answer.account, request.stp_group),
-        )
+    def _check_room(self, ask: Ask, commands: int) -> None:
+        pending = self._orders.pending + commands
+        if ask.session.pending + commands > self._config.max_pending_per_session:
+            raise RequestError(Code.OVERLOADED, SESSION_IS_FULL.msg)
+        if pending > self._config.max_pending or 2 * pending > len(self._tables.pendings):
+            raise RequestError(Code.OVERLOADED, EXCHANGE_IS_FULL.msg)
 
-    def _answer(self, step: Step, ask: Ask, aseq: int | None) -> None:
-        event = step.events[0] if step.events else None
-        if event is None or event.kind == EventKind.REJECTED:
-            ask.fail(self._orders.refusal(step))
-            return
-        order = self._projection.orders.get(getattr(event, "order_id", 0))
-        if order is None:
-            ask.ok(QuoteResult("none"), aseq)
-            return
-        result = QuoteResult(ACTS[event.kind], order.id, order.leaves, order.cum, order.status)
-        if event.kind == EventKind.REPLACED:
-            result.kept = event.reason == Reason.KEPT
-        ask.ok(result, aseq)
+    # --- Sending ------------------------------------------------------------------------------------------------------
+
+    def _send(self, answer: QuotesAsk, plan: Plan, group: int, terms: tuple[int, ...], result: LadderResult) -> None:
+        """The side that moves away from the other goes first, so that a ladder that moves does not meet itself."""
+        assert plan.instrument is not None
+        best_bid = max((price for _, _, price, lots in plan.sides[0].wishes if lots), default=0)
+        order = (1, 0) if best_bid > plan.extent.best_bid else (0, 1)
+        plan.extent.best_bid = best_bid
+        wishes = [wish for side in order for wish in plan.sides[side].wishes]
+        rows = [row for side in order for row in (result.b, result.a)[side] if row.err is None]
+        for start in range(0, len(wishes), ITEMS):
+            part = wishes[start : start + ITEMS]
+            self._orders.make_room(len(part))
+            self._tables.wishes[: len(part)] = part
+            self._tables.key[:4] = terms
+            arguments = answer.session.row, answer.account, plan.instrument.number, group, len(part)
+            batch = self._tables.do(doors.SEND_QUOTES, *arguments)
+            if batch:
+                answer.missing += 1
+                self._under_way[batch] = answer, rows[start : start + ITEMS]
+            else:
+                for row in rows[start : start + ITEMS]:
+                    row.err = EXCHANGE_IS_FULL
+
+    def _note(self, account: int, key: tuple[int, int], plan: Plan) -> None:
+        plan.extent.levels = [side.levels for side in plan.sides]
+        if not any(plan.extent.levels):
+            self._extents[account].pop(key, None)
+
+    # --- Answers ------------------------------------------------------------------------------------------------------
+
+    def take_results(self, batch: int) -> None:
+        """All levels of a batch are done; what became of them is in the tables."""
+        self._tables.head["quotes"] = 0
+        answer, rows = self._under_way.pop(batch)
+        start = (batch - 1) * ITEMS
+        found = self._tables.results[start : start + len(rows)]
+        columns = [
+            found[name].tolist()
+            for name in ("outcome", "act", "oid", "left", "cum", "word", "has_kept", "kept", "aseq")
+        ]
+        for row, *values in zip(rows, *columns, strict=True):
+            self._fill(row, *values)
+        answer.done(columns[-1])
+
+    def _fill(  # noqa: PLR0913, PLR0917
+        self, row: QuoteResult, outcome: int, act: int, oid: int, left: int, cum: int, word: int,
+        has_kept: int, kept: int, _aseq: int,
+    ) -> None:  # fmt: skip
+        if outcome == Outcome.ORDER:
+            row.act = ACTS[act] if oid else "none"
+            if oid:
+                row.oid, row.left, row.cum = oid, left, cum
+                row.st = STATUSES[word - int(self._tables.head["phrase_status"])]
+                row.kept = bool(kept) if has_kept else None
+        elif outcome == Outcome.FUNDS:
+            row.err = error_of(Reason.INSUFFICIENT_FUNDS)
+            row.err.msg += f"; {to_text(cum)} is free"
+        else:
+            row.err = self._tables.error_at(word)
+
+    def _abandon(self, error: Error) -> None:
+        self._tables.head["quotes"] = 0
+        asks = dict.fromkeys(answer for answer, _ in self._under_way.values())
+        self._under_way.clear()
+        for answer in asks:
+            answer.abandon(error)
+
+    # --- What is there ------------------------------------------------------------------------------------------------
 
     def _extent(self, account: int, instrument: int, group: int) -> Extent:
         extents = self._extents.get(account)
@@ -185,37 +278,6 @@ def _side(ladder: Ladder, side: Side) -> list[Level]:
     return (ladder.b if side == Side.BUY else ladder.a) or []
 
 
-def _best(bids: list[Level] | None, answer: "QuotesAsk", instrument: Instrument) -> int:
-    """The best bid asked for, in ticks; 0 when there is none that can be read."""
-    best = 0
-    for px, lots in bids or ():
-        try:
-            price = ticks(px, answer.session.wire, instrument.tick_micros, instrument.max_price)
-        except RequestError:
-            continue
-        best = max(best, price if lots else 0)
-    return best
-
-
-class QuotesAsk(PartsAsk):
-    """A mass quote: answered when all its levels are."""
-
-    __slots__ = ("_places", "request")
-
-    def __init__(self, ask: Ask, request: MassQuote) -> None:
-        super().__init__(ask)
-        self.request = request
-        self._places: list[tuple[int, Side]] = []
-
-    def part(self, place: int, side: Side) -> PartAsk:
-        """The part that answers a level."""
-        self._places.append((place, side))
-        return self.next_part()
-
-    def result(self, results: list[Any]) -> MassQuoteResult:
-        """The answers of all parts, each in the place of its level."""
-        ladders = [LadderResult(ladder.sym, [], []) for ladder in self.request.quotes]
-        for (place, side), found in zip(self._places, results, strict=True):
-            row = QuoteResult("refused", err=found) if isinstance(found, Error) else found
-            (ladders[place].b if side == Side.BUY else ladders[place].a).append(row)
-        return MassQuoteResult(ladders)
+def _refused(side: SidePlan) -> list[QuoteResult]:
+    """The results of a side's levels before the engine has said anything."""
+    return [QuoteResult("refused", err=error) for error in side.errors]

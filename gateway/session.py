@@ -287,100 +287,48 @@ class Ask:
         self.session.push(encode(reply, self.session.wire))
 
 
-class PartsAsk(Ask):
-    """A request of several parts: answered when all of them are, before the private events that they cause.
+class BatchAsk(Ask):
+    """A batch: answered when all its items are."""
 
-    It takes the place of `ask`, which must not be answered. The parts are taken one by one; after the last comes `sent`.
-    """
+    __slots__ = ("_missing", "_results")
 
-    __slots__ = ("_firsts", "_missing", "_results")
+    def __init__(self, session: Session, request_id: int | None, t_in: int, account: int, items: int) -> None:
+        super().__init__(session, request_id, t_in, account)
+        self._missing = items
+        self._results: list[ItemResult | None] = [None] * items
+        session.hold()
 
-    def __init__(self, ask: Ask) -> None:
-        super().__init__(ask.session, ask.request_id, ask.t_in, ask.account)
-        self.bucket = ask.bucket
-        self.session.pending -= 1  # one request, not two
-        self._results: list[Any] = []
-        self._firsts: list[int] = []
-        self._missing = 1  # `sent`
-        self.session.hold()
+    def item(self, index: int) -> "ItemAsk":
+        """The part that answers one item."""
+        return ItemAsk(self, index)
 
-    def next_part(self) -> "PartAsk":
-        """What answers the next part."""
-        self._results.append(None)
-        self._missing += 1
-        return self._part(len(self._results) - 1)
-
-    def sent(self) -> None:
-        """There are no more parts."""
-        self._done()
-
-    def done(self, index: int, result: Any, aseq: int | None) -> None:
-        """Take the result of a part, or its Error."""
+    def done(self, index: int, result: ItemResult) -> None:
+        """Take the result of an item; the last one sends the reply."""
         self._results[index] = result
-        if aseq is not None:
-            self._firsts.append(aseq)
-        self._done()
-
-    def result(self, results: list[Any]) -> Any:
-        """What the parts came to, in the order in which they were taken."""
-        raise NotImplementedError
-
-    def _part(self, index: int) -> "PartAsk":
-        return PartAsk(self, index)
-
-    def _done(self) -> None:
         self._missing -= 1
         if self._missing == 0:
-            self.ok(self.result(self._results), min(self._firsts, default=None))
+            results = [result for result in self._results if result is not None]
+            firsts = [result.aseq for result in results if result.aseq is not None and not result.dup]
+            self.ok(BatchResult(results), min(firsts, default=None))
             self.session.release()
 
 
-class PartAsk(Ask):
-    """A part of a request."""
+class ItemAsk(Ask):
+    """One item of a batch."""
 
-    __slots__ = ("_index", "_whole")
+    __slots__ = ("_batch", "_index")
 
-    def __init__(self, whole: PartsAsk, index: int) -> None:
-        super().__init__(whole.session, None, whole.t_in, whole.account)
-        self._whole, self._index = whole, index
+    def __init__(self, batch: BatchAsk, index: int) -> None:
+        super().__init__(batch.session, None, batch.t_in, batch.account)
+        self._batch, self._index = batch, index
 
     def ok(self, r: Any, aseq: int | None = None, dup: bool = False) -> None:
-        self._done(self._result(r, aseq, dup), None if dup else aseq)
+        self._done(ItemResult(True, aseq, dup, r))
 
     def fail(self, error: Error) -> None:
         self.session.counts.errors[error.name] += 1
-        self._done(self._failure(error), None)
+        self._done(ItemResult(False, err=error))
 
-    def _result(self, r: Any, _aseq: int | None, _dup: bool) -> Any:
-        return r
-
-    def _failure(self, error: Error) -> Any:
-        return error
-
-    def _done(self, result: Any, aseq: int | None) -> None:
+    def _done(self, result: ItemResult) -> None:
         self.session.pending -= 1
-        self._whole.done(self._index, result, aseq)
-
-
-class BatchAsk(PartsAsk):
-    """A batch."""
-
-    __slots__ = ()
-
-    def result(self, results: list[Any]) -> BatchResult:
-        return BatchResult(results)
-
-    def _part(self, index: int) -> PartAsk:
-        return ItemAsk(self, index)
-
-
-class ItemAsk(PartAsk):
-    """One item of a batch."""
-
-    __slots__ = ()
-
-    def _result(self, r: Any, aseq: int | None, dup: bool) -> ItemResult:
-        return ItemResult(True, aseq, dup, r)
-
-    def _failure(self, error: Error) -> ItemResult:
-        return ItemResult(False, err=error)
+        self._batch.done(self._index, result)

@@ -13,7 +13,7 @@ from gateway.fast.tables import ITEMS
 from gateway.fast.templates import ID, T_IN, T_OUT, Outcome
 from gateway.messages import Code
 
-CANCEL, AMEND = int(Kind.CANCEL), int(Kind.AMEND)
+CANCEL, AMEND, QUOTE = int(Kind.CANCEL), int(Kind.AMEND), int(Kind.QUOTE)
 REJECTED, NEW, REPLACED = int(EventKind.REJECTED), int(EventKind.NEW), int(EventKind.REPLACED)
 KEPT_PLACE, INSUFFICIENT_FUNDS = int(Reason.KEPT), int(Reason.INSUFFICIENT_FUNDS)
 ORDER_NOT_FOUND, OVERLOADED = int(Reason.ORDER_NOT_FOUND), int(Reason.OVERLOADED)
@@ -158,7 +158,10 @@ def finish(s, h, asker):
     s.results[batch_at * ITEMS + asker.item] = s.result[0]
     batch.missing -= 1
     if batch.missing == 0:
-        if is_there:
+        if batch.quotes:
+            h.quotes = asker.batch
+            batch.quotes = 0
+        elif is_there:
             reply_batch(s, h, batch_at)
         batch.next = h.batches_free
         h.batches_free = batch_at + 1
@@ -200,6 +203,7 @@ def outcome_of(s, h, c, e, result):
         at = find_order(s, order_id)
         account = s.accounts[c.account]
         order_result(s, h, result, at, account.first_aseq if account.step == h.step else 0)
+        result.act = e.kind
         if e.kind == REPLACED:
             result.has_kept = 1
             result.kept = 1 if e.reason == KEPT_PLACE else 0
@@ -288,6 +292,51 @@ def send(s, h, asker, kind, account, has_cid):
         pending.c4 = s.key[4]
         hash_pending(s, at)
     h.unsent += 1
+    return at
+
+
+@kernel
+def send_quotes(s, session_at, account, instrument, group, count):
+    """Commands for the levels in `wishes`, as a batch of their own; its number, 0 when there is no room for one.
+
+    In `key`: the flags of all, the session's serial, the deadline, the self-trade group.
+    """
+    h = s.head[0]
+    at = h.batches_free
+    if at:
+        h.batches_free = s.batches[at - 1].next
+    elif h.batches_used < len(s.batches):
+        h.batches_used += 1
+        at = h.batches_used
+    else:
+        return 0
+    batch = s.batches[at - 1]
+    batch.session = session_at
+    batch.items = count
+    batch.missing = count
+    batch.quotes = 1
+    session = s.sessions[session_at]
+    session.pending += count
+    clear(s.asker, 0)
+    asker = s.asker[0]
+    asker.session = session_at
+    asker.uid = session.uid
+    asker.batch = at
+    for k in range(count):
+        wish = s.wishes[k]
+        asker.item = k
+        send(s, h, asker, QUOTE, account, False)
+        command = s.unsent[h.unsent - 1]
+        command.instrument = instrument
+        command.group = group
+        command.side = wish.side
+        command.tag = wish.level
+        command.price = wish.price
+        command.qty = wish.qty
+        command.flags = s.key[0]
+        command.session = s.key[1]
+        command.deadline_ns = s.key[2]
+        command.stp_group = s.key[3]
     return at
 
 

@@ -30,7 +30,7 @@ RECORD_MESSAGE, RECORD_FRAME, REPLY_FRAME, BATCH_FRAME = range(4)
 def put_record(s, at, row, wire):
     """A private event as a message."""
     record = s.records[row]
-    for k in range(14):
+    for k in range(16):
         s.holes[k] = s.values[row, k]
     s.texts[0, 0] = record.c0
     s.texts[0, 1] = record.c1

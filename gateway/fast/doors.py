@@ -15,7 +15,8 @@ from gateway.fast.pointers import tables_at
     FIND_ORDER, FIND_CID, FIND_POSITION, FIND_PENDING, RECORD_AT,
     NEW_ORDER_ROW, POSITION_OF, NEXT_RECORD, NEW_PENDING, CHARGE, ENTER_ORDER, HASH_ORDER, FINISH_ORDER, FORGET,
     HASH_POSITION, DROP_POSITIONS, FREE_LEVELS, HASH_PENDING, DROP_PENDING, ENTER_SYMBOL, DROP_SYMBOL,
-) = range(29)  # fmt: skip
+    SEND_QUOTES,
+) = range(30)  # fmt: skip
 
 
 @kernel
@@ -88,6 +89,8 @@ def run(address, op, a, b, c, d, e, f):
     if op == ABANDON:
         answer.abandon(s, a)
         return 0
+    if op == SEND_QUOTES:
+        return answer.send_quotes(s, a, b, c, d, e)
     if op == DEPTH_ADD:
         return np.int64(store.depth_add(s, a, b, c, d, e, f))
     if FIND_ORDER <= op <= RECORD_AT:

@@ -50,16 +50,17 @@ class Stop(IntEnum):
     FULL = 6  # a buffer is full
     RELEASE = 7  # Python has to queue what it holds for a session
     BROKEN = 8  # the events do not fit the tables
+    QUOTES = 9  # Python has to take the results of a mass quote's levels
 
 
 BEGIN, ANSWER, TELL, ATTEMPT = int(Stage.BEGIN), int(Stage.ANSWER), int(Stage.TELL), int(Stage.ATTEMPT)
 END, GENERAL, BROKEN = int(Stop.END), int(Stop.GENERAL), int(Stop.BROKEN)
 ANSWER_BY_PYTHON, ERROR_BY_PYTHON = int(Stop.ANSWER), int(Stop.ERROR)
 TELL_BY_PYTHON, ATTEMPT_BY_PYTHON = int(Stop.TELL), int(Stop.ATTEMPT)
-FULL, RELEASE = int(Stop.FULL), int(Stop.RELEASE)
-NEW_ORDER, CANCEL, AMEND = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND)
+FULL, RELEASE, QUOTES = int(Stop.FULL), int(Stop.RELEASE), int(Stop.QUOTES)
+NEW_ORDER, CANCEL, AMEND, QUOTE = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND), int(Kind.QUOTE)
 REJECTED, NEW, TRADE = int(EventKind.REJECTED), int(EventKind.NEW), int(EventKind.TRADE)
-CANCELED, REPLACED = int(EventKind.CANCELED), int(EventKind.REPLACED)
+CANCELED, REPLACED, QUOTE_KEPT = int(EventKind.CANCELED), int(EventKind.REPLACED), int(EventKind.QUOTE_KEPT)
 NONE, BY_REQUEST, UNFILLED = int(Reason.NONE), int(Reason.BY_REQUEST), int(Reason.UNFILLED)
 KEPT, LOST = int(Reason.KEPT), int(Reason.LOST)
 PLAIN_FLAGS = int(Flag.POST_ONLY | Flag.REQUEUE)
@@ -74,6 +75,7 @@ CID_WORD = 15  # the first word of cl_ord_id in a command
 # Numbers of numpy's: numba compiles a function anew for each plain constant that it is called with.
 ORDER_NEW, ORDER_CANCELED = np.int64(NUMBER["order_new"]), np.int64(NUMBER["order_canceled"])
 ORDER_REPLACED, FILL = np.int64(NUMBER["order_replaced"]), np.int64(NUMBER["fill"])
+QUOTE_EVENTS = np.int64(NUMBER["quote_new"] - NUMBER["order_new"])
 POSITION, BALANCE = np.int64(NUMBER["position"]), np.int64(NUMBER["balance"])
 
 
@@ -102,6 +104,8 @@ def is_client_id(s, i):
 def is_plain_command(s, c, i):
     if c.kind == CANCEL:
         return True
+    if c.kind == QUOTE:
+        return c.flags & ~PLAIN_FLAGS == 0 and c.stp_group == 0
     if c.kind != NEW_ORDER and c.kind != AMEND:
         return False
     if c.flags & ~PLAIN_FLAGS or c.group != 0:
@@ -127,7 +131,7 @@ def is_plain_event(s, e):
     if e.kind == CANCELED:
         if e.reason != BY_REQUEST and e.reason != UNFILLED:
             return False
-    elif e.kind != REPLACED or (e.reason != KEPT and e.reason != LOST):
+    elif e.kind != QUOTE_KEPT and (e.kind != REPLACED or (e.reason != KEPT and e.reason != LOST)):
         return False
     order = find_order(s, e.order_id)
     return order == 0 or s.orders[order].special == 0
@@ -213,18 +217,41 @@ def follow_new(s, h, c, e):
     order.leaves = e.leaves_qty
     order.body_price = c.price
     order.body_qty = c.qty
-    i = h.command_at
-    order.c0 = s.words[i, CID_WORD]
-    order.c1 = s.words[i, CID_WORD + 1]
-    order.c2 = s.words[i, CID_WORD + 2]
-    order.c3 = s.words[i, CID_WORD + 3]
-    order.c4 = s.words[i, CID_WORD + 4]
+    if c.kind == QUOTE:
+        order.group = c.group
+        order.level = c.tag + 1
+    else:
+        i = h.command_at
+        order.c0 = s.words[i, CID_WORD]
+        order.c1 = s.words[i, CID_WORD + 1]
+        order.c2 = s.words[i, CID_WORD + 2]
+        order.c3 = s.words[i, CID_WORD + 3]
+        order.c4 = s.words[i, CID_WORD + 4]
     enter_order(s, at)
     hold(s, h, order.account, e.held_micros)
     open_lots(s, order, order.leaves)
     if not depth_add(s, order.instrument, order.side, order.price, order.leaves, e.seq, e.ts_ns):
         return False
     tell_order(s, h, e, at, ORDER_NEW)
+    return True
+
+
+@inlined
+def take_over(c, order):
+    """A quote belongs to whoever sent it last."""
+    order.session = c.session
+    order.flags = c.flags
+    order.stp_group = c.stp_group
+
+
+@inlined
+def follow_kept(s, c, e):
+    if e.order_id == 0:
+        return True
+    at = find_order(s, e.order_id)
+    if at == 0:
+        return False
+    take_over(c, s.orders[at])
     return True
 
 
@@ -330,7 +357,7 @@ def follow_canceled(s, h, e):
 
 
 @inlined
-def follow_replaced(s, h, e):
+def follow_replaced(s, h, c, e):
     at = find_order(s, e.order_id)
     if at == 0:
         return False
@@ -344,6 +371,8 @@ def follow_replaced(s, h, e):
     fits = depth_add(s, order.instrument, order.side, order.price, order.leaves, e.seq, e.ts_ns) and fits
     if e.reason != KEPT:
         order.queued_seq = e.seq
+    if c.kind == QUOTE:
+        take_over(c, order)
     tell_order(s, h, e, at, ORDER_REPLACED)
     return fits
 
@@ -358,7 +387,9 @@ def follow_event(s, h, c, e):
     if e.kind == CANCELED:
         return follow_canceled(s, h, e)
     if e.kind == REPLACED:
-        return follow_replaced(s, h, e)
+        return follow_replaced(s, h, c, e)
+    if e.kind == QUOTE_KEPT:
+        return follow_kept(s, c, e)
     return True
 
 
@@ -392,7 +423,7 @@ def name_order(s, row, order):
 @kernel
 def tell_order(s, h, e, at, template):
     order = s.orders[at]
-    row = begin_record(s, h, order.account, template, e.seq, e.ts_ns // 1000)
+    row = begin_record(s, h, order.account, template + (QUOTE_EVENTS if order.level else 0), e.seq, e.ts_ns // 1000)
     name_order(s, row, order)
     s.values[row, 3] = order.id
     s.values[row, 4] = order.price * order.tick_micros
@@ -408,6 +439,9 @@ def tell_order(s, h, e, at, template):
         s.values[row, 13] = h.phrase_why + (1 if e.reason == UNFILLED else 0)
     elif template == ORDER_REPLACED:
         s.values[row, 13] = 1 if e.reason == KEPT else 0
+    if order.level:
+        s.values[row, 14] = order.group
+        s.values[row, 15] = order.level - 1
 
 
 @kernel
@@ -535,6 +569,8 @@ def follow(s):
             h.stage = TELL
             if code == BY_PYTHON:
                 return ANSWER_BY_PYTHON
+            if h.quotes:
+                return QUOTES
         elif h.stage == TELL:
             if h.general:
                 return TELL_BY_PYTHON

@@ -22,7 +22,7 @@ HASH_ROWS = 1 << 18
 SESSION_ROWS = 16_384
 CHUNK = 32
 """Private events of an account lie together in chunks of so many."""
-VALUES = 14
+VALUES = 16
 OUT_BYTES = 4 << 20
 INBOX_BYTES = 1 << 20
 UNSENT_ROWS = 4_096
@@ -47,7 +47,7 @@ HEAD = np.dtype(
         "dirty changed trades "
         # What waits to be sent, and what is under way.
         "out_used pieces groups unsent ref pending batches_free batches_used waits_free waits_used t_in inbox_bytes "
-        "general python release waiting waiting_order error_phrase stopping max_message_bytes taken composer "
+        "general python release quotes waiting waiting_order error_phrase stopping max_message_bytes taken composer "
         # Numbers of the first phrases of their kinds.
         "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds"
     )
@@ -115,9 +115,12 @@ PENDING = np.dtype(
 """`python`: Python answers it. `extra`: Python has more to answer than the request itself."""
 
 WAIT = np.dtype(_integers("uid request t_in price qty") + _integers("session account batch item kind next"))
-BATCH = np.dtype(_integers("request t_in") + _integers("session items missing next"))
-RESULT = np.dtype(_integers("oid c0 c1 c2 c3 c4 left cum aseq") + _integers("outcome word kept has_kept"))
-"""What a request came to. `outcome`: an Outcome; `word`: the order's status, or which error."""
+BATCH = np.dtype(_integers("request t_in") + _integers("session items missing next quotes"))
+"""`quotes`: levels of a mass quote, whose answer Python writes when it has the results."""
+RESULT = np.dtype(_integers("oid c0 c1 c2 c3 c4 left cum aseq") + _integers("outcome word kept has_kept act"))
+"""What a request came to. `outcome`: an Outcome; `word`: the order's status, or which error; `act`: the kind of the event."""
+WISH = np.dtype(_integers("side level price qty"))
+"""A level of a ladder as it shall be."""
 
 REQUEST = np.dtype(
     _integers("id oid px qty c0 c1 c2 c3 c4 s0 s1 s2 s3 s4")
@@ -162,6 +165,7 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "reasons": (np.dtype("<i8"), ()),
     "refused": (np.dtype("<i8"), ()),
     "requests": (REQUEST, ()),
+    "wishes": (WISH, ()),
     "fresh": (np.dtype("<i8"), (2,)),
     "moved_accounts": (np.dtype("<i8"), ()),
     "moved_positions": (np.dtype("<i8"), ()),
@@ -194,7 +198,7 @@ FIRST_ROWS = {
     "id_hash": HASH_ROWS, "cid_hash": HASH_ROWS, "position_hash": HASH_ROWS, "symbol_hash": 4_096,
     "pending_hash": HASH_ROWS, "sessions": SESSION_ROWS, "pendings": PENDING_ROWS, "asker": 1, "waits": PENDING_ROWS,
     "batches": BATCH_ROWS, "results": BATCH_ROWS * ITEMS, "result": 1, "reasons": 1 << 16, "refused": 1 << 16,
-    "requests": ITEMS + 1, "fresh": 16_384,
+    "requests": ITEMS + 1, "wishes": ITEMS, "fresh": 16_384,
     "moved_accounts": 4_096, "moved_positions": 4_096, "dirty": 4_096, "changed": 16_384, "trades": 8_192, "key": 8,
     "token": 8, "holes": 16, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
     "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,

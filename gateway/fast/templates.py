@@ -115,6 +115,15 @@ def _order_event(mark: Marks, exec_: Any, **more: Any) -> OrderEvent:
     )  # fmt: skip
 
 
+GROUP, LEVEL = 14, 15  # holes of a quote
+
+
+def _quote_event(mark: Marks, exec_: Any, **more: Any) -> OrderEvent:
+    event = _order_event(mark, exec_, **more)
+    event.group, event.level = mark(INT, GROUP), mark(INT, LEVEL)
+    return event
+
+
 def _fill(mark: Marks) -> Fill:
     return Fill(
         aseq=mark(INT), seq=mark(INT), ts=mark(INT), tid=mark(INT), oid=mark(INT), px=mark(MONEY), qty=mark(INT),
@@ -175,6 +184,10 @@ MESSAGES: dict[str, Any] = {
     "order_new": lambda mark: _order_event(mark, "new"),
     "order_canceled": lambda mark: _order_event(mark, "canceled", why=PHRASE),
     "order_replaced": lambda mark: _order_event(mark, "replaced", kept=BOOL),
+    # In the same order, of quotes.
+    "quote_new": lambda mark: _quote_event(mark, "new"),
+    "quote_canceled": lambda mark: _quote_event(mark, "canceled", why=PHRASE),
+    "quote_replaced": lambda mark: _quote_event(mark, "replaced", kept=BOOL),
     "fill": _fill,
     "position": _position,
     "balance": _balance,
