@@ -444,7 +444,7 @@ FORGOTTEN = RequestError(
     Code.OUTCOME_UNKNOWN,
     "the cid is of an order that was accepted before and is forgotten: look for it in orders.history",
 ).error
-OWN_ERRORS = [NO_SUCH_ORDER, SESSION_IS_FULL, EXCHANGE_IS_FULL]
+OWN_ERRORS = [NO_SUCH_ORDER, SESSION_IS_FULL, EXCHANGE_IS_FULL, FORGOTTEN]
 
 
 def error_of(reason: Reason) -> Error:

@@ -15,6 +15,7 @@ from gateway.messages import Code
 
 CANCEL, AMEND, QUOTE = int(Kind.CANCEL), int(Kind.AMEND), int(Kind.QUOTE)
 REJECTED, NEW, REPLACED = int(EventKind.REJECTED), int(EventKind.NEW), int(EventKind.REPLACED)
+DUPLICATE, OUTCOME_UNKNOWN, FORGOTTEN = int(EventKind.DUPLICATE), int(Code.OUTCOME_UNKNOWN), 3
 KEPT_PLACE, INSUFFICIENT_FUNDS = int(Reason.KEPT), int(Reason.INSUFFICIENT_FUNDS)
 ORDER_NOT_FOUND, OVERLOADED = int(Reason.ORDER_NOT_FOUND), int(Reason.OVERLOADED)
 ORDER, ERROR, FUNDS, DONE = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS), int(Outcome.DONE)
@@ -201,6 +202,10 @@ def outcome_of(s, h, c, e, result):
     order_id = c.order_id if c.order_id else e.order_id
     if e.kind != REJECTED:
         at = find_order(s, order_id)
+        if e.kind == DUPLICATE and at == 0:
+            error_result(s, result, h.phrase_own + FORGOTTEN)
+            s.refused[OUTCOME_UNKNOWN] += 1
+            return True
         account = s.accounts[c.account]
         order_result(s, h, result, at, account.first_aseq if account.step == h.step else 0)
         result.act = e.kind

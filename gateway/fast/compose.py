@@ -12,6 +12,7 @@ from numba import cfunc, types
 from numba.extending import intrinsic
 
 from engine.kernel import FLAGS, JIT, cached_beside, kernel
+from engine.types import EventKind
 from gateway.fast.pointers import TABLES, tables_at
 from gateway.fast.tables import ITEMS
 from gateway.fast.templates import ASEQ, CUM, ID, KEPT, LEFT, NUMBER, OID, T_IN, T_OUT, WORD, Hole, Outcome
@@ -20,6 +21,7 @@ from gateway.fast.write import HEADER, JSON, framed, put, put_amount, put_big, p
 ORDER, ERROR, FUNDS = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS)
 # Numbers of numpy's: numba compiles a function anew for each plain constant that it is called with.
 REPLY, REPLY_ERROR = np.int64(NUMBER["reply"]), np.int64(NUMBER["reply_error"])
+DUPLICATE, AGAIN = int(EventKind.DUPLICATE), NUMBER["reply_dup"] - NUMBER["reply"]
 ITEM, ITEM_ERROR = np.int64(NUMBER["item"]), np.int64(NUMBER["item_error"])
 BATCH_REPLY, ITEMS_HOLE, NO_HOLE = NUMBER["batch"], np.int64(Hole.ITEMS), np.int64(99)
 COMMA = 0x2C
@@ -82,6 +84,8 @@ def put_result(s, h, at, result, order_template, error_template, wire):
         s.texts[0, 3] = result.c3
         s.texts[0, 4] = result.c4
         template = order_template + result.has_kept + (2 if result.aseq else 0)
+        if result.act == DUPLICATE:
+            template = order_template + AGAIN
         return put(s, at, template, wire, NO_HOLE)
     if result.outcome != ERROR:
         s.holes[WORD] = compose(s, h, at, result)

@@ -157,9 +157,9 @@ def _result(mark: Marks, kept: bool) -> OrderResult:
     return result
 
 
-def _ok(mark: Marks, aseq: bool, r: Any) -> Reply:
+def _ok(mark: Marks, aseq: bool, r: Any, dup: bool = False) -> Reply:
     times = mark(INT, ID), True, mark(INT, T_IN), mark(INT, T_OUT)
-    return Reply(*times, mark(INT, ASEQ) if aseq else None, r=r)
+    return Reply(*times, mark(INT, ASEQ) if aseq else None, dup, r=r)
 
 
 def _item(mark: Marks, aseq: bool, kept: bool) -> ItemResult:
@@ -196,10 +196,12 @@ MESSAGES: dict[str, Any] = {
     "reply_kept": lambda mark: _ok(mark, False, _result(mark, True)),
     "reply_aseq": lambda mark: _ok(mark, True, _result(mark, False)),
     "reply_aseq_kept": lambda mark: _ok(mark, True, _result(mark, True)),
+    "reply_dup": lambda mark: _ok(mark, False, _result(mark, False), dup=True),
     "item": lambda mark: _item(mark, False, False),
     "item_kept": lambda mark: _item(mark, False, True),
     "item_aseq": lambda mark: _item(mark, True, False),
     "item_aseq_kept": lambda mark: _item(mark, True, True),
+    "item_dup": lambda mark: ItemResult(True, dup=True, r=_result(mark, False)),
     # In the order of Outcome.
     "reply_error": lambda mark: _refused(mark, mark(PHRASE, WORD)),
     "reply_funds": lambda mark: _refused(mark, _error(mark, Code.INSUFFICIENT_FUNDS)),

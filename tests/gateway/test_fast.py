@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.types import TRANSFER, EventKind, Kind, Reason
+from engine.types import TRANSFER, EventKind, Flag, Kind, Reason
 from gateway.config import GatewayConfig
 from gateway.messages import Format
 from tests.gateway.node import OTHER, SYMBOL, Bot, Node, market
@@ -311,6 +311,52 @@ def test_events_that_do_not_fit_are_a_fault(tmp_path: Path) -> None:
     events["kind"], events["order_id"], events["reason"] = EventKind.CANCELED, 77, Reason.BY_REQUEST
     with pytest.raises(ValueError, match="do not fit"):
         node.gateway.on_batch(commands, events)
+
+
+class ReadsIds:
+    """An engine that reads the client ids of all orders, as where several gateways share one market."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def apply(self, commands: Records) -> Records:
+        marked = commands.copy()
+        marked["flags"][(marked["kind"] == Kind.NEW_ORDER) & marked["cl_ord_id"].any(axis=1)] |= int(Flag.EXTENDED)
+        return self._engine.apply(marked)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("wire", Format)
+def test_an_order_that_only_the_engine_knows_is_a_repeat(tmp_path: Path, wire: Format) -> None:
+    pair = Pair(tmp_path, wire)
+    for node in pair.nodes:
+        node.engine = ReadsIds(node.engine)  # type: ignore[assignment]
+    item = {"op": "order.place", "sym": SYMBOL, "side": "buy", "qty": 3, "px": 2_400_000, "cid": "a"}
+    item |= {"px": "2.4"} if wire is Format.JSON else {}
+
+    def ask() -> list[Any]:
+        pair.send(2, encoded({**item, "id": 1}, wire))
+        pair.send(2, encoded({"op": "order.batch", "id": 2, "items": [item | {"cid": "b"}]}, wire))
+        pair.run()
+        sent = [msgspec.json.decode(data) if wire is Format.JSON else msgspec.msgpack.decode(data)
+                for data in pair.bots[0][2].transport.sent]  # fmt: skip
+        pair.check()
+        replies = {message["id"]: message for message in sent if "id" in message}
+        return [replies[1], replies[2]["r"]["items"][0]]
+
+    first = [answer["r"]["oid"] for answer in ask()]
+    for node in pair.nodes:
+        for word in range(5):  # the gateway finds them by these ids no more
+            node.gateway.tables.orders[f"c{word}"] = 0
+    assert [(answer["dup"], answer["r"]["oid"], answer["r"]["left"]) for answer in ask()] == [
+        (True, oid, 3) for oid in first
+    ]
+    for node in pair.nodes:
+        node.gateway.tables.orders["id"] = 0  # nor by any other
+    assert [answer["err"]["name"] for answer in ask()] == ["OUTCOME_UNKNOWN"] * 2
+    assert [row[2] for row in pair.nodes[0].engine.dump()["books"][1]["bids"][0][1]] == [3, 3]
 
 
 def test_a_large_request_fills_no_outbox(tmp_path: Path) -> None:
