@@ -107,9 +107,10 @@ def test_more_creditors_than_fit_into_a_transaction_are_paid_in_chunks(rig: Rig)
     rig.run(2)
     crowd = {account: (0xC0DE_0000 + account).to_bytes(20, "big") for account in range(3, 3 + count)}
     rig.venue.send(*(open_account(account) for account in crowd))
-    for account, home in crowd.items():
-        rig.custody.deposits.set_home(account, home)
-        rig.custody.set_standing(account, 1)
+    with rig.custody.records.database.transaction():
+        for account, home in crowd.items():
+            rig.custody.deposits.set_home(account, home)
+            rig.custody.set_standing(account, 1)
     pay = [transfer(Kind.TRANSFER, 1, contra_account=account, amount_micros=DOLLAR) for account in crowd]
     rig.venue.send(*pay)
     blocked = to_checksum_address(crowd[7])
