@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.log import GENESIS
+from engine.records import joined
 from engine.types import COMMAND, EVENT
 
 SENDER_BYTES = 24
@@ -84,7 +85,7 @@ class Frame(NamedTuple):
             name = sender.rstrip(b"\0").decode("ascii")
         except UnicodeDecodeError as error:
             raise FrameError("the sender's name is not ASCII") from error
-        return cls(name, number, np.frombuffer(bytearray(body), COMMAND))
+        return cls(name, number, joined([body], COMMAND))
 
 
 class Part(NamedTuple):

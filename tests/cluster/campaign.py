@@ -33,6 +33,7 @@ from wellhead.cluster.servers import LocalServers
 from wellhead.types import Rejected
 
 ACCOUNTS = ("ann", "bob", "cyd")
+SCOPES = ("read", "trade", "provide")
 TASKS = 3  # of each account
 REQUEST_S = 4.0
 SETTLE_S = 90.0
@@ -104,7 +105,7 @@ class Campaign:
         }
         store = KeyStore(directory / "keys.json")
         self.keys = {
-            (account, place): store.create(f"{account}.{place}", account) or ""
+            (account, place): store.create(f"{account}.{place}", account, scopes=SCOPES) or ""
             for account in ACCOUNTS
             for place in (0, 1)
         }
@@ -118,7 +119,6 @@ class Campaign:
             number += 1
             at = at if number % 20 else task % 2  # after a fault, home again some time
             side = rng.choice(("buy", "sell"))
-            # Nobody has capacity to sell from, so sales are of what was bought: some are refused, which is an answer too.
             order: dict[str, Any] = {"sym": rng.choice(symbols), "side": side, "qty": rng.randint(1, 3)}
             order |= {"px": f"2.{rng.randint(300, 320)}", "cid": f"{account}-{task}-{number}"}
             sent_at = time.monotonic()
@@ -222,6 +222,9 @@ class Campaign:
                 )
                 clients[account, place] = await stack.enter_async_context(client)
             symbols = [instrument.sym for instrument in await clients["ann", 0].instruments()]
+            for account in ACCOUNTS:  # capacity, so that they can sell too
+                for symbol in symbols:
+                    await clients[account, 0].request("capacity.nominate", sym=symbol, lots=100_000)
             tasks = [
                 asyncio.create_task(self.load(clients, account, task, symbols))
                 for account in ACCOUNTS

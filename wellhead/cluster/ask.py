@@ -2,18 +2,23 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nats.errors import Error as NatsError
+from numpy.typing import NDArray
 
-from engine.jetstream import Reader, head_of
+from engine.jetstream import Publisher, Reader, head_of
 from engine.log import FileLog
-from engine.sequencing import Entry, Journal
+from engine.sequencing import Entry, Journal, Part
 from wellhead.cluster.config import ClusterConfig
+from wellhead.cluster.sender import Sender
 
 WAIT_S = 1.0
+EXECUTE_S = 30.0
 
 
 async def ask_replicas(config: ClusterConfig, what: bytes = b"", wait_s: float = WAIT_S) -> list[dict[str, Any]]:
@@ -64,6 +69,30 @@ async def read_journal(config: ClusterConfig) -> AsyncIterator[Entry]:
         finally:
             await reader.stop()
     finally:
+        await client.close()
+
+
+async def execute(config: ClusterConfig, commands: NDArray[np.void], wait_s: float = EXECUTE_S) -> Part:
+    """Send one frame of commands, and return what came of it. Raises TimeoutError: then it may still be executed."""
+    client = await config.nats.servers.connect("wellhead-execute")
+    name = f"execute.{secrets.token_hex(5)}"
+    publisher = Publisher(client)
+    reader = Reader(client, config.shard.journal, await head_of(client, config.shard.journal))
+    sender = Sender(publisher, config.shard.input_subject, name)
+    await publisher.start()
+    await reader.start()
+    sending = asyncio.create_task(sender.run())
+    try:
+        async with asyncio.timeout(wait_s):
+            sender.submit(commands)
+            while True:
+                for message in await reader.read():
+                    for part in Entry.unpack(message.data).parts:
+                        if part.sender == name:
+                            return part
+    finally:
+        sending.cancel()
+        await reader.stop()
         await client.close()
 
 

@@ -1,4 +1,4 @@
-"""wellhead cluster up | replica | gateway | status | export."""
+"""wellhead cluster up | replica | gateway | books | allocate | move | status | export."""
 
 import asyncio
 import json
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.log import LogError
+from engine.types import Reason
 
 if TYPE_CHECKING:
     from wellhead.cluster.config import ClusterConfig
@@ -109,9 +110,6 @@ async def _until_stopped(part: Runs, ready: str) -> None:
 def replica(config_path: Path, name: str, verbose: bool) -> None:
     """Run an engine replica. It keeps nothing on this machine."""
     config = _read(config_path, verbose)
-    from engine.engine import warm_up  # noqa: PLC0415 - compiles
-
-    warm_up()  # before the first connection: it may take half a minute
     from wellhead.cluster.replica import Replica  # noqa: PLC0415 - after the engine
 
     _run(_until_stopped(Replica(config, name), "replica {part.name} joined at command {part.joined_seq}"))
@@ -217,3 +215,63 @@ def export(config_path: Path, out: Path) -> None:
     if out.exists():
         _fail(f"{out} exists; it will not be overwritten")
     _run(copy())
+
+
+@cluster.command()
+@config_option
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="For statements and keys."
+)
+@click.option(
+    "--ledger", default="sqlite", show_default=True, help="sqlite, or postgresql://... that all shards share."
+)
+@verbose_option
+def books(config_path: Path, data: Path, ledger: str, verbose: bool) -> None:
+    """Keep a shard's books: post its journal, settle its cycles, send the deliveries that are due."""
+    config = _read(config_path, verbose)
+
+    async def keep() -> None:
+        from wellhead.cluster.books import Bookkeeper  # noqa: PLC0415 - optional
+
+        await _until_stopped(Bookkeeper(config, data, ledger), "{part.name} go on behind entry {part.journal_seq}")
+
+    _run(keep())
+
+
+@cluster.command()
+@click.option(
+    "--config", "paths", type=click.Path(path_type=Path, exists=True, dir_okay=False), multiple=True, required=True,
+    help="A shard's TOML file; one for each shard.",
+)  # fmt: skip
+@verbose_option
+def allocate(paths: tuple[Path, ...], verbose: bool) -> None:
+    """Carry money between shards, as their journals say. Any number of these may run."""
+    configs = [_read(path, verbose) for path in paths]
+
+    async def carry() -> None:
+        from wellhead.cluster.allocation import Allocator  # noqa: PLC0415 - optional
+
+        await _until_stopped(Allocator(configs), "allocator of " + ", ".join(config.name for config in configs))
+
+    _run(carry())
+
+
+@cluster.command()
+@config_option
+@click.option("--to", "there", required=True, help="The other shard's name.")
+@click.argument("account", type=int)
+@click.argument("micros", type=click.IntRange(1))
+def move(config_path: Path, there: str, account: int, micros: int) -> None:
+    """Move MICROS (10^-6 dollars) of an ACCOUNT, by its number here, to another shard."""
+    config = _read(config_path)
+
+    async def begin() -> None:
+        from wellhead.cluster.allocation import withdrawal  # noqa: PLC0415
+        from wellhead.cluster.ask import execute  # noqa: PLC0415 - optional
+
+        part = await execute(config, withdrawal(account, there, micros))
+        if reason := int(part.events["reason"][0]):
+            _fail(f"refused: {Reason(reason).name}")
+        console.print(f"{micros} micros of account {account} left {config.name} for {there}")
+
+    _run(begin())

@@ -25,6 +25,7 @@ from nats.errors import Error as NatsError
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
+from engine.engine import warm_up
 from engine.jetstream import Publisher, PublishError, Reader, check_servers, make_streams, patiently
 from engine.sequencing import Entry, Part, frames_of
 from engine.state import Limits
@@ -80,6 +81,7 @@ class Replica:
         catalogue: Catalogue | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
+        warm_up()  # now, and not while servers wait to hear of us: at its first time it takes half a minute
         self.config, self.name, self.shard = config, name, config.shard
         self.core: Core
         self.warnings: list[str] = []
