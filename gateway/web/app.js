@@ -2,10 +2,11 @@
 
 import { Contract } from "./contract.js";
 import { Desk } from "./desk.js";
-import { $, setAttribute, setText, toast } from "./dom.js";
+import { $, el, setAttribute, setText, toast } from "./dom.js";
 import { Market } from "./market.js";
 import { Overview } from "./overview.js";
-import { readKey, Session } from "./session.js";
+import { forgetKey, readKey, rememberedKeys, rememberKey } from "./keys.js";
+import { Session } from "./session.js";
 import { SettlementView } from "./settlement.js";
 import { Ticket } from "./ticket.js";
 import * as times from "./times.js";
@@ -135,9 +136,24 @@ $("search-symbol").addEventListener("focus", () => {
 
 // --- The log-on ------------------------------------------------------------------------------------------------------
 
-function openLogon() {
+async function openLogon() {
   setText($("logon-answer"), "");
   $("logon-dialog").showModal();
+  await showRemembered();
+}
+
+/** A button for each remembered key, to log on with it, and one to forget it. */
+async function showRemembered() {
+  const known = await rememberedKeys().catch(() => []); // a browser that keeps nothing has none
+  $("remembered").hidden = !known.length;
+  const forget = async ({ key }) => {
+    await forgetKey(key);
+    await showRemembered();
+    $("key-text").focus();
+  };
+  $("remembered").replaceChildren(...known.map((one) => el("li", {},
+    el("button", { type: "button", class: "main", click: () => enter(one, one.cod) }, `Log on as ${one.account} with ${one.key}`),
+    el("button", { type: "button", "aria-label": `Forget the key ${one.key}`, click: () => forget(one) }, "Forget"))));
 }
 
 async function logon(event) {
@@ -147,12 +163,23 @@ async function logon(event) {
     const content = $("key-text").value;
     $("key-id-row").hidden = content.trim().startsWith("{") || !content.trim();
     const credentials = await readKey(content, $("key-id").value.trim());
-    await session.logon(credentials, $("key-cod").checked);
+    await enter(credentials, $("key-cod").checked, $("key-remember").checked);
   } catch (error) {
     setText($("logon-answer"), error.message);
-    return;
+  }
+}
+
+async function enter(credentials, cod, isToKeep = false) {
+  try {
+    await session.logon(credentials, cod);
+    if (isToKeep) await rememberKey({ ...credentials, account: session.account, cod });
+  } catch (error) {
+    setText($("logon-answer"), error.message);
+    if (session.account === null) return;
+    toast(error.message); // it is in, but could not be remembered
   }
   $("key-text").value = "";
+  $("key-remember").checked = false;
   $("logon-dialog").close();
   toast(`Logged on as ${session.account}.`);
   showLogon();
@@ -168,6 +195,7 @@ $("key-file").addEventListener("change", async (event) => {
   if (!file) return;
   setText($("key-file-name"), file.name);
   $("key-text").value = await file.text();
+  event.target.value = ""; // the same file can be chosen again
 });
 
 // --- What happens ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import * as times from "./times.js";
 const PAUSE_MS = 250; // between two drawings of a chart
 const CURVE_PAUSE_MS = 1000; // a canvas costs more than all the numbers around it, and a curve moves slowly
 const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440]; // between two times on an axis
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]; // ticks between two prices on an axis
 const LEAST_CANDLES = 40;
 const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent", "raised"];
 
@@ -85,6 +86,11 @@ class Chart {
     };
   }
 
+  /** An axis of prices: in steps of whole ticks. */
+  priced(axis) {
+    return { ...axis, incrs: STEPS.map((step) => step / 10 ** this.digits), values: (_, splits) => splits.map((px) => px.toFixed(this.digits)) };
+  }
+
   _say(parts) {
     this.note.replaceChildren(...parts.map(([name, value]) => el("span", {}, `${name} `, el("b", {}, String(value)), "  ")));
   }
@@ -106,7 +112,7 @@ export class CandleChart extends Chart {
       padding, cursor,
       legend: { show: false },
       scales: { x: { time: false, range: (_, min, max) => this._span(min, max) }, y: { range: (_, min, max) => padded(min, max) }, v: { range: (_, __, max) => [0, Math.max(1, max) * 4.5] } },
-      axes: [{ ...x, incrs: MINUTES.map((minutes) => minutes * 60), values: (_, splits) => splits.map((s) => times.hour(s * 1e6)) }, { ...y, values: (_, splits) => splits.map((v) => v.toFixed(this.digits)) }],
+      axes: [{ ...x, incrs: MINUTES.map((minutes) => minutes * 60), values: (_, splits) => splits.map((s) => times.hour(s * 1e6)) }, this.priced(y)],
       series: [{}, hidden, hidden, hidden, hidden, { ...hidden, scale: "v" }],
       hooks: { draw: [(plot) => this._candles(plot)], setCursor: [(plot) => this._tell(plot)], setData: [(plot) => this._tell(plot)] },
     };
@@ -179,7 +185,7 @@ export class DepthChart extends Chart {
       padding, cursor,
       legend: { show: false },
       scales: { x: { time: false }, y: { range: (_, __, max) => [0, max * 1.1 || 1] } },
-      axes: [{ ...x, values: (_, splits) => splits.map((v) => v.toFixed(this.digits)) }, { ...y, values: (_, splits) => splits.map((v) => v.toLocaleString("en")) }],
+      axes: [this.priced(x), { ...y, values: (_, splits) => splits.map((v) => v.toLocaleString("en")) }],
       series: [{}, side("up", -1), side("down", 1)],
       hooks: { setCursor: [(plot) => this._tell(plot)] },
     };
@@ -213,7 +219,7 @@ export class CurveChart extends Chart {
       scales: { x: { time: false, range: (_, min, max) => [min - 1800, max + 1800] }, y: { range: (_, min, max) => padded(min, max) }, v: { range: (_, __, max) => [0, Math.max(1, max) * 4] } },
       axes: [
         { ...x, incrs: [1, 2, 3, 4, 6, 12, 24].map((hours) => hours * 3600), values: (_, splits) => splits.map((s) => (s % 86400 ? times.hour(s * 1e6) : times.day(s * 1e6))) },
-        { ...y, values: (_, splits) => splits.map((v) => v.toFixed(this.digits)) },
+        this.priced(y),
       ],
       series: [
         {}, edge(up), edge(down),

@@ -3,8 +3,8 @@
 import { Book } from "./book.js";
 import { CandleChart, DepthChart } from "./charts.js";
 import { change, digitsOf, dollars, grouped, price, short } from "./decimal.js";
-import { $, el, keepRows, painter, press, setAttribute, setText } from "./dom.js";
-import { gpuHours, middle, spread, stateName } from "./market.js";
+import { $, el, keepRows, painter, press, setAttribute, setText, toast } from "./dom.js";
+import { GATHERING, gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
 
 const LADDER_LEVELS = 10;
@@ -14,6 +14,7 @@ const TAPE_ROWS = 80;
 const CANDLES_KEPT = 240;
 const FAST = 30; // a market that runs so many times faster than real time begins with longer candles
 const LENGTHS_S = { "1m": 60, "5m": 300, "1h": 3600 };
+
 export class Contract {
   /** `takeOver(px, side)` is called with a price that was chosen in the book. */
   constructor(market, session, takeOver) {
@@ -36,6 +37,7 @@ export class Contract {
     }
     for (const side of ["asks", "bids"]) $(`ladder-${side}`).append(...Array.from({ length: LADDER_LEVELS }, () => this._ladderRow(side)));
     market.addEventListener("instruments", () => this.symbol && this._listed());
+    market.addEventListener("state", (event) => event.detail === this.symbol && this._stands());
     market.addEventListener("deliveries", () => this.symbol && this.paintHead());
     session.addEventListener("change", () => this.symbol && this.paintBook());
   }
@@ -69,7 +71,7 @@ export class Contract {
 
   /** Once a second. */
   tick() {
-    if (this.known) setText($("contract-gate"), this._state() === "continuous" ? times.until(this.known.gate, this.wire.marketUs()) : "·");
+    if (this.known) setText($("contract-gate"), ["closed", "delisted"].includes(this._state()) ? "·" : times.until(this.known.gate, this.wire.marketUs()));
   }
 
   _join() {
@@ -110,6 +112,18 @@ export class Contract {
 
   _state() {
     return this.market.stateOf(this.symbol);
+  }
+
+  /** Where it stands has changed, or an auction said what it would trade, or what it did. */
+  _stands() {
+    const newest = this.market.states.get(this.symbol);
+    if (newest.ev === "auction") toast(newest.qty ? `${this.symbol}: the auction traded ${grouped(newest.qty)} lots at ${this._priced(newest.px)}.` : `${this.symbol}: the auction traded nothing.`);
+    this.paintHead();
+    this.paintBook();
+  }
+
+  _priced(px) {
+    return price(px, this.known ? digitsOf(this.known.tick) : 3);
   }
 
   _refused(error) {
@@ -191,13 +205,26 @@ export class Contract {
     setAttribute($("contract-change"), "class", moved.trend ?? "dim");
     setText($("contract-bid"), price(ticker?.bid, digits));
     setText($("contract-ask"), price(ticker?.ask, digits));
-    setText($("contract-spread"), price(spread(ticker), digits));
+    setText($("contract-spread"), GATHERING.includes(this._state()) ? "·" : price(spread(ticker), digits));
     setText($("contract-volume"), ticker ? short(gpuHours(one, ticker.vol)) : "·");
-    const [name, kind] = stateName(this._state());
     document.dispatchEvent(new CustomEvent("contract-state", { detail: this._state() }));
+    this._paintState();
+    this._paintIndex(one, digits);
+  }
+
+  _paintState() {
+    const [name, kind, sentence] = stateName(this._state());
     setText($("contract-state"), name);
     setAttribute($("contract-state"), "data-kind", kind);
-    this._paintIndex(one, digits);
+    const why = this.market.states.get(this.symbol)?.why === "collar" && this._state() === "auction" ? " It was called because a trade would have been too far from the last one." : "";
+    setText($("contract-notice"), sentence + why);
+    setAttribute($("contract-notice"), "data-kind", kind);
+    $("contract-notice").hidden = !sentence;
+    const now = this.market.indication(this.symbol);
+    $("contract-auction-figure").hidden = !now;
+    if (!now) return;
+    const rest = now.surplus ? `, ${grouped(Math.abs(now.surplus))} more ${now.surplus > 0 ? "wanted" : "offered"}` : "";
+    setText($("contract-auction"), now.px == null ? "nothing" : `${grouped(now.qty)} at ${this._priced(now.px)}${rest}`);
   }
 
   _paintIndex(one, digits) {
@@ -251,8 +278,14 @@ export class Contract {
   _paintMiddle(bid, ask) {
     const digits = this.known ? digitsOf(this.known.tick) : 3;
     const both = bid && ask ? { bid: bid.px, ask: ask.px } : null;
-    setText($("ladder-middle"), both ? price(middle(both), digits) : "·");
-    setText($("ladder-spread"), both ? `spread ${price(spread(both), digits)}` : "");
+    const auction = this.market.indication(this.symbol);
+    if (GATHERING.includes(this._state())) {
+      setText($("ladder-middle"), price(auction?.px, digits));
+      setText($("ladder-spread"), auction?.px != null ? `auction, ${grouped(auction.qty)} lots` : "auction");
+    } else {
+      setText($("ladder-middle"), both ? price(middle(both), digits) : "·");
+      setText($("ladder-spread"), both ? `spread ${price(spread(both), digits)}` : "");
+    }
     setText($("book-note"), this.symbol && !this.book.seq ? "loading" : !bid && !ask ? "empty" : "");
   }
 
@@ -264,16 +297,8 @@ export class Contract {
       setAttribute($("depth-chart"), "aria-label", "Depth chart: the book is empty");
       return;
     }
-    const xs = [];
-    const columns = [[], []];
-    let sums = [0, 0];
-    const points = near.map((levels, side) => levels.map((level) => ({ x: level.micros / 1e6, side, sum: (sums[side] += level.qty) })));
-    for (const point of [...points[0].toReversed(), ...points[1]]) {
-      xs.push(point.x);
-      columns[point.side].push(point.sum);
-      columns[1 - point.side].push(null);
-    }
-    this.depthChart.show([xs, ...columns]);
+    this.depthChart.show(depthColumns(...near));
+    const sums = near.map((levels) => levels.reduce((sum, level) => sum + level.qty, 0));
     setText($("depth-note"), `${short(sums[0])} lots wanted, ${short(sums[1])} offered`);
     setAttribute($("depth-chart"), "aria-label", `Depth of ${this.symbol}: ${sums[0]} lots wanted, ${sums[1]} offered within ${DEPTH_LEVELS} levels`);
   }
@@ -283,4 +308,14 @@ export class Contract {
     keepRows($("contract-tape").tBodies[0], this.trades, (trade) => trade.tid, (trade) => el("tr", {}, el("td", { class: "dim" }, times.clock(trade.ts)),
       el("td", { class: `num ${trade.side === "buy" ? "up" : "down"}` }, `${trade.side === "buy" ? "▲" : "▼"} ${price(trade.px, digits)}`), el("td", { class: "num" }, grouped(trade.qty))));
   }
+}
+
+/** Prices in order, and what each side has at that price or better; the sides overlap while orders are gathered. */
+function depthColumns(bids, asks) {
+  const prices = [...new Set([...bids, ...asks].map((level) => level.micros))].sort((a, b) => a - b);
+  const reach = (levels, sign) => prices.map((px) => {
+    if (!levels.length || sign * (levels[0].micros - px) < 0 || sign * (px - levels.at(-1).micros) < 0) return null;
+    return levels.reduce((sum, level) => (sign * (level.micros - px) >= 0 ? sum + level.qty : sum), 0);
+  });
+  return [prices.map((px) => px / 1e6), reach(bids, 1), reach(asks, -1)];
 }

@@ -5,7 +5,7 @@ import { $, download, el, keepRows, painter, setText, toast } from "./dom.js";
 import { gpuHours } from "./market.js";
 import * as times from "./times.js";
 
-const TABS = ["orders", "positions", "fills", "statements"];
+const TABS = ["orders", "positions", "fills", "done", "statements"];
 const MONEY = [
   ["cash", "Free cash"], ["held", "Held by orders"], ["escrow", "Escrow"], ["bond", "Bond"], ["fees_due", "Fees due"], ["rebate", "Rebate so far"],
 ];
@@ -16,16 +16,19 @@ export class Desk {
     this.session = session;
     this.market = market;
     this.check = check;
+    this.chosen = "orders";
     this.paint = painter(() => this._paint(), 100);
     session.addEventListener("change", () => {
       this._followPositions();
       this.paint();
     });
     session.addEventListener("end", () => this.paint());
+    session.addEventListener("joined", () => this._loadPast(false));
     session.addEventListener("fill", (event) => this._tellFill(event.detail));
     session.addEventListener("delivery", (event) => this._tellDelivery(event.detail));
     market.addEventListener("batches", () => this.session.account !== null && this.loadStatements());
     $("cancel-all").addEventListener("click", () => this._do(session.cancelAll(), (result) => `${result.canceled} cancelled.`));
+    for (const name of ["fills", "done"]) $(`${name}-older`).addEventListener("click", () => this._load(name, true));
     for (const name of TABS) $(`tab-${name}`).addEventListener("click", () => this._choose(name));
     document.querySelector("#desk [role=tablist]").addEventListener("keydown", (event) => this._keys(event));
   }
@@ -39,6 +42,18 @@ export class Desk {
     }
   }
 
+  async _loadPast() {
+    await Promise.all(["fills", "done"].map((name) => this._load(name, false)));
+  }
+
+  async _load(name, isMore) {
+    try {
+      await this.session.loadPast(name, isMore);
+    } catch (error) {
+      setText($(`${name}-empty`), error.message);
+    }
+  }
+
   // --- Tabs ---------------------------------------------------------------------------------------------------------
 
   _choose(chosen) {
@@ -48,6 +63,8 @@ export class Desk {
       tab.tabIndex = name === chosen ? 0 : -1;
       $(`pane-${name}`).hidden = name !== chosen;
     }
+    this.chosen = chosen;
+    this.paint();
     if (chosen === "statements") this.loadStatements();
   }
 
@@ -91,19 +108,19 @@ export class Desk {
   // --- Painting -----------------------------------------------------------------------------------------------------
 
   _paint() {
-    const { orders, positions, fills, balances, account } = this.session;
+    const { orders, positions, past, balances, account } = this.session;
     setText($("account-note"), account === null ? "Not logged on." : `This key may ${this.session.scopes.join(" and ")}.`);
     setText($("account-title"), account ?? "Account");
     $("account-locked").hidden = account !== null;
     $("balances").replaceChildren(...(balances ? MONEY.map(([name, label]) => el("div", {}, el("dt", {}, label), el("dd", {}, `${usd(balances[name])}`))) : []));
-    this._orders([...orders.values()]);
-    this._positions([...positions.values()]);
-    this._fills(fills);
-    for (const [name, count] of [["orders", orders.size], ["positions", positions.size], ["fills", fills.length]]) {
-      setText($(`count-${name}`), count ? String(count) : "");
-      $(`${name}-empty`).hidden = count > 0;
-      $(name).hidden = count === 0;
+    const shown = { orders: [...orders.values()], positions: [...positions.values()], fills: newest(past.fills), done: newest(past.done) };
+    if (this.chosen in shown) this[`_${this.chosen}`](shown[this.chosen]);
+    for (const [name, items] of Object.entries(shown)) {
+      $(`${name}-empty`).hidden = items.length > 0;
+      $(name).hidden = items.length === 0;
     }
+    for (const name of ["orders", "positions"]) setText($(`count-${name}`), String(shown[name].length || ""));
+    for (const name of ["fills", "done"]) $(`${name}-older`).hidden = !past[name].next;
     $("cancel-all").disabled = !orders.size;
   }
 
@@ -124,6 +141,7 @@ export class Desk {
       setText(row.cells[2], this._price(order.sym, order.px));
       setText(row.cells[3], grouped(order.left));
       setText(row.cells[4], grouped(order.qty));
+      setText(row.cells[5], this._terms(order));
     });
   }
 
@@ -131,12 +149,25 @@ export class Desk {
     const cancel = el("button", { type: "button", "aria-label": `Cancel the order to ${order.side} ${order.sym}`, click: () => this._do(this.session.cancel(order.oid), () => `${order.sym}: cancelled.`) }, "Cancel");
     const amend = el("button", { type: "button", "aria-label": `Amend the order to ${order.side} ${order.sym}`, click: () => this._edit(row, order.oid) }, "Amend");
     const actions = el("td", {}, el("div", { class: "actions" }, amend, cancel));
-    const row = el("tr", {}, this._link(order.sym), el("td"), el("td", { class: "num" }), el("td", { class: "num" }), el("td", { class: "num" }), el("td", { class: "dim" }, times.clock(order.ts)), actions);
+    const row = el("tr", {}, this._link(order.sym), el("td"), el("td", { class: "num" }), el("td", { class: "num" }), el("td", { class: "num" }), el("td", { class: "dim" }), el("td", { class: "dim" }, times.clock(order.ts)), actions);
     row.buttons = actions.firstChild;
     return row;
   }
 
-  /** Price and total become inputs, the buttons become save and back. */
+  /** What an order is beyond a price and a quantity. */
+  _terms(order) {
+    const words = [
+      order.stop != null && (order.st === "waiting" ? `waits for ${this._price(order.sym, order.stop)}` : `stop ${this._price(order.sym, order.stop)}`),
+      ["market", "ioc", "fok"].find((name) => [order.type, order.tif].includes(name)),
+      order.expire != null && `until ${times.moment(order.expire)}`,
+      order.slide ? "slides" : order.post && "post only",
+      order.show != null && `shows ${grouped(order.show)}`,
+      order.reduce_only && "reduces",
+    ];
+    return words.filter(Boolean).join(", ");
+  }
+
+  /** Price, stop and total become inputs, the buttons become save and back. */
   _edit(row, oid) {
     const order = this.session.orders.get(oid);
     if (!order || row.isEdited) return;
@@ -144,23 +175,27 @@ export class Desk {
     const buttons = [...row.buttons.children];
     const px = el("input", { value: order.px, inputmode: "decimal", "aria-label": "New price" });
     const qty = el("input", { value: order.qty, inputmode: "numeric", "aria-label": "New total, fills included" });
+    const stop = el("input", { value: order.stop, inputmode: "decimal", "aria-label": "New stop" });
+    const [isWaiting, isPriced] = [order.st === "waiting", order.st !== "waiting" || order.type !== "stop"];
     const done = () => {
       row.isEdited = false;
-      for (const at of [2, 4]) row.cells[at].shown = null;
+      for (const at of [2, 4, 5]) row.cells[at].shown = null;
       row.buttons.replaceChildren(...buttons);
       this.paint();
       buttons[0].focus();
     };
     const save = async () => {
-      await this._do(this.session.amend(oid, { px: px.value.trim(), qty: Number(qty.value) }), (result) => `${order.sym}: amended, ${result.kept ? "its place kept" : "at the end of the queue"}.`);
+      const fields = { qty: Number(qty.value), px: isPriced ? px.value.trim() : undefined, stop: isWaiting ? stop.value.trim() : undefined };
+      await this._do(this.session.amend(oid, fields), (result) => `${order.sym}: amended, ${result.kept ? "its place kept" : "at the end of the queue"}.`);
       done();
     };
     const keys = (event) => (event.key === "Enter" ? save() : event.key === "Escape" ? done() : null);
-    for (const input of [px, qty]) input.addEventListener("keydown", keys);
-    row.cells[2].replaceChildren(px);
+    for (const input of [px, qty, stop]) input.addEventListener("keydown", keys);
+    if (isPriced) row.cells[2].replaceChildren(px);
     row.cells[4].replaceChildren(qty);
+    if (isWaiting) row.cells[5].replaceChildren(stop);
     row.buttons.replaceChildren(el("button", { type: "button", class: "main", click: save }, "Save"), el("button", { type: "button", click: done }, "Back"));
-    px.focus();
+    (isPriced ? px : stop).focus();
   }
 
   _positions(positions) {
@@ -179,8 +214,20 @@ export class Desk {
 
   _fills(fills) {
     keepRows($("fills").tBodies[0], fills, (fill) => `${fill.tid}:${fill.oid}`, (fill) => el("tr", {},
-      el("td", { class: "dim" }, times.clock(fill.ts)), this._link(fill.sym), el("td", { class: fill.side === "buy" ? "up" : "down" }, fill.side),
+      el("td", { class: "dim", title: times.moment(fill.ts) }, this._when(fill.ts)), this._link(fill.sym), el("td", { class: fill.side === "buy" ? "up" : "down" }, fill.side),
       el("td", { class: "num" }, this._price(fill.sym, fill.px)), el("td", { class: "num" }, grouped(fill.qty)), el("td", {}, fill.liq), el("td", { class: "num" }, fill.fee)));
+  }
+
+  _done(orders) {
+    keepRows($("done").tBodies[0], orders, (order) => order.oid, (order) => el("tr", {},
+      el("td", { class: "dim", title: times.moment(order.done) }, this._when(order.done)), this._link(order.sym), el("td", { class: order.side === "buy" ? "up" : "down" }, order.side),
+      el("td", { class: "num" }, this._price(order.sym, order.px)), el("td", { class: "num" }, grouped(order.cum)), el("td", { class: "num" }, grouped(order.qty)),
+      el("td", { class: "dim" }, this._terms(order)), el("td", {}, order.st === "filled" ? "filled" : `${order.st}${order.why ? `: ${order.why.replaceAll("_", " ")}` : ""}`)));
+  }
+
+  /** A time of today as a clock shows it, any other with its day. */
+  _when(us) {
+    return times.day(us) === times.day(this.market.wire.marketUs()) ? times.clock(us) : times.moment(us);
   }
 
   _statements(statements) {
@@ -211,3 +258,6 @@ export class Desk {
     }
   }
 }
+
+/** The past that is known, newest first. */
+const newest = ({ items, placeOf }) => [...items.values()].sort((a, b) => placeOf(b) - placeOf(a));

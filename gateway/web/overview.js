@@ -28,6 +28,10 @@ export class Overview {
     this.paint = painter(() => this._paint(), PAINT_PAUSE_MS);
     this.paintTape = painter(() => this._paintTape(), PAINT_PAUSE_MS);
     market.addEventListener("instruments", () => this.shown && this._arrange());
+    market.addEventListener("state", (event) => {
+      this.dirty.add(event.detail);
+      if (this.shown) this.paint();
+    });
     $("as-map").addEventListener("click", () => this._showAs(false));
     $("as-list").addEventListener("click", () => this._showAs(true));
     for (const id of ["list-class", "list-region", "list-hour"]) $(id).addEventListener("change", () => this._arrange());
@@ -132,7 +136,7 @@ export class Overview {
     const listed = this.market.open().filter((one) => one.start === this.hour);
     const [classes, regions] = ["class", "region"].map((field) => [...new Set(listed.map((one) => one[field]))]);
     const bySpot = new Map(listed.map((one) => [`${one.class}-${one.region}`, one]));
-    const key = `${this.hour}:${[...bySpot.values()].map((one) => one.sym + one.status)}`;
+    const key = `${this.hour}:${[...bySpot.values()].map((one) => one.sym)}`;
     $("map-empty").hidden = listed.length > 0;
     if (this.mapKey === key) return listed;
     this.mapKey = key;
@@ -170,11 +174,18 @@ export class Overview {
     const gap = spread(ticker);
     setText(parts.last, price(shown ?? instrument.ref_px, digits));
     setText(parts.change, moved.text);
-    const state = this.market.stateOf(instrument.sym);
-    setText(parts.spread, state !== "continuous" ? stateName(state)[0] : gap === null ? "no quotes" : `± ${price(gap, digits)}`);
+    const state = this._state(parts.spread, instrument.sym);
+    setText(parts.spread, state || (gap === null ? "no quotes" : `± ${price(gap, digits)}`));
     setText(parts.volume, ticker?.vol ? short(gpuHours(instrument, ticker.vol)) : "");
     setAttribute(parts.cell, "data-trend", moved.trend);
     setAttribute(parts.cell, "data-quoted", ticker?.last == null ? "" : null);
+  }
+
+  /** Where a contract stands, in the place of its spread: empty when it trades. */
+  _state(node, symbol) {
+    const [name, kind] = stateName(this.market.stateOf(symbol));
+    setAttribute(node, "data-kind", kind === "good" ? null : kind);
+    return kind === "good" ? "" : name;
   }
 
   // --- The list -----------------------------------------------------------------------------------------------------
@@ -222,7 +233,7 @@ export class Overview {
     setText(parts.ask, price(ticker?.ask, digits));
     setText(parts.last, price(ticker?.last, digits));
     setText(parts.change, moved.text);
-    setText(parts.spread, price(gap, digits));
+    setText(parts.spread, this._state(parts.spread, instrument.sym) || price(gap, digits));
     setText(parts.volume, ticker ? short(gpuHours(instrument, ticker.vol)) : "·");
     setAttribute(parts.change, "class", `num ${moved.trend ?? "dim"}`);
     setAttribute(parts.last, "data-tick", ticker?.moved);

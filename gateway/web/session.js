@@ -2,56 +2,15 @@
 
 import { Refused } from "./wire.js";
 
-const PKCS8_HEAD = "302e020100300506032b657004220420"; // RFC 8410: an Ed25519 seed follows
 const REPLACED = 4009;
 const BAD_LOGON = 4003;
-const KEPT_FILLS = 500;
+const PAGE = 100; // of the past, at a time
+const KEPT = 1000; // of the past; what is older can be asked for again
 
-/** Read a key file (JSON, PEM or the bare seed in base64): { key, account, privateKey }. Throws Error. */
-export async function readKey(content, keyId = "") {
-  if (!globalThis.crypto?.subtle) {
-    throw new Error("This browser signs only over https or on this machine (localhost). Open the page that way to log on.");
-  }
-  const { id, account, pkcs8 } = parseKey(content.trim(), keyId);
-  let privateKey;
-  try {
-    privateKey = await crypto.subtle.importKey("pkcs8", pkcs8, { name: "Ed25519" }, false, ["sign"]);
-  } catch (error) {
-    throw new Error(error.name === "NotSupportedError" ? "This browser does not know Ed25519." : "That is no Ed25519 private key.");
-  }
-  return { key: id, account, privateKey };
-}
-
-function parseKey(content, keyId) {
-  if (content.startsWith("{")) {
-    let fields;
-    try {
-      fields = JSON.parse(content);
-    } catch {
-      throw new Error("That is not a whole key file.");
-    }
-    if (!fields.key || !fields.private_key) throw new Error("That is no key file: it needs key and private_key.");
-    return { id: fields.key, account: fields.account, pkcs8: wrapped(bytes(fields.private_key)) };
-  }
-  if (!keyId) throw new Error("Which key is it? A bare private key does not say.");
-  const pem = /-----BEGIN PRIVATE KEY-----([\s\S]+)-----END PRIVATE KEY-----/.exec(content);
-  return { id: keyId, account: keyId, pkcs8: pem ? bytes(pem[1].replace(/\s/g, "")) : wrapped(bytes(content)) };
-}
-
-function bytes(base64) {
-  try {
-    return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  } catch {
-    throw new Error("That is no private key: it is not base64.");
-  }
-}
-
-function wrapped(seed) {
-  if (seed.length !== 32) throw new Error("That is no Ed25519 private key: it should have 32 bytes.");
-  return Uint8Array.from([...PKCS8_HEAD.match(/../g).map((pair) => parseInt(pair, 16)), ...seed]);
-}
-
-/** Events: "change" whenever something of the account did, "fill" with the fill, "end" with why the log-on is over. */
+/**
+ * Events: "change" whenever something of the account did, "fill" with the fill, "joined" when the account's state has come as a
+ * whole, "end" with why the log-on is over.
+ */
 export class Session extends EventTarget {
   constructor(wire) {
     super();
@@ -71,6 +30,7 @@ export class Session extends EventTarget {
 
   /** Log on with what `readKey` gave. Throws Refused. */
   async logon(credentials, cod) {
+    await this.wire.opened(); // after a log-off the wire has to come back first
     this._forget();
     this._credentials = { ...credentials, cod };
     try {
@@ -105,6 +65,17 @@ export class Session extends EventTarget {
   amend = (oid, fields) => this.wire.request("order.amend", { oid, ...fields });
   cancel = (oid) => this.wire.request("order.cancel", { oid });
   cancelAll = () => this.wire.request("cancel.mass");
+  /** The past before what is known of it, a page: `fills` or `done`. Without `isMore` the newest page, to close a gap. */
+  async loadPast(name, isMore) {
+    const past = this.past[name];
+    const before = (isMore && past.next) || undefined;
+    const { fills, orders, next } = await this.wire.request(name === "fills" ? "fills" : "orders.history", { limit: PAGE, before });
+    if (past !== this.past[name]) return; // somebody else has logged on meanwhile
+    for (const item of fills ?? orders) past.items.set(past.keyOf(item), item);
+    if (isMore || past.next === undefined) past.next = next;
+    this.dispatchEvent(new Event("change"));
+  }
+
   statements = () => this.wire.request("statements");
   proof = (cycle) => this.wire.request("proof", { cycle });
 
@@ -127,7 +98,11 @@ export class Session extends EventTarget {
     this.orders = new Map(); // oid -> order
     this.positions = new Map(); // symbol -> position
     this.balances = null;
-    this.fills = []; // newest first
+    // next: where the page before begins; null: there is none; undefined: nothing was asked yet
+    this.past = {
+      fills: { items: new Map(), keyOf: (fill) => `${fill.tid}:${fill.oid}`, placeOf: (fill) => fill.tid, next: undefined },
+      done: { items: new Map(), keyOf: (order) => order.oid, placeOf: (order) => order.seq, next: undefined },
+    };
   }
 
   async _enter() {
@@ -179,7 +154,7 @@ export class Session extends EventTarget {
   async _settleDoubts() {
     const { orders } = await this.wire.request("orders.open");
     for (const cid of this._doubts) {
-      const known = orders.some((order) => order.cid === cid) || this.fills.some((fill) => fill.cid === cid);
+      const known = [orders, [...this.past.fills.items.values()]].some((list) => list.some((one) => one.cid === cid));
       this.dispatchEvent(new CustomEvent("resolved", { detail: { cid, known } }));
     }
     this._doubts.clear();
@@ -190,6 +165,7 @@ export class Session extends EventTarget {
       this.orders = new Map(event.orders.map((order) => [order.oid, order]));
       this.positions = new Map(event.positions.map((position) => [position.sym, position]));
       this.balances = event.balances;
+      this.dispatchEvent(new Event("joined"));
     } else if (event.aseq !== this.aseq + 1) {
       this.aseq = 0; // something is missing: from the snapshot again
       this.wire.renew("private");
@@ -202,16 +178,33 @@ export class Session extends EventTarget {
   }
 
   _on_order(event) {
-    if (event.left > 0 && event.st !== "canceled") this.orders.set(event.oid, { ...this.orders.get(event.oid), ...event });
-    else this.orders.delete(event.oid);
+    const before = this.orders.get(event.oid);
+    const order = { ...before, ...event, ts: before?.ts ?? event.ts };
+    if (event.left > 0 && event.st !== "canceled") this.orders.set(event.oid, order);
+    else this._done(order, event);
+  }
+
+  /** An order is finished: it becomes a part of the past. */
+  _done(order, { seq, ts, why }) {
+    this.orders.delete(order.oid);
+    const { oid, sym, side, type, px, qty, cum, tif, post, stop, st } = order; // as much as the exchange itself keeps
+    this._keep(this.past.done, { oid, sym, side, type, px, qty, cum, tif, post, stop, st, ts: order.ts, seq, done: ts, why });
+  }
+
+  _keep(past, item) {
+    past.items.set(past.keyOf(item), item);
+    if (past.items.size <= 2 * KEPT) return;
+    const newest = [...past.items.values()].sort((a, b) => past.placeOf(b) - past.placeOf(a)).slice(0, KEPT);
+    past.items = new Map(newest.map((one) => [past.keyOf(one), one]));
+    past.next = past.placeOf(newest.at(-1)) + 1;
   }
 
   _on_fill(event) {
     const order = this.orders.get(event.oid);
-    if (event.left === 0) this.orders.delete(event.oid);
-    else if (order) this.orders.set(event.oid, { ...order, left: event.left, cum: event.cum, st: event.st });
-    this.fills.unshift(event);
-    this.fills.length = Math.min(this.fills.length, KEPT_FILLS);
+    const now = { ...order, left: event.left, cum: event.cum, st: event.st };
+    if (order && event.left > 0) this.orders.set(event.oid, now);
+    else if (order) this._done(now, event);
+    this._keep(this.past.fills, event);
     this.dispatchEvent(new CustomEvent("fill", { detail: event }));
   }
 

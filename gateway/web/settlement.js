@@ -21,7 +21,8 @@ export class SettlementView {
     });
     $("proof-file").addEventListener("change", async (event) => {
       const [file] = event.target.files;
-      if (file) this.check(await file.text());
+      if (file) await this.check(await file.text());
+      event.target.value = ""; // the same file can be chosen again
     });
   }
 

@@ -44,6 +44,19 @@ export class Wire extends EventTarget {
     socket.onclose = (event) => socket === this._socket && this._lost(event);
   }
 
+  /** When there is a connection: now, or when it has come back. */
+  async opened() {
+    if (this.state === "open") return;
+    await new Promise((resolve) => {
+      const look = () => {
+        if (this.state !== "open") return;
+        this.removeEventListener("state", look);
+        resolve();
+      };
+      this.addEventListener("state", look);
+    });
+  }
+
   /** Send a request; its result. Throws Refused. */
   request(op, fields = {}) {
     if (this._socket?.readyState !== WebSocket.OPEN) {

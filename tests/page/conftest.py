@@ -30,6 +30,11 @@ class Place:
     key: Path
     data: Path
 
+    @property
+    def operator_key(self) -> Path:
+        """The key file of who may halt and list."""
+        return self.key.with_name("operator.key")
+
 
 @contextmanager
 def venue(directory: Path, *options: str) -> Iterator[Place]:
@@ -128,3 +133,28 @@ def logon(place: Place) -> Callable[[Any], None]:
         page.wait_for_selector("#ticket-cash:not(:text('·'))", state="attached")
 
     return logon
+
+
+ASK = """async ([key, op, fields]) => {
+    const { readKey } = await import("/keys.js");
+    const { Session } = await import("/session.js");
+    const { Wire } = await import("/wire.js");
+    if (!window.operator) {
+        const wire = new Wire(`ws://${location.host}/v1`);
+        window.operator = new Session(wire);
+        wire.connect();
+        await new Promise(done => wire.addEventListener("state", event => event.detail === "open" && done()));
+        await window.operator.logon(await readKey(key), false);
+    }
+    return window.operator.wire.request(op, fields);
+}"""
+
+
+@pytest.fixture
+def operate(place: Place) -> Callable[..., Any]:
+    """`operate(page, "admin.halt", on=True)`: a request of the operator's, sent by the page's own modules."""
+
+    def operate(page: Any, op: str, **fields: Any) -> Any:
+        return page.evaluate(ASK, [place.operator_key.read_text(encoding="utf-8"), op, fields])
+
+    return operate

@@ -105,6 +105,142 @@ def test_log_on_place_amend_cancel_trade_and_see_the_fill(visit: Any, logon: Any
     page.wait_for_selector("#balances dd:has-text('$')")
 
 
+def send(page: Any, answer: str, **fields: str) -> None:
+    """Fill in the order form, send it, and wait for the answer."""
+    for name, value in fields.items():
+        field = page.locator(f"#ticket [name={name}]")
+        if field.evaluate("one => one.tagName") == "SELECT":
+            field.select_option(value)
+        else:
+            field.fill(value)
+    page.click("#ticket-send")
+    page.wait_for_selector(f"#ticket-answer:has-text('{answer}')")
+
+
+def test_orders_of_every_kind_are_placed_and_told(visit: Any, logon: Any) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    last = float(page.inner_text("#contract-last"))
+    digits = len(page.inner_text("#contract-last").split(".")[1])
+    high, low = f"{last * 1.15:.{digits}f}", f"{last * 0.9:.{digits}f}"
+    page.click("#ticket-more summary")
+    send(page, "4 in the book", px=low, qty="4", show="1")
+    page.wait_for_selector("#orders td:has-text('shows 1')")
+    send(page, "4 in the book", px=low, show="", post="slide")
+    page.wait_for_selector("#orders td:has-text('slides')")
+    send(page, "4 in the book", post="", tif="gtd")
+    page.wait_for_selector("#orders td:has-text('until')")
+    send(page, f"2 waiting for the stop at {high}", qty="2", type="stop_limit", stop=high, px=high, tif="gtg")
+    page.wait_for_selector(f"#orders td:has-text('waits for {high}')")
+    send(page, f"2 waiting for the stop at {high}", type="stop")
+    count(page, "#orders tbody tr", 5)
+    page.locator("#orders tr", has_text="waits for").last.get_by_text("Amend").click()
+    higher = f"{last * 1.2:.{digits}f}"
+    page.get_by_label("New stop").fill(higher)
+    page.click("#orders button:has-text('Save')")
+    page.wait_for_selector(f"#orders td:has-text('waits for {higher}')")
+    page.check("[name=reduce_only]")
+    page.select_option("[name=type]", "limit")
+    send(page, "larger than", px=low, qty="1000")
+    page.fill("[name=show]", "1001")
+    page.click("#ticket-send")
+    page.wait_for_selector("#ticket-answer:has-text('Visible lots')")
+    page.click("#cancel-all")
+    count(page, "#orders tbody tr", 0)
+    page.click("#tab-done")
+    page.wait_for_selector("#done td:has-text('canceled: mass canceled')")
+
+
+def test_the_past_is_there_after_the_next_log_on(visit: Any, logon: Any) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    page.select_option("[name=type]", "market")
+    send(page, "Bought 1", qty="1")
+    page.select_option("[name=type]", "limit")
+    send(page, "1 in the book", px="0.1")
+    page.click("#orders button:has-text('Cancel')")
+    page.click("#tab-fills")
+    page.wait_for_selector("#fills tbody tr")
+    fills = page.locator("#fills tbody").inner_text()
+    page.click("#tab-done")
+    page.wait_for_selector("#done tbody tr:first-child td:has-text('canceled: by request')")
+    done = page.locator("#done tbody").inner_text()
+    page.reload()
+    page.wait_for_selector("#link[data-state=open]")
+    logon(page)
+    page.click("#tab-fills")
+    page.wait_for_selector("#fills tbody tr")
+    assert page.locator("#fills tbody").inner_text() == fills
+    page.click("#tab-done")
+    page.wait_for_selector("#done tbody tr")
+    assert page.locator("#done tbody").inner_text() == done
+    assert page.locator("#done tbody tr").count() > 1
+
+
+def test_auctions_and_halts_are_seen(visit: Any, logon: Any, operate: Any) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    symbol, ask = page.inner_text("#contract-title"), page.inner_text("#contract-ask")
+    operate(page, "admin.status", sym=symbol, status="auction")
+    page.wait_for_selector("#contract-state:text('Auction')")
+    page.wait_for_selector("#contract-notice:has-text('orders are gathered')")
+    page.wait_for_selector("#contract-auction:text('nothing')")
+    send(page, "3 in the book", px=ask, qty="3")
+    page.wait_for_selector("#contract-auction:has-text('3 at ')")
+    page.wait_for_selector("#ladder-spread:has-text('auction, 3 lots')")
+    page.screenshot(path=SHOTS / "auction.png")
+    overview = visit()
+    overview.wait_for_selector("#map a.cell small:text('Auction')")
+    operate(page, "admin.status", sym=symbol, status="continuous")
+    page.wait_for_selector("#contract-state:text('Open')")
+    page.wait_for_selector("#toasts p:has-text('the auction traded 3 lots')")
+    page.wait_for_selector("#toasts p:has-text('Bought 3')")
+    for status, name in (("halted", "Halted"), ("cancel_only", "Only cancels are taken")):
+        operate(page, "admin.status", sym=symbol, status=status)
+        page.wait_for_selector(f"#ticket-send:disabled:has-text('{name}')")
+    operate(page, "admin.status", sym=symbol, status="continuous")
+    page.wait_for_selector("#ticket-send:enabled")
+    operate(page, "admin.halt", on=True)
+    page.wait_for_selector("#contract-notice:has-text('The whole exchange is halted')")
+    overview.wait_for_selector("#map a.cell small:text('Exchange halted')")
+    operate(page, "admin.halt", on=False)
+    page.wait_for_selector("#contract-state:text('Open')")
+
+
+def test_a_key_is_remembered_only_when_asked_and_can_be_forgotten(visit: Any, logon: Any) -> None:
+    page = visit("#/account")
+    logon(page)
+    page.click("#logon")
+    page.click("#logon:text('Log on')")
+    assert not page.is_visible("#remembered")
+    page.check("#key-remember")
+    page.keyboard.press("Escape")
+    logon(page)
+    page.reload()
+    page.wait_for_selector("#link[data-state=open]")
+    page.click("#logon")
+    page.click("#remembered button:has-text('Log on as guest')")
+    page.wait_for_selector("#logon:has-text('Log off guest')")
+    kept = """async () => {
+        const [one] = await (await import("/keys.js")).rememberedKeys();
+        const given = await crypto.subtle.exportKey("pkcs8", one.privateKey).catch(error => error.name);
+        return [Object.keys(one).sort().join(), one.privateKey.extractable, given];
+    }"""
+    assert page.evaluate(kept) == ["account,cod,key,privateKey", False, "InvalidAccessError"]
+    page.click("#logon")
+    page.click("#logon:text('Log on')")
+    page.get_by_label("Forget the key").click()
+    page.wait_for_selector("#remembered", state="hidden")
+    page.reload()
+    page.wait_for_selector("#link[data-state=open]")
+    page.click("#logon")
+    assert page.evaluate("async () => (await (await import('/keys.js')).rememberedKeys()).length") == 0
+    assert not page.is_visible("#remembered")
+
+
 def test_what_is_refused_is_said(visit: Any, logon: Any) -> None:
     page = visit("#/book")
     page.wait_for_selector(READY["contract"])

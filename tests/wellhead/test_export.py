@@ -4,6 +4,7 @@ from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -134,6 +135,27 @@ def test_pandas_reads_it(out: Path) -> None:
     assert trades["symbol"].dtype == "category"
     arrow = pd.read_parquet(out / "trades.parquet", dtype_backend="pyarrow")
     assert arrow["price"].dtype.pyarrow_dtype == pa.decimal128(18, 6)
+
+
+def test_duckdb_reads_it(out: Path) -> None:
+    with duckdb.connect() as database:
+        kinds = {name: database.sql(f"SELECT * FROM '{out}/{name}.parquet'").types for name in SCHEMAS}
+        columns = dict(zip(SCHEMAS["trades"].names, map(str, kinds["trades"]), strict=False))
+        assert (columns["price"], columns["lots"], columns["symbol"]) == ("DECIMAL(18,6)", "BIGINT", "VARCHAR")
+        assert columns["time"] == "TIMESTAMP WITH TIME ZONE"
+        assert not {str(kind) for found in kinds.values() for kind in found} & {"BLOB", "DOUBLE", "FLOAT", "HUGEINT"}
+        database.execute("SET TimeZone = 'UTC'")
+        total, first = database.sql(
+            f"SELECT sum(notional), min(epoch_us(time)) FROM '{out}/trades.parquet'"
+        ).fetchall()[0]
+        joined = database.sql(
+            f"SELECT count(*) FROM '{out}/trades.parquet' WHERE symbol IN (SELECT symbol FROM '{out}/deliveries.parquet')"
+        ).fetchall()[0][0]
+    trades = rows(out, "trades")
+    assert total == sum(row["notional"] for row in trades)
+    assert first == min(int(row["time"].timestamp()) * 1_000_000 + row["time"].microsecond for row in trades)
+    delivered = {row["symbol"] for row in rows(out, "deliveries")}
+    assert joined == sum(row["symbol"] in delivered for row in trades) > 0
 
 
 def test_the_command(data: Path, tmp_path: Path) -> None:
