@@ -48,6 +48,8 @@ from wellhead.node import Node
 
 US, NS = 1_000_000, 1_000_000_000
 CONNECTIONS, WINDOW, BATCH, SUBSCRIBERS = 64, 64, 100, 200
+QUOTER = CONNECTIONS + 1
+"""The bot that may send mass quotes; the one before it watches."""
 MARKET = "H100S-USE"
 LOTS = 1_000_000  # of the maker's orders
 NO_LIMIT = 10**9
@@ -91,7 +93,8 @@ async def start_echo(kind: str) -> int:
 async def start_node(directory: Path, durable: bool) -> tuple[int, dict[str, str], str]:
     """A node with a deep offer by one maker, and an account and a key for each connection."""
     store = KeyStore(directory / "keys.json")
-    keys = {name: str(store.create(name, name)) for name in (f"bot{number}" for number in range(CONNECTIONS + 1))}
+    keys = {name: str(store.create(name, name)) for name in (f"bot{number}" for number in range(QUOTER))}
+    keys[f"bot{QUOTER}"] = str(store.create(f"bot{QUOTER}", f"bot{QUOTER}", scopes=("read", "trade", "quote")))
     limits = GatewayConfig(rate_per_s=NO_LIMIT, rate_burst=NO_LIMIT, max_pending_per_session=NO_LIMIT)
     config = Config(directory, port=0, durable=durable, markets=(MARKET,), list_hours=3, gateway=limits)
     node = Node(config, Catalogue.load())
@@ -252,11 +255,20 @@ def requests(symbol: str, wire: str, tag: str) -> Iterator[dict[str, Any]]:
         number += 1
 
 
-def frames(symbol: str, wire: str, tag: str, count: int, batch: int) -> list[bytes]:
+def ladder(symbol: str, wire: str, number: int, levels: int) -> dict[str, Any]:
+    """A mass quote of bids, of which every other level moves by a tick each time."""
+    ticks = [500 - 2 * level + level * number % 2 for level in range(levels)]
+    bids = [[f"0.{tick:03}" if wire == "json" else tick * 1_000, 1] for tick in ticks]
+    return {"op": "quote.mass", "id": number, "group": 1, "quotes": [{"sym": symbol, "b": bids}]}
+
+
+def frames(symbol: str, wire: str, tag: str, count: int, batch: int, quotes: bool = False) -> list[bytes]:
     source, encode = requests(symbol, wire, tag), FORMATS[wire].encode
     made = []
     for number in range(count):
-        if batch == 1:
+        if quotes:
+            message = ladder(symbol, wire, number, batch)
+        elif batch == 1:
             message = {**next(source), "id": number}
         else:
             message = {"op": "order.batch", "id": number, "items": [next(source) for _ in range(batch)]}
@@ -316,7 +328,15 @@ class Load:
 
 
 async def measure(  # one row
-    target: Target, wire: str, name: str, connections: int, window: int, count: int, batch: int = 1, gap_ns: int = 0
+    target: Target,
+    wire: str,
+    name: str,
+    connections: int,
+    window: int,
+    count: int,
+    batch: int = 1,
+    gap_ns: int = 0,
+    quotes: bool = False,
 ) -> dict[str, Any]:
     if target.is_node:
         watcher = await target.connect(wire, CONNECTIONS)
@@ -327,8 +347,8 @@ async def measure(  # one row
     run = time.time_ns()
     loads = []
     for bot in range(connections):
-        messages = frames(target.told["symbol"], wire, f"{run}-{bot}"[-20:], count // connections, batch)
-        peer = await target.connect(wire, bot)
+        messages = frames(target.told["symbol"], wire, f"{run}-{bot}"[-20:], count // connections, batch, quotes)
+        peer = await target.connect(wire, QUOTER if quotes else bot)
         if target.is_node:  # a trader reads its execution reports
             await ask(peer, wire, {"op": "subscribe", "id": 1, "channels": [{"name": "private"}]})
             peer.skips_pushes = True
@@ -405,6 +425,7 @@ async def run(parent: Path, scale: int) -> dict[str, Any]:
                 if target.is_node:
                     batches = max(20, 4 * scale // BATCH)
                     rows.append(await measure(target, wire, "batches of 100", 1, 4, batches, batch=BATCH))
+                    rows.append(await measure(target, wire, "quotes by 100", 1, 4, batches, batch=BATCH, quotes=True))
                     result["fan_out"].append(await fan_out(target, wire, scale))
             if kind != TCP:
                 result["memory"].append(await idle_memory(target, 200))
