@@ -36,6 +36,7 @@ class GatewayConfig:
     max_message_bytes: int = 65_536  # of a message from a client; above: close 1009
     max_batch_items: int = 100  # orders in one batch
     max_quote_levels: int = 1_000  # in one mass quote, over all its symbols
+    max_mmp_groups: int = 100  # with market-maker protection, of an account
     max_channels: int = 100  # in one subscription
     max_pending_per_session: int = 4_096  # requests of a session that wait for the log
     max_pending: int = 65_536  # the same of all sessions; above: OVERLOADED

@@ -141,7 +141,7 @@ class Gateway:
         self.publisher = Publisher(self.market, self.channels, config.publish_us, self.wall_us, self._flush)
         self.orders = OrderEntry(self.projection, config, submit)
         self.quotes = Quotes(self.projection, self.orders, config)
-        self.controls = Controls(self.projection, self.orders, now_ns)
+        self.controls = Controls(self.projection, self.orders, config, now_ns)
         self.logons = Logons(config, keys, self.projection, self.orders, self._welcome)
         self.history = history or History(config.history_rows)
         self.operations = Operations(self.projection, self.orders, keys, catalogue, now_ns, lambda: self.logons.by_key)

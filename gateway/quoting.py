@@ -1,8 +1,9 @@
 """Mass quotes: ladders of a group become one command for each level that may have to change.
 
 The engine finds a quote by account, symbol, group, side and the number of its level, and leaves alone what is already as it
-shall be. What it cannot know is where a ladder has become shorter: so it is remembered here how many levels may be there,
-counting those that are on their way, and those beyond the new end are taken back with the same message.
+shall be. What it cannot know is where a ladder has become shorter: so it is remembered here which levels may be there,
+those on their way too. Those beyond the new end are taken back with the same message, and to take back what cannot be there
+is no command.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ Wish = tuple[int, int, int, int]
 
 
 class Extent:
-    """How many levels of a ladder may be there on each side, and its best bid, in ticks."""
+    """The levels of a ladder that may be there on each side, a bit each, and its best bid, in ticks."""
 
     __slots__ = ("best_bid", "levels")
 
@@ -53,20 +54,37 @@ class Extent:
         self.levels = [0, 0]
         self.best_bid = 0
 
+    def add(self, side: int, level: int) -> None:
+        """A level may be there."""
+        self.levels[side] |= 1 << level
+
 
 @dataclass(slots=True)
 class SidePlan:
-    """A side of a ladder as it shall be: an error for each level that cannot even be asked for."""
+    """A side of a ladder as it shall be: the results of its levels, and which of them the engine has to be asked for."""
 
+    rows: list[QuoteResult] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
-    errors: list[Error | None] = field(default_factory=list)  # of each level, None for those in `wishes`
+    asked: list[QuoteResult] = field(default_factory=list)  # the rows of the wishes
     levels: int = 0  # that may be there afterwards
+
+    def refuse(self, error: Error) -> None:
+        """The next level cannot even be asked for."""
+        self.rows.append(QuoteResult("refused", err=error))
+
+    def ask(self, side: int, level: int, price: int, lots: int) -> None:
+        """The next level is the engine's to decide."""
+        self.rows.append(QuoteResult("refused"))
+        self.asked.append(self.rows[-1])
+        self.wishes.append((side, level, price, lots))
+        self.levels = self.levels | 1 << level if lots else self.levels & ~(1 << level)
 
 
 @dataclass(slots=True)
 class Plan:
     """What is to be done about a ladder; without an instrument there is none of that name."""
 
+    sym: str
     instrument: Instrument | None
     sides: tuple[SidePlan, SidePlan]
     extent: Extent = field(default_factory=Extent)
@@ -133,13 +151,9 @@ class Quotes:
         serial = ask.session.identity.key.serial if ask.session.identity and ask.session.identity.cod else 0
         group = stp_group(self._projection, ask.account, request.stp_group)
         terms = flags_of(request), serial, nanoseconds(request.deadline), group
-        names = [ladder.sym for ladder in request.quotes]
-        results = [LadderResult(sym, *map(_refused, plan.sides)) for sym, plan in zip(names, plans, strict=True)]
-        answer = QuotesAsk(ask, results)
-        for plan, result in zip(plans, results, strict=True):
-            if plan.instrument is not None:
-                self._send(answer, plan, request.group, terms, result)
-                self._note(ask.account, (plan.instrument.number, request.group), plan)
+        answer = QuotesAsk(ask, [LadderResult(plan.sym, plan.sides[0].rows, plan.sides[1].rows) for plan in plans])
+        for plan in plans:
+            self._send(answer, plan, request.group, terms)
         answer.done([])
 
     # --- What is to be done -------------------------------------------------------------------------------------------
@@ -148,32 +162,14 @@ class Quotes:
         instrument = self._projection.instrument_by_symbol.get(ladder.sym)
         if instrument is None:
             error = RequestError(Code.UNKNOWN_SYMBOL, f"{ladder.sym!r} is not listed").error
-            bids, asks = (SidePlan(errors=[error] * len(_side(ladder, side))) for side in SIDES)
-            return Plan(None, (bids, asks))
+            plans = SidePlan(), SidePlan()
+            for side in SIDES:
+                for _ in _levels(ladder, side) or ():
+                    plans[side].refuse(error)
+            return Plan(ladder.sym, None, plans)
         extent = self._extent(ask.account, instrument.number, group)
-        bids, asks = (self._side(ask, instrument, ladder, side, extent.levels[side]) for side in SIDES)
-        return Plan(instrument, (bids, asks), extent)
-
-    def _side(self, ask: Ask, instrument: Instrument, ladder: Ladder, side: Side, present: int) -> SidePlan:
-        """A side that is not given stays; of one that is given, the levels beyond its end are not to be."""
-        plan = SidePlan(levels=present)
-        if not _is_given(ladder, side):
-            return plan
-        levels, wire = _side(ladder, side), ask.session.wire
-        tick, highest = instrument.tick_micros, instrument.max_price
-        for number, (px, lots) in enumerate(levels):
-            try:
-                if lots > MAX_QTY:
-                    raise RequestError(Code.BAD_QTY, f"qty {lots}: up to {MAX_QTY} lots")
-                plan.wishes.append((side, number, ticks(px, wire, tick, highest) if lots else 0, lots))
-                plan.errors.append(None)
-            except RequestError as refusal:
-                plan.errors.append(refusal.error)
-        plan.wishes += [(side, number, 0, 0) for number in range(len(levels), present)]
-        plan.errors += [None] * (present - len(levels))
-        # What is refused here may stand beyond the new end still.
-        plan.levels = len(levels) if all(error is None for error in plan.errors) else max(len(levels), present)
-        return plan
+        bids, asks = (_side(ask, instrument, side, _levels(ladder, side), extent.levels[side]) for side in SIDES)
+        return Plan(ladder.sym, instrument, (bids, asks), extent)
 
     def _check_room(self, ask: Ask, commands: int) -> None:
         pending = self._orders.pending + commands
@@ -184,16 +180,17 @@ class Quotes:
 
     # --- Sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, answer: QuotesAsk, plan: Plan, group: int, terms: tuple[int, ...], result: LadderResult) -> None:
+    def _send(self, answer: QuotesAsk, plan: Plan, group: int, terms: tuple[int, ...]) -> None:
         """The side that moves away from the other goes first, so that a ladder that moves does not meet itself."""
-        assert plan.instrument is not None
+        if plan.instrument is None:
+            return
         best_bid = max((price for _, _, price, lots in plan.sides[0].wishes if lots), default=0)
         order = (1, 0) if best_bid > plan.extent.best_bid else (0, 1)
-        plan.extent.best_bid = best_bid
+        plan.extent.best_bid, plan.extent.levels = best_bid, [side.levels for side in plan.sides]
         wishes = [wish for side in order for wish in plan.sides[side].wishes]
-        rows = [row for side in order for row in (result.b, result.a)[side] if row.err is None]
+        rows = [row for side in order for row in plan.sides[side].asked]
         for start in range(0, len(wishes), ITEMS):
-            part = wishes[start : start + ITEMS]
+            part, asked = wishes[start : start + ITEMS], rows[start : start + ITEMS]
             self._orders.make_room(len(part))
             self._tables.wishes[: len(part)] = part
             self._tables.key[:4] = terms
@@ -201,15 +198,13 @@ class Quotes:
             batch = self._tables.do(doors.SEND_QUOTES, *arguments)
             if batch:
                 answer.missing += 1
-                self._under_way[batch] = answer, rows[start : start + ITEMS]
-            else:
-                for row in rows[start : start + ITEMS]:
-                    row.err = EXCHANGE_IS_FULL
-
-    def _note(self, account: int, key: tuple[int, int], plan: Plan) -> None:
-        plan.extent.levels = [side.levels for side in plan.sides]
+                self._under_way[batch] = answer, asked
+                continue
+            for row, (side, level, _, _) in zip(asked, part, strict=True):
+                row.err = EXCHANGE_IS_FULL
+                plan.extent.add(side, level)  # as it was, whatever that is
         if not any(plan.extent.levels):
-            self._extents[account].pop(key, None)
+            self._extents[answer.account].pop((plan.instrument.number, group), None)
 
     # --- Answers ------------------------------------------------------------------------------------------------------
 
@@ -264,20 +259,33 @@ class Quotes:
         for order in self._projection.accounts[account].orders.values():
             if order.level >= 0:
                 extent = found.setdefault((order.instrument, order.group), Extent())
-                extent.levels[order.side] = max(extent.levels[order.side], order.level + 1)
+                extent.add(order.side, order.level)
                 if order.side == Side.BUY:
                     extent.best_bid = max(extent.best_bid, order.price)
         return found
 
 
-def _is_given(ladder: Ladder, side: Side) -> bool:
-    return (ladder.b if side == Side.BUY else ladder.a) is not None
+def _levels(ladder: Ladder, side: Side) -> list[Level] | None:
+    return ladder.b if side == Side.BUY else ladder.a
 
 
-def _side(ladder: Ladder, side: Side) -> list[Level]:
-    return (ladder.b if side == Side.BUY else ladder.a) or []
-
-
-def _refused(side: SidePlan) -> list[QuoteResult]:
-    """The results of a side's levels before the engine has said anything."""
-    return [QuoteResult("refused", err=error) for error in side.errors]
+def _side(ask: Ask, instrument: Instrument, side: Side, levels: list[Level] | None, present: int) -> SidePlan:
+    """A side that is not given stays; of one that is given, the levels beyond its end are not to be."""
+    plan = SidePlan(levels=present)
+    if levels is None:
+        return plan
+    wire, tick, highest = ask.session.wire, instrument.tick_micros, instrument.max_price
+    for number, (px, lots) in enumerate(levels):
+        if lots == 0 and not present >> number & 1:
+            plan.rows.append(QuoteResult("none"))
+        elif lots > MAX_QTY:
+            plan.refuse(RequestError(Code.BAD_QTY, f"qty {lots}: up to {MAX_QTY} lots").error)
+        else:
+            try:
+                plan.ask(side, number, ticks(px, wire, tick, highest) if lots else 0, lots)
+            except RequestError as refusal:
+                plan.refuse(refusal.error)
+    for number in range(len(levels), present.bit_length()):
+        if present >> number & 1:
+            plan.ask(side, number, 0, 0)
+    return plan

@@ -62,7 +62,7 @@ def test_a_ladder_is_set_and_changed_level_by_level(quoting: tuple[Node, Bot, Bo
     assert (acts(third["b"]), acts(third["a"])) == (["same", "canceled", "canceled"], ["canceled", "same"])
     assert book(node) == ([(2400, 5)], [(2460, 6)])
     (last,) = quote(bot, ladder(b=[], a=[]))
-    assert (acts(last["b"]), acts(last["a"])) == (["canceled"], ["none", "canceled"])
+    assert (acts(last["b"]), acts(last["a"])) == (["canceled"], ["canceled"])
     assert book(node) == ([], [])
     assert quote(bot, ladder(b=[], a=[])) == [{"sym": SYMBOL, "b": [], "a": []}]
 
@@ -184,6 +184,23 @@ def test_ladders_on_their_way_are_shortened_too(quoting: tuple[Node, Bot, Bot]) 
     assert book(node) == ([(2410, 1)], [])
 
 
+def test_levels_that_cannot_be_there_cost_the_engine_nothing(quoting: tuple[Node, Bot, Bot]) -> None:
+    """They are free, so there may be as many as anybody likes to send."""
+    node, bot, _ = quoting
+    zeros = [["2", 0]] * 400
+    for sides in ({"b": zeros, "a": zeros}, {"b": [*zeros, ["2", 1], *zeros]}):
+        before = len(node.log)
+        request = bot.send("quote.mass", group=1, quotes=[ladder(**sides)])
+        commands = sum(len(part) for part in node.queue)
+        assert commands == ("a" not in sides)
+        node.run()
+        (reply,) = [message for message in bot.take() if message["id"] == request]
+        assert acts(reply["r"]["quotes"][0]["b"]).count("none") == len(sides["b"]) - commands
+        assert len(node.log) - before == (commands > 0)
+    assert acts(quote(bot, ladder(b=zeros))[0]["b"]) == ["none"] * 400 + ["canceled"]
+    assert book(node) == ([], [])
+
+
 def test_quotes_are_cancelled_with_the_session(quoting: tuple[Node, Bot, Bot]) -> None:
     node, bot, _ = quoting
     quote(bot, ladder(b=BIDS))
@@ -252,6 +269,18 @@ def test_protection_takes_a_group_off_the_market_between_two_fills(quoting: tupl
     assert bot.pushes[0]["what"] == "off"
     assert bot.good("protections")["mmp"] == []
     assert bot.bad("mmp.reset", group=8)["code"] == Code.BAD_FIELD
+
+
+def test_an_account_has_only_so_many_protected_groups(tmp_path: Path) -> None:
+    """The engine has room for so many of all accounts; nobody takes it from the others, not even in one read."""
+    node, bot, _ = with_quoter(tmp_path, GatewayConfig(max_mmp_groups=3))
+    for group in (1, 2, 3, 4, 1):
+        bot.send("mmp.set", group=group, lots=1, fills=1, window_ms=1)
+    node.run()
+    assert [message.get("err", {}).get("name") for message in bot.take()] == ["TOO_LARGE", None, None, None, None]
+    bot.good("mmp.reset", group=2, off=True)
+    bot.good("mmp.set", group=4, lots=1, fills=1, window_ms=1)
+    assert [one["group"] for one in bot.good("protections")["mmp"]] == [1, 3, 4]
 
 
 def test_orders_are_cancelled_by_tag(quoting: tuple[Node, Bot, Bot]) -> None:
