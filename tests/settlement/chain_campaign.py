@@ -3,8 +3,9 @@
     python -m tests.settlement.chain_campaign --seeds 8 [--first 1] [--kills 8] [--naive]
 
 An anvil without mining of its own; blocks, reorganisations (1 block deep up to the last one that is not final) and
-kill -9 come at random instants while deposits are credited and withdrawals and cycles' payouts are paid. In the end each
-address must have on the chain what the log says, to the unit, and engine, ledger and vault must agree. `--naive` signs
+kill -9 come at random instants while deposits are credited, withdrawals and cycles' payouts are paid, roots are put into
+force, and members claim with the proofs in their statements. In the end each address must have on the chain what the log
+says, to the unit, the last cycle's root must be in force, and engine, ledger and vault must agree. `--naive` signs
 anew on restart, to show that the campaign can fail. Exit code 0 when every seed was exact, or with --naive one was not.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,9 @@ from engine.catalogue import Catalogue
 from engine.engine import Engine
 from engine.log import FileLog
 from engine.types import TRANSFER, EventKind, Kind
+from settlement import vault_part
 from settlement.abi import interface
+from settlement.chain import CallRefused
 from settlement.deposits import account_ref
 from settlement.embedded import Terms
 from settlement.flows import Destination, bodies
@@ -48,6 +52,9 @@ EPOCH_BLOCKS = 2
 FINALITY = 2 * EPOCH_BLOCKS
 MEMBERS = 3
 DEPOSIT_UNITS = 1_000_000_000
+DEPOSIT_NONCES = 2  # an approval and a deposit
+DISPUTE_WINDOW_S = 2
+CLAIM_CHANCE = 0.2
 LONGEST_LIFE_S = 1.5
 READY_TIMEOUT_S, DONE_TIMEOUT_S = 120, 180
 
@@ -65,11 +72,13 @@ class Outcome:
 
 
 class Weather(threading.Thread):
-    """Blocks and reorganisations at random instants, and members who hand in their deposits until they are final."""
+    """Blocks and reorganisations at random instants, and members who hand in their deposits until they are final, and claim."""
 
-    def __init__(self, node: Anvil, seed: int, deposits: list[bytes], reorg_chance: float) -> None:
+    def __init__(
+        self, node: Anvil, seed: int, deposits: list[bytes], claim: Callable[[], None], reorg_chance: float
+    ) -> None:
         super().__init__(daemon=True)
-        self.node, self.pick, self.deposits = node, random.Random(seed), deposits
+        self.node, self.pick, self.deposits, self.claim = node, random.Random(seed), deposits, claim
         self.reorg_chance = reorg_chance
         self.calm, self.over = threading.Event(), threading.Event()
         self.reorgs = self.blocks = 0
@@ -80,6 +89,8 @@ class Weather(threading.Thread):
             while not self.over.is_set():
                 for raw in self.deposits:
                     self.node.chain.send(raw)
+                if self.pick.random() < CLAIM_CHANCE:
+                    self.claim()
                 self.node.mine()
                 self.blocks += 1
                 if not self.calm.is_set() and self.pick.random() < self.reorg_chance:
@@ -97,7 +108,7 @@ class Campaign:
         self.directory, self.node, self.seed = directory, node, seed
         self.pick = random.Random(seed)
         network = network_of(node, bump_after_s=2)
-        self.coins: Stablecoins = deployed(node.chain, network, SECRETS, 1, Terms())
+        self.coins: Stablecoins = deployed(node.chain, network, SECRETS, 1, Terms(dispute_window_s=DISPUTE_WINDOW_S))
         self.token = self.coins.tokens[1]
         self.members = [MemorySigner(secret) for secret in SECRETS[5 : 5 + MEMBERS]]
         self.homes = {number: member.address for number, member in enumerate(self.members, 1)}
@@ -108,10 +119,14 @@ class Campaign:
         for number in range(withdrawals):
             amount = self.pick.randint(1_000_000, 40_000_000)
             items.append(("withdraw", self.pick.randint(1, MEMBERS), amount, (0xA000 + number).to_bytes(20, "big")))
-        for _ in range(cycles):
-            seller, buyer = self.pick.sample(range(1, MEMBERS + 1), 2)
-            items.insert(self.pick.randint(0, len(items)), ("cycle", seller, buyer))
-        return items
+        for number in range(cycles):
+            claim = ("claim", self.pick.randint(1, MEMBERS), self.pick.randint(1_000_000, 40_000_000))
+            items.insert(self.pick.randint(0, len(items)), claim)
+            cycle = ("cycle", *self.pick.sample(range(1, MEMBERS + 1), 2))
+            # The last one ends everything, so that there is a root with all claims.
+            items.insert(self.pick.randint(0, len(items)) if number else len(items), cycle)
+        last = max((at for at, item in enumerate(items) if item[0] == "cycle"), default=None)
+        return items if last is None else [*items[:last], *items[last + 1 :], items[last]]
 
     def prepare(self) -> list[bytes]:
         """Accounts, the worker's task, coins for everybody; returns the members' deposits, signed and not yet sent."""
@@ -138,6 +153,27 @@ class Campaign:
             ]
         self.node.mine(FINALITY)
         return raws
+
+    def claim(self) -> None:
+        """Each member hands in the newest proof in his statements that pays something, as the vault is now."""
+        places = sorted(
+            (self.directory / "data" / "settlement" / "statements").glob("[0-9]*"), key=lambda path: int(path.name)
+        )
+        for member, path in [(at, place / f"{at + 1}.json") for place in places[-2:] for at in range(MEMBERS)]:
+            for paper in vault_part.split(path.read_bytes())[1] if path.exists() else []:
+                self._claim(self.members[member], paper)
+
+    def _claim(self, member: MemorySigner, paper: dict[str, Any]) -> None:
+        amounts = (int(paper["payable_units"]), int(paper["exit_units"]))
+        proof = [bytes.fromhex(partner[2:]) for partner in paper["proof"]]
+        data, chain = interface("Vault").call("claim", paper["account"], *amounts, proof), self.node.chain
+        try:
+            chain.call(self.token.vault, data)
+        except CallRefused:
+            return
+        nonce = chain.nonce(member.address)
+        if nonce >= DEPOSIT_NONCES:
+            chain.send(self.signed(member, self.token.vault, data, nonce))
 
     def signed(self, signer: MemorySigner, to: bytes, data: bytes, nonce: int) -> bytes:
         chain_id = self.token.network.chain_id
@@ -186,7 +222,14 @@ class Campaign:
                 engine.apply(commands)
         with Books(config.settlement_dir, Catalogue.load(), read_only=True) as books:
             found += [str(difference) for difference in verify(books, engine.dump())]
-        return len(expected), found
+        return len(expected), found + self.count_roots()
+
+    def count_roots(self) -> list[str]:
+        """The last cycle's root must be in force."""
+        cycles = sum(item[0] == "cycle" for item in self.agenda)
+        vault = interface("Vault")
+        cycle = vault.result("root_cycle", self.node.chain.call(self.token.vault, vault.call("root_cycle")))
+        return [] if cycle == cycles else [f"the root in force is of cycle {cycle}, not {cycles}"]
 
     def by_log(self) -> dict[bytes, int]:
         """What each address should have: accepted withdrawals less refunds, from the log and a fresh engine alone."""
@@ -236,7 +279,7 @@ def run_seed(seed: int, kills: int, naive: bool, withdrawals: int = 16, cycles: 
         node = stack.enter_context(anvil(epoch_blocks=EPOCH_BLOCKS))
         campaign = Campaign(directory, node, seed, withdrawals, cycles)
         node.automine(False)
-        weather = Weather(node, seed, campaign.prepare(), 0.2)
+        weather = Weather(node, seed, campaign.prepare(), campaign.claim, 0.2)
         weather.start()
         try:
             mode = "naive" if naive else "careful"

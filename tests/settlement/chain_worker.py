@@ -24,7 +24,7 @@ from engine.types import Kind, Side
 from settlement import plans
 from settlement.chain import Chain
 from settlement.embedded import development_roles
-from settlement.flows import Destination, withdraw_command
+from settlement.flows import Destination, Route, withdraw_command
 from settlement.service import OUTBOX_NAME
 from settlement.stablecoins import Stablecoins
 from tests.settlement.chain.anvil import SECRETS
@@ -43,7 +43,8 @@ class Task:
     """What the campaign has prepared: the registry, and what members ask for, in order."""
 
     coins: Stablecoins
-    agenda: list[tuple[Any, ...]]  # ("withdraw", account, micros, recipient) or ("cycle", seller, buyer)
+    agenda: list[tuple[Any, ...]]
+    """("withdraw", account, micros, recipient), ("claim", account, micros) or ("cycle", seller, buyer)"""
     homes: dict[int, bytes]
 
 
@@ -92,7 +93,15 @@ class Worker:
             self.ask(self.task.agenda[self.next])
             return True
         site = self.custody.sites[0]
-        return bool(self.custody.flows.waiting() or site.outbox.under_way() or site.root_outbox.under_way())
+        return (
+            bool(self.custody.flows.waiting() or any(outbox.under_way() for outbox in site.outboxes)) or self.behind()
+        )
+
+    def behind(self) -> bool:
+        """Whether the last cycle's root is still to be put into force."""
+        cycles = sum(item[0] == "cycle" for item in self.task.agenda)
+        root = self.custody.roots.in_force(1)
+        return cycles > 0 and (root is None or root.cycle < cycles)
 
     def ask(self, item: tuple[Any, ...]) -> None:
         kind, account, *rest = item
@@ -101,6 +110,11 @@ class Worker:
             if self.cash(account) < amount:
                 return  # its deposit is not final yet
             asked = withdraw_command(account, 1, amount, Destination(recipient, self.task.homes[account]))
+        elif kind == "claim":
+            home = self.task.homes[account]
+            if self.cash(account) < rest[0]:
+                return
+            asked = withdraw_command(account, 1, rest[0], Destination(home, home, Route.CLAIM))
         else:
             if min(self.cash(account), self.cash(rest[0])) < 100_000_000:
                 return
