@@ -4,6 +4,7 @@ The engine reads the first line of most commands and no more. Numpy's arrays beg
 would take in two; that alone cost a sixth of the engine's speed.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ LINE_BYTES = 64
 
 def zeros(rows: int, dtype: np.dtype[Any], tail: tuple[int, ...] = ()) -> NDArray[Any]:
     """A zeroed array of `rows` items, or of rows of the dimensions `tail`."""
-    nbytes = rows * int(np.prod(tail, dtype=np.int64)) * dtype.itemsize
+    nbytes = rows * math.prod(tail) * dtype.itemsize
     block = np.zeros(nbytes + LINE_BYTES, np.uint8)
     start = -block.ctypes.data % LINE_BYTES
     array: NDArray[Any] = block[start : start + nbytes].view(dtype).reshape(rows, *tail)

@@ -32,6 +32,8 @@ try:
 except ImportError:  # where the library has no compiled part
     from websockets.utils import apply_mask
 
+from gateway.frames import WHOLE, WHOLE_BINARY, WHOLE_TEXT, head
+
 Receive = Callable[[list[bytes]], None]
 """Takes the messages of a read, in order. Called on the event loop; must not wait."""
 
@@ -58,12 +60,8 @@ MAX_MESSAGES = 256  # handed over at once, so that what they cause is looked at 
 
 END_OF_REQUEST = b"\r\n\r\n"
 OPCODES = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
-WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # the first byte of an unfragmented frame without reserved bits
-WHOLE = frozenset((WHOLE_TEXT, WHOLE_BINARY))
 MASKED = 0x80
 UINT64 = Struct("!Q")
-HEAD_16, HEAD_64 = Struct("!BBH"), Struct("!BBQ")
-SHORT_HEADS = {first: [bytes((first, length)) for length in range(126)] for first in (WHOLE_TEXT, WHOLE_BINARY)}
 
 
 class Connection(ServerConnection):
@@ -99,17 +97,7 @@ class Connection(ServerConnection):
         if self.protocol.state is not OPEN:
             return
         first = WHOLE_TEXT if text else WHOLE_BINARY
-        short, parts = SHORT_HEADS[first], []
-        for payload in payloads:
-            length = len(payload)
-            if length < 126:
-                parts.append(short[length])
-            elif length < 65_536:
-                parts.append(HEAD_16.pack(first, 126, length))
-            else:
-                parts.append(HEAD_64.pack(first, 127, length))
-            parts.append(payload)
-        self.transport.write(b"".join(parts))
+        self.transport.write(b"".join([part for payload in payloads for part in (head(first, len(payload)), payload)]))
 
     def send_frames(self, frames: bytes) -> None:
         """Write whole frames; nothing when the connection is closing."""

@@ -26,6 +26,7 @@ from gateway.controls import Controls
 from gateway.fast import doors
 from gateway.fast.accept import Take
 from gateway.fast.follow import Stage, Stop
+from gateway.frames import Frames
 from gateway.health import Readiness
 from gateway.history import History, HistoryState
 from gateway.logon import Logons
@@ -91,7 +92,7 @@ from gateway.publisher import Publisher
 from gateway.quoting import Quotes
 from gateway.rates import Bucket, Rates
 from gateway.rows import Step, command_rows, event_rows
-from gateway.session import Ask, BatchAsk, Frames, Identity, Session, Transport
+from gateway.session import Ask, BatchAsk, Identity, Session, Transport
 from gateway.settled import NoPapers, Papers, Question, Settled
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from engine.catalogue import Catalogue
 from engine.types import EVENT, EventKind, Reason
 from engine.types import Status as EngineStatus
 from gateway.fast import doors
+from gateway.frames import Frames, framed
 from gateway.messages import (
     L1,
     L2,
@@ -67,18 +68,20 @@ class Subscriber(Protocol):
     wire: Format
     topics: "set[Topic]"
 
-    def push_public(self, data: bytes) -> None:
-        """Queue an encoded message."""
+    def push_public(self, data: bytes, frame: Frames | None = None) -> None:
+        """Queue an encoded message, which `frame` has framed."""
 
 
 def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> dict[Format, bytes]:
-    """Send one message to many, encoded once for each format. Returns the encodings."""
+    """Send one message to many, encoded and framed once for each format. Returns the encodings."""
     encoded: dict[Format, bytes] = {}
+    frames: dict[Format, Frames] = {}
     for subscriber in subscribers:
-        data = encoded.get(subscriber.wire)
-        if data is None:
-            data = encoded[subscriber.wire] = encode(message, subscriber.wire)
-        subscriber.push_public(data)
+        wire = subscriber.wire
+        if wire not in encoded:
+            encoded[wire] = encode(message, wire)
+            frames[wire] = framed(encoded[wire], wire)
+        subscriber.push_public(encoded[wire], frames[wire])
     return encoded
 
 

@@ -549,7 +549,7 @@ class Projection:
 
     def _listed_in(self, name: str) -> set[int]:
         count = int(self.tables.head[name])
-        return set(getattr(self.tables, name)[:count].tolist()) & self.instruments.keys() if count else set()
+        return {number for number in getattr(self.tables, name)[:count].tolist() if number in self.instruments}
 
     def settle(self) -> None:
         """What changed has been published."""

@@ -31,17 +31,12 @@ CLOSE_TIMEOUT_S = 2
 class WebsocketTransport:
     """A session's way to its websocket. Writes are handed to the event loop's transport at once, and never wait."""
 
-    def __init__(self, connection: Connection, wire: Format) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._text = wire is Format.JSON
         self._closing: asyncio.Task[None] | None = None
 
-    def send(self, payloads: list[bytes]) -> None:
-        """Write messages, in order, joined into one write."""
-        self._connection.send_messages(payloads, text=self._text)
-
     def send_frames(self, frames: bytes) -> None:
-        """Write messages that are framed already."""
+        """Write messages, which are framed."""
         self._connection.send_frames(frames)
 
     def close(self, code: int, reason: str) -> None:
@@ -136,7 +131,7 @@ class Server:
             buffer_bytes = self._gateway.config.send_buffer_bytes
             own_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
             own_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        session = self._gateway.connect(WebsocketTransport(connection, wire), wire, ip_of(connection.transport))
+        session = self._gateway.connect(WebsocketTransport(connection), wire, ip_of(connection.transport))
         connection.on_writable = session.writable  # type: ignore[attr-defined]
         pinger = asyncio.create_task(self._ping(connection))
         try:

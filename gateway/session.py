@@ -6,12 +6,12 @@ events that its items cause, so private events wait while a batch of the same se
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Protocol
 
 from gateway.auth import Key
 from gateway.config import GatewayConfig
 from gateway.conflate import Conflation
+from gateway.frames import Frames, framed
 from gateway.logs import logger
 from gateway.market_data import Topic
 from gateway.memory import Tables
@@ -36,11 +36,8 @@ log = logger(__name__)
 class Transport(Protocol):
     """What a session needs of its connection. All calls return at once."""
 
-    def send(self, payloads: list[bytes]) -> None:
-        """Write messages, in order."""
-
     def send_frames(self, frames: bytes) -> None:
-        """Write messages that are framed already."""
+        """Write messages, which are framed."""
 
     def close(self, code: int, reason: str) -> None:
         """Start to close, after what was written."""
@@ -57,10 +54,6 @@ class Identity:
     account: int
     cod: bool
     grace_ms: int
-
-
-class Frames(bytes):
-    """Messages with their websocket headers, as compiled code writes them."""
 
 
 class Session:
@@ -140,18 +133,20 @@ class Session:
     # --- Sending ------------------------------------------------------------------------------------------------------
 
     def push(self, data: bytes) -> None:
-        """Queue an encoded message."""
+        """Queue an encoded message, framed or not."""
         if not self.closed:
+            if type(data) is not Frames:
+                data = framed(data, self.wire)
             self._outbox.append(data)
             self._dirty.add(self)
             self._outbox_bytes += len(data)
             if self._outbox_bytes >= self._config.slow_soft_bytes:
                 self.flush()  # where a reader that does not keep up is found out
 
-    def push_public(self, data: bytes) -> None:
-        """Queue an encoded public message; where the reader lags it waits, merged with others of its kind."""
+    def push_public(self, data: bytes, frame: Frames | None = None) -> None:
+        """Queue an encoded public message, which `frame` has framed; for a reader that lags it waits, merged with others."""
         if self.conflation is None:
-            self.push(data)
+            self.push(frame or data)
         elif not self.closed:
             self.conflation.add(data)
             if self.conflation.size > self._config.conflate_items:
@@ -205,11 +200,8 @@ class Session:
     def _send_outbox(self) -> None:
         outbox, self._outbox = self._outbox, []
         self._outbox_bytes = 0
-        for is_framed, part in groupby(outbox, key=_is_framed):
-            if is_framed:
-                self._transport.send_frames(b"".join(part))
-            else:
-                self._transport.send(list(part))
+        if outbox:
+            self._transport.send_frames(b"".join(outbox))
 
     def check_slow(self) -> None:
         """Close when the transport holds too much, or much for too long."""
@@ -226,7 +218,7 @@ class Session:
             self._drop_slow(buffered)
 
     def _drop_slow(self, buffered: int) -> None:
-        self._transport.send([encode(Slow(self.wall_us(), buffered), self.wire)])
+        self._transport.send_frames(framed(encode(Slow(self.wall_us(), buffered), self.wire), self.wire))
         self.close(Close.SLOW_CONSUMER, "slow consumer")
 
     def close(self, code: Close, reason: str) -> None:
@@ -255,10 +247,6 @@ class Session:
             wanted = " or ".join(map(repr, scopes))
             raise RequestError(Code.SCOPE_DENIED, f"the key {self.identity.key.id!r} has no scope {wanted}")
         return self.identity.account
-
-
-def _is_framed(data: bytes) -> bool:
-    return type(data) is Frames
 
 
 class Ask:

@@ -155,10 +155,6 @@ class FakeTransport:
         self.closed: tuple[int, str] | None = None
         self.held_bytes = 0
 
-    def send(self, payloads: list[bytes]) -> None:
-        assert self.closed is None
-        self.sent += payloads
-
     def send_frames(self, frames: bytes) -> None:
         assert self.closed is None
         self.sent += payloads(frames)

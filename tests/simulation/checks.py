@@ -72,7 +72,7 @@ def _executed(commands: NDArray[Any], events: NDArray[Any]) -> Counter[tuple[int
 def _check_client(world: "World", client: Client, gateway: Gateway, executed: Counter[tuple[int, str]]) -> None:
     name = world.accounts[client.number]
     account = gateway.projection.account_by_name[name].number
-    stream = {event.aseq: event for number, event in gateway.streams.dump() if number == account}
+    stream = {event.aseq: event for event in gateway.streams.stream(account).since(1) or []}
     history = {aseq: msgspec.json.decode(encode(event, Format.JSON)) for aseq, event in stream.items()}
     for cid, sent in client.memory.orders.items():
         times = executed[account, cid]
