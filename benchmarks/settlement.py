@@ -257,10 +257,12 @@ def cycle(trades: int, accounts: int, root: Path) -> dict[str, float]:
         parts.timed(statements, "_page", "proven: members, tree; entries by account"),
         parts.timed(statements, "_write_files", "exported: CSV, JSON and proof of everybody"),
     ):
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         settlement.on_batch(*_close(commands, events))
         found |= parts.seconds
         found["closed, proven and exported, in all"] = round(time.perf_counter() - started, 2)
+        # With that of the kernel on its behalf: where others use the machine, this is what can be compared.
+        found["  processor time of that, all threads"] = round(time.process_time() - worked, 2)
     batch = batches.get(1)
     assert batch.exported
     files = list((root / "cycle" / "statements" / "1").iterdir())

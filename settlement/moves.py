@@ -3,12 +3,12 @@
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from settlement.ledger import MOVE, Ledger
+from settlement.ledger import MOMENT, MOVE, Ledger, Posting
 
 Moves = dict[str, NDArray[np.int64]]
 """The columns of MOVE, in order of seq and leg."""
@@ -19,7 +19,14 @@ MANY_COMMANDS = 100_000
 """From here on it is worth the processes that read without a Python object for any row, where their packages are."""
 
 
-def read_moves(ledger: Ledger, seqs: tuple[int, int]) -> Moves:
+class Cycle(NamedTuple):
+    """The transfers of some commands."""
+
+    moves: NDArray[Any]  # MOVE
+    moments: NDArray[Any]  # MOMENT: those that hold for them
+
+
+def read_cycle(ledger: Ledger, seqs: tuple[int, int]) -> Cycle:
     """The transfers of the commands `seqs` (first, last), which are committed. Raises OSError.
 
     Of many in a SQLite file, files beside it are used meanwhile.
@@ -28,50 +35,64 @@ def read_moves(ledger: Ledger, seqs: tuple[int, int]) -> Moves:
     if ledger.file is not None and last - first >= MANY_COMMANDS and _has_driver():
         from settlement.arrow_reader import read_columns  # noqa: PLC0415 - needs optional packages
 
-        return read_columns(ledger.file, seqs)
-    return columns_of(np.concatenate([np.zeros(0, MOVE), *ledger.transfers(first, last)]))
+        columns = read_columns(ledger.file, seqs)
+        moves = np.zeros(len(columns["seq"]), MOVE)
+        for name in NAMES:
+            moves[name] = columns[name]
+    else:
+        moves = np.concatenate([np.zeros(0, MOVE), *ledger.transfers(first, last)])
+    return Cycle(moves, ledger.moments(first, last))
 
 
-def columns_of(rows: NDArray[Any]) -> Moves:
-    """Of rows (MOVE)."""
-    return {name: np.ascontiguousarray(rows[name]) for name in NAMES}
+def read_moves(ledger: Ledger, seqs: tuple[int, int]) -> Moves:
+    """The same as columns."""
+    moves, _ = read_cycle(ledger, seqs)
+    return {name: np.ascontiguousarray(moves[name]) for name in NAMES}
 
 
 class Kept:
     """The transfers of the cycle at hand, beside the ledger's rows, so that its end need not read all of them back.
 
-    In a file without a name, so it is gone with the process, and the first end after a start reads the ledger. What it
-    has is what was committed since the end before, or else nothing.
+    In files without a name, so they are gone with the process, and the first end after a start reads the ledger. What they
+    have is what was committed since the end before, or else nothing.
     """
 
     def __init__(self, directory: Path, applied_seq: int) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - for as long as the books are open
+        self._directory = directory
         self._begin(applied_seq)
 
     def _begin(self, applied_seq: int) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+        # Closed by `take` and `close`.
+        self._files = [tempfile.TemporaryFile(dir=self._directory) for _ in Cycle._fields]  # noqa: SIM115
         self._first, self._last = applied_seq + 1, applied_seq
 
-    def add(self, transfers: NDArray[Any], last_seq: int) -> None:
-        """Rows (MOVE) that were committed: of all commands behind those before, up to `last_seq`."""
+    def add(self, posting: Posting) -> None:
+        """What was committed, of all commands behind those before."""
         try:
-            self._file.write(transfers.tobytes())
+            for file, rows in zip(self._files, (posting.transfers, posting.moments), strict=True):
+                file.write(rows.tobytes())
         except OSError:  # a full disk: then the end reads the ledger
             self._first = NEVER
-        self._last = last_seq
+        self._last = posting.last_seq
 
-    def take(self, first_seq: int, last_seq: int) -> Moves | None:
+    def take(self, first_seq: int, last_seq: int) -> Cycle | None:
         """Those of a cycle, None where they are not just these; what comes next is of the next cycle."""
         found = None
         if (first_seq, last_seq) == (self._first, self._last):
-            self._file.seek(0)
-            found = columns_of(np.fromfile(self._file, MOVE))
+            found = Cycle(*(_mapped(file, kind) for file, kind in zip(self._files, (MOVE, MOMENT), strict=True)))
+        self.close()
         self._begin(self._last)
         return found
 
     def close(self) -> None:
-        self._file.close()
+        for file in self._files:
+            file.close()
+
+
+def _mapped(file: IO[bytes], kind: np.dtype[Any]) -> NDArray[Any]:
+    """What was written, without a copy; it lives as long as the array, although its file is closed."""
+    file.flush()
+    return np.memmap(file, kind, "c") if file.tell() else np.zeros(0, kind)
 
 
 def _has_driver() -> bool:

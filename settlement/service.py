@@ -189,7 +189,7 @@ class Settlement:
             books.load()
             raise
         self._applied_seq = last_seq
-        self._kept.add(posting.transfers, last_seq)
+        self._kept.add(posting)
         if len(closed):
             self._finish_batches()
 

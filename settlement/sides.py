@@ -1,47 +1,34 @@
 """A cycle's entries by their owners: the sides of its transfers, in the order of the log within each account."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from settlement.accounts import ROLE_BITS
 from settlement.fast.sides import ENTRY, MONEY_SLOTS, count_sides, place_sides
-from settlement.moves import Moves
+from settlement.moves import Cycle
 
 Column = NDArray[np.int64]
-
-
-class Columns(NamedTuple):
-    """What `place_sides` takes."""
-
-    seq: Column
-    leg: Column
-    ts_ns: Column
-    debit: Column
-    credit: Column
-    asset: Column
-    amount: Column
-    code: Column
-    listing: Column
 
 
 class Sides:
     """Everybody's entries. A balance is known by its slot: five pockets of money, then a place for each known asset."""
 
-    def __init__(self, moves: Moves, ts_ns: Column, known: Column) -> None:
+    def __init__(self, cycle: Cycle, known: Column) -> None:
         """`known` are asset numbers, also those of listings; more are found where they are not all."""
-        names = ("debit_account", "credit_account", "asset", "amount_micros", "code", "listing")
-        columns = Columns(moves["seq"], moves["leg"], ts_ns, *(moves[name] for name in names))
-        both = (columns.debit, columns.credit)
-        counts = np.zeros(1 + max(int(column.max(initial=0)) >> ROLE_BITS for column in both), np.int64)
-        count_sides(*both, columns.asset, counts)
+        moves, moments = cycle
+        if len(moves) and not len(moments):
+            raise ValueError("transfers without a moment")
+        most = max((int(moves[name].max(initial=0)) for name in ("debit_account", "credit_account")), default=0)
+        counts = np.zeros(1 + (most >> ROLE_BITS), np.int64)
+        count_sides(moves, counts)
         self._ends = np.cumsum(counts)
         self._entries = np.zeros(int(self._ends[-1]), ENTRY)
         self.known = np.unique(np.concatenate([known, [0]]))
-        if place_sides(columns, self.known, self._ends - counts, self._entries) >= 0:
-            self.known = np.unique(np.concatenate([self.known, columns.asset, columns.listing]))
-            place_sides(columns, self.known, self._ends - counts, self._entries)
+        if place_sides(moves, moments, self.known, self._ends - counts, self._entries) >= 0:
+            self.known = np.unique(np.concatenate([self.known, moves["asset"], moves["listing"]]))
+            place_sides(moves, moments, self.known, self._ends - counts, self._entries)
 
     @property
     def slots(self) -> int:

@@ -32,7 +32,7 @@ from settlement.disk import Folder, folder, sync
 from settlement.fast.sides import MONEY_SLOTS, clear
 from settlement.fast.text import CODES, Form, write_lines
 from settlement.ledger import MOVE, Balances, Code, Ledger
-from settlement.moves import Moves, read_moves, times_of
+from settlement.moves import Cycle, read_cycle
 from settlement.netting import Nets, Sums
 from settlement.proofs import entry
 from settlement.registry import Registry
@@ -46,6 +46,7 @@ _CODE_TEXT = {int(code): code.name.lower() for code in Code}
 _POCKET_OF_ROLE = np.zeros(FIRST_USER, np.int64)
 _POCKET_OF_ROLE[[Role.ESCROW, Role.BOND, Role.WITHDRAWING, Role.FROZEN]] = 1, 2, 3, 4
 
+KINDS = ("csv", "json")
 PIECE_LINES = 20_000
 """Of a long statement so many at a time are text in memory."""
 FORCE_BYTES = 1 << 28
@@ -75,10 +76,10 @@ class Statements:
         self._batches = batches
         self._stablecoin = stablecoin
 
-    def write(self, batch: Batch, moves: Moves | None = None) -> Path:
+    def write(self, batch: Batch, cycle: Cycle | None = None) -> Path:
         """Write a cycle's directory, unless it is there: then it was written whole, by an earlier attempt.
 
-        `moves` are its transfers where they are at hand; else they are read. Raises OSError, and ValueError where
+        `cycle` are its transfers where they are at hand; else they are read. Raises OSError, and ValueError where
         entries do not lead from an opening to its closing.
         """
         place = self.directory / str(batch.cycle)
@@ -87,7 +88,7 @@ class Statements:
         draft = self.directory / f".{batch.cycle}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        self._write_files(self._page(batch, moves), draft)
+        self._write_files(self._page(batch, cycle), draft)
         draft.rename(place)
         sync(self.directory)
         return place
@@ -102,21 +103,20 @@ class Statements:
         """(file name, content) of a batch's files. Raises as `write`."""
         page = self._page(batch)
         for account in page.accounts():
-            for name, write in page.files(account):
-                data = io.BytesIO()
-                write(data)
-                yield name, data.getvalue()
+            files = io.BytesIO(), io.BytesIO()
+            page.write(account, *files)
+            for kind, data in zip(KINDS, files, strict=True):
+                yield f"{account}.{kind}", data.getvalue()
         yield "batch.json", page.batch_json()
 
-    def _page(self, batch: Batch, moves: Moves | None = None) -> "_Page":
-        if moves is None:
-            moves = read_moves(self._ledger, (batch.from_seq, batch.to_seq))
-        times = times_of(self._ledger.moments(batch.from_seq, batch.to_seq), moves["seq"])
+    def _page(self, batch: Batch, cycle: Cycle | None = None) -> "_Page":
+        if cycle is None:
+            cycle = read_cycle(self._ledger, (batch.from_seq, batch.to_seq))
         balances = [self._batches.closing(cycle) for cycle in (batch.cycle - 1, batch.cycle)]
         symbols = self._registry.symbols()
-        pools = np.unique(moves["asset"][moves["asset"] < 0])
+        pools = np.unique(cycle.moves["asset"][cycle.moves["asset"] < 0])
         assets = [*symbols, *(asset for found in balances for asset, _ in found)]
-        sides = Sides(moves, times, np.concatenate([pools, np.unique(np.array(assets, np.int64))]))
+        sides = Sides(cycle, np.concatenate([pools, np.unique(np.array(assets, np.int64))]))
         names = self._registry.names(batch.to_seq) | {0: "house"}
         proven = _Proven(self._batches, batch)
         return _Page(batch, sides, statements_of(*balances), _Names(self._stablecoin, names, symbols), proven)
@@ -126,12 +126,10 @@ def _write_all(page: "_Page", place: Folder) -> None:
     """Every account's files, the longest first so that none is left to be waited for."""
 
     def write(account: int) -> int:
-        size = 0
-        for name, render in page.files(account):
-            with open(place.path / name, "wb") as file:
-                render(file)
-                size += file.tell()
-        return size
+        names = (place.path / f"{account}.{kind}" for kind in KINDS)
+        with open(next(names), "wb") as csv_file, open(next(names), "wb") as json_file:
+            page.write(account, csv_file, json_file)
+            return csv_file.tell() + json_file.tell()
 
     accounts = sorted(page.accounts(), key=page.entries, reverse=True)
     with ThreadPoolExecutor(min(MOST_WRITERS, os.cpu_count() or 1)) as writers, ThreadPoolExecutor(1) as forcer:
@@ -243,8 +241,10 @@ class _Proven:
 class _Room(local):
     """What a thread writes with."""
 
-    out: NDArray[np.uint8]
-    running: NDArray[np.int64]
+    def __init__(self, forms: list[Form], slots: int) -> None:
+        self.outs = [np.empty(PIECE_LINES * form.line_bytes, np.uint8) for form in forms]
+        self.sizes = np.zeros(len(forms), np.uint64)
+        self.running = np.zeros(slots, np.int64)
 
 
 class _Page:
@@ -259,7 +259,7 @@ class _Page:
         self._names = names
         self._proven = proven
         self._forms = [_form(sides, names, is_json) for is_json in (False, True)]
-        self._room = _Room()
+        self._room = _Room(self._forms, sides.slots)
 
     def accounts(self) -> list[int]:
         """Who had a balance or an entry."""
@@ -269,25 +269,25 @@ class _Page:
         """How many it has."""
         return len(self._sides.of(account))
 
-    def files(self, account: int) -> Iterator[tuple[str, Any]]:
-        """(file name, what writes it to a binary file) of an account."""
+    def write(self, account: int, csv_file: BinaryIO, json_file: BinaryIO) -> None:
+        """Both files of an account. Raises ValueError where its entries do not lead from its opening to its closing."""
         statement = self._statements.get(account, _Statement(account))
-        yield f"{account}.csv", lambda file: self._write_csv(statement, file)
-        yield f"{account}.json", lambda file: self._write_json(statement, file)
-
-    def _write_csv(self, statement: _Statement, file: BinaryIO) -> None:
-        """Opening rows, entries, closing rows; amounts of the first and last are empty."""
-        file.write(self._csv_rows(statement.opening, "opening", [COLUMNS]))
-        self._write_entries(statement, file, self._forms[0])
-        file.write(self._csv_rows(statement.closing, "closing", []))
+        before, after = self._json_around(statement)
+        csv_file.write(self._csv_rows(statement.opening, "opening", [COLUMNS]))
+        json_file.write(before)
+        self._write_entries(statement, csv_file, json_file)
+        csv_file.write(self._csv_rows(statement.closing, "closing", []))
+        json_file.write(after)
 
     def _csv_rows(self, balances: dict[Key, int], code: str, rows: list[tuple[str, ...]]) -> bytes:
+        """An opening or a closing; their amounts are empty."""
         for row in self._balances(balances):
             head = ("", "", "", row["balance"], row["unit"], row["symbol"], row["listing"])
             rows.append((*head, code, "", row["amount"]))
         return _csv(rows)
 
-    def _write_json(self, statement: _Statement, file: BinaryIO) -> None:
+    def _json_around(self, statement: _Statement) -> tuple[bytes, bytes]:
+        """What stands before and behind the entries."""
         page = _json(
             {
                 **self._head(),
@@ -300,24 +300,20 @@ class _Page:
             }
         )
         if not self.entries(statement.account):
-            file.write(page)
-            return
+            return page, b""
         before, after = page.split(_NO_ENTRIES)  # its line break stands in no text of the page
-        file.write(before + _NO_ENTRIES[:-1] + b"\n")
-        self._write_entries(statement, file, self._forms[1])
-        file.write(b"\n ]" + after)
+        return before + _NO_ENTRIES[:-1] + b"\n", b"\n ]" + after
 
-    def _write_entries(self, statement: _Statement, file: BinaryIO, form: Form) -> None:
-        """The lines of an account. Raises ValueError where they do not lead from its opening to its closing."""
+    def _write_entries(self, statement: _Statement, csv_file: BinaryIO, json_file: BinaryIO) -> None:
         entries, room, slot_of = self._sides.of(statement.account), self._room, self._sides.slot_of
-        if not hasattr(room, "out"):
-            most = max(form.line_bytes for form in self._forms)
-            room.out, room.running = np.empty(PIECE_LINES * most, np.uint8), np.zeros(self._sides.slots, np.int64)
         for key, amount in statement.opening.items():
             room.running[slot_of(*key)] = amount
+        (csv_out, json_out), (csv_form, json_form) = room.outs, self._forms
         for at in range(0, len(entries), PIECE_LINES):
-            size = write_lines(room.out, entries[at : at + PIECE_LINES], at == 0, room.running, form, MONEY_SLOTS)
-            file.write(room.out[:size].data)
+            piece = entries[at : at + PIECE_LINES]
+            write_lines(piece, at == 0, room.running, csv_out, csv_form, json_out, json_form, room.sizes)
+            csv_file.write(csv_out[: room.sizes[0]].data)
+            json_file.write(json_out[: room.sizes[1]].data)
         differs = any(room.running[slot_of(*key)] != amount for key, amount in statement.closing.items())
         for key in (*statement.opening, *statement.closing):
             differs |= key not in statement.closing and room.running[slot_of(*key)] != 0

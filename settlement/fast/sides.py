@@ -6,7 +6,7 @@ still its owner's cash). A counting sort: how many entries each owner has, then 
 
 import numpy as np
 
-from engine.kernel import door, kernel
+from engine.kernel import door, inlined, kernel
 from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, ROLE_BITS, Role
 
 ENTRY = np.dtype(
@@ -29,14 +29,14 @@ ESCROW, BOND, WITHDRAWING, FROZEN = int(Role.ESCROW), int(Role.BOND), int(Role.W
 OUTSIDE, UNKNOWN = -1, -1
 
 
-@kernel
+@inlined
 def owner_of(account):
     if FIRST_OUTSIDE <= account < FIRST_USER:
         return OUTSIDE
     return account >> ROLE_BITS
 
 
-@kernel
+@inlined
 def pocket_of(account):
     """Where its money stands in a statement: the order of `statements.POCKETS`."""
     if account < FIRST_USER:
@@ -53,7 +53,7 @@ def pocket_of(account):
     return CASH
 
 
-@kernel
+@inlined
 def is_within(debit, credit, asset):
     """Whether a transfer stays within one balance, or outside."""
     if owner_of(debit) != owner_of(credit):
@@ -75,55 +75,52 @@ def find(known, number):
 
 
 @door
-def count_sides(debit, credit, asset, counts):
-    """How many entries each owner has, into `counts`."""
-    for row in range(len(debit)):
-        if not is_within(debit[row], credit[row], asset[row]):
-            for account in (debit[row], credit[row]):
+def count_sides(moves, counts):
+    """How many entries each owner has from transfers (MOVE), into `counts`."""
+    for row in range(len(moves)):
+        m = moves[row]
+        if not is_within(m.debit_account, m.credit_account, m.asset):
+            for account in (m.debit_account, m.credit_account):
                 owner = owner_of(account)
                 if owner != OUTSIDE:
                     counts[owner] += 1
 
 
-@kernel
-def put_entry(entries, place, at, row, columns):
-    """Entry number `place` is of transfer `row`; `at`: places of its asset and its name among the known."""
-    e = entries[place]
-    e.seq, e.leg, e.ts_ns = columns.seq[row], columns.leg[row], columns.ts_ns[row]
-    e.listing, e.code = columns.listing[row], columns.code[row]
-    e.slot = MONEY_SLOTS + at[0]
-    e.name = at[1]
+@inlined
+def put_entry(e, m, account, ts_ns, asset_at, name_at):
+    """One side of a transfer; the sign of its amount is the caller's."""
+    e.seq, e.leg, e.ts_ns, e.listing, e.code = m.seq, m.leg, ts_ns, m.listing, m.code
+    e.slot = MONEY_SLOTS + asset_at if m.asset != 0 else pocket_of(account)
+    e.name = name_at
 
 
 @door
-def place_sides(columns, known, nexts, entries):
-    """Put every entry behind those of its owner; `nexts` is where each owner's next one goes.
+def place_sides(moves, moments, known, nexts, entries):
+    """Put every entry of transfers (MOVE) behind those of its owner; `nexts` is where each owner's next one goes.
 
     Returns the first transfer of an asset or a listing that is not known, -1 for none.
     """
-    asset, listing, asset_at, listing_at = np.int64(0), np.int64(0), find(known, 0), find(known, 0)
-    for row in range(len(columns.debit)):
-        debit, credit = columns.debit[row], columns.credit[row]
-        if is_within(debit, credit, columns.asset[row]):
+    asset, listing, asset_at, listing_at, moment = np.int64(0), np.int64(0), find(known, 0), find(known, 0), 0
+    for row in range(len(moves)):
+        m = moves[row]
+        while moment + 1 < len(moments) and moments[moment + 1].seq <= m.seq:
+            moment += 1
+        if is_within(m.debit_account, m.credit_account, m.asset):
             continue
-        if columns.asset[row] != asset:
-            asset = columns.asset[row]
-            asset_at = find(known, asset)
-        if columns.listing[row] != listing:
-            listing = columns.listing[row]
-            listing_at = find(known, listing)
+        if m.asset != asset:
+            asset, asset_at = m.asset, find(known, m.asset)
+        if m.listing != listing:
+            listing, listing_at = m.listing, find(known, m.listing)
         if asset_at < 0 or listing_at < 0:
             return row
-        at = (asset_at, asset_at if asset != 0 else listing_at)
+        name_at = asset_at if asset != 0 else listing_at
         for side in range(2):
-            account = credit if side else debit
+            account = m.credit_account if side else m.debit_account
             owner = owner_of(account)
             if owner != OUTSIDE:
-                put_entry(entries, nexts[owner], at, row, columns)
                 e = entries[nexts[owner]]
-                e.amount = columns.amount[row] if side else -columns.amount[row]
-                if asset == 0:
-                    e.slot = pocket_of(account)
+                put_entry(e, m, account, moments[moment].ts_ns, asset_at, name_at)
+                e.amount = m.amount_micros if side else -m.amount_micros
                 nexts[owner] += 1
     return -1
 

@@ -1,7 +1,8 @@
 """The entries of a statement as lines of text, CSV or JSON, one behind the other in a buffer of bytes.
 
 A cycle of a million trades has six million entries in the files of thousands of accounts. A line is always the same
-pieces in the same order, and only the words between them differ between the forms, so one function writes both. Which
+pieces in the same order, and only the words between them differ between the forms; both are written at once, so that
+each number is worked out once. Which
 words those are, and what an entry is, is said in `settlement/statements.py`; this only copies and counts.
 """
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernel import door, inlined, kernel
+from settlement.fast.sides import MONEY_SLOTS
 
 U: type[np.uint64] = np.uint64
 """Places and digits are unsigned: of an index that may be negative numba makes a test for each byte, and of a signed and
@@ -34,6 +36,7 @@ PAIRS = np.array([ZERO + number // 10 + (ZERO + number % 10 << 8) for number in 
 BETWEEN, CODES = 11, 256
 NO_LISTING, BETWEEN_LINES, FIRST_CODE = U(9), U(10), U(BETWEEN)
 TIME_BYTES = U(27)
+PLACES = 11
 NUMBER_BYTES = 20
 MONEY_BYTES = 22
 
@@ -164,50 +167,84 @@ def put_time(out, at, ts_ns):
 
 
 @inlined
-def put_rest(out, at, data, starts, e, slot, name, balance, is_money):
-    """One entry (ENTRY) from its balance on, whose words are those of a slot and of a name."""
+def put_again(out, at, said, start, stop):
+    """What another text says in one of its places."""
+    for place in range(start, stop):
+        out[at + (place - start)] = said[place]
+    return at + (stop - start)
+
+
+@inlined
+def put_csv(out, at, data, starts, e, words, balance, places):
+    """The line of an entry (ENTRY) as CSV; `places`: where each of its numbers begins and ends."""
+    slot, name, is_money = words
+    places[0] = put_word(out, at, data, starts, U(0))
+    places[1] = put_number(out, places[0], e.seq)
+    places[2] = put_word(out, places[1], data, starts, ONE)
+    places[3] = put_number(out, places[2], np.int64(e.leg))
+    places[4] = put_word(out, places[3], data, starts, TWO)
+    at = put_time(out, places[4], U(e.ts_ns))
+    at = put_word(out, at, data, starts, THREE)
+    at = put_word(out, at, data, starts, slot)
+    at = put_word(out, at, data, starts, name)
+    places[5] = put_word(out, at, data, starts, FOUR)
+    if e.listing:
+        places[6] = put_number(out, places[5], e.listing)
+    else:
+        places[6] = put_word(out, places[5], data, starts, NO_LISTING)
+    at = put_word(out, places[6], data, starts, FIVE)
+    at = put_word(out, at, data, starts, U(e.code) + FIRST_CODE)
+    places[7] = put_word(out, at, data, starts, SIX)
+    places[8] = put_amount(out, places[7], e.amount, is_money)
+    places[9] = put_word(out, places[8], data, starts, SEVEN)
+    places[10] = put_amount(out, places[9], balance, is_money)
+    return put_word(out, places[10], data, starts, EIGHT)
+
+
+@inlined
+def put_json(out, at, data, starts, e, words, said, places):
+    """The same as a JSON object; its numbers are those that the CSV line said."""
+    slot, name, _ = words
+    at = put_word(out, at, data, starts, U(0))
+    at = put_again(out, at, said, places[0], places[1])
+    at = put_word(out, at, data, starts, ONE)
+    at = put_again(out, at, said, places[2], places[3])
+    at = put_word(out, at, data, starts, TWO)
+    at = put_again(out, at, said, places[4], places[4] + TIME_BYTES)
     at = put_word(out, at, data, starts, THREE)
     at = put_word(out, at, data, starts, slot)
     at = put_word(out, at, data, starts, name)
     at = put_word(out, at, data, starts, FOUR)
     if e.listing:
-        at = put_number(out, at, e.listing)
+        at = put_again(out, at, said, places[5], places[6])
     else:
         at = put_word(out, at, data, starts, NO_LISTING)
     at = put_word(out, at, data, starts, FIVE)
     at = put_word(out, at, data, starts, U(e.code) + FIRST_CODE)
     at = put_word(out, at, data, starts, SIX)
-    at = put_amount(out, at, e.amount, is_money)
+    at = put_again(out, at, said, places[7], places[8])
     at = put_word(out, at, data, starts, SEVEN)
-    at = put_amount(out, at, balance, is_money)
+    at = put_again(out, at, said, places[9], places[10])
     return put_word(out, at, data, starts, EIGHT)
 
 
 @door
-def write_lines(out, entries, is_first, running, form, money_slots):
-    """Write the lines of entries (ENTRY), which move `running`, a balance for each slot; returns how many bytes they have.
+def write_lines(entries, is_first, running, csv, csv_form, json, json_form, sizes):
+    """Write the lines of entries (ENTRY), which move `running`, a balance for each slot, as CSV and as JSON.
 
-    `is_first`: nothing stands before them. The slots below `money_slots` are of money. `out` must have room for as many of
-    the form's longest lines.
+    `is_first`: nothing stands before them. Both buffers must have room for as many of their form's longest lines; how much
+    of it is used goes into `sizes`.
     """
-    data, starts, first_slot, first_name = form
-    at, time_at, time_ns = U(0), U(0), np.int64(-1)
+    csv_data, csv_starts, first_slot, first_name = csv_form
+    json_data, json_starts, _, _ = json_form
+    at, json_at, places = U(0), U(0), np.zeros(PLACES, np.uint64)
     for number in range(len(entries)):
         e = entries[number]
         running[e.slot] += e.amount
+        words = U(e.slot + first_slot), U(e.name + first_name), e.slot < MONEY_SLOTS
         if number or not is_first:
-            at = put_word(out, at, data, starts, BETWEEN_LINES)
-        at = put_word(out, at, data, starts, U(0))
-        at = put_number(out, at, e.seq)
-        at = put_word(out, at, data, starts, ONE)
-        at = put_number(out, at, np.int64(e.leg))
-        at = put_word(out, at, data, starts, TWO)
-        if e.ts_ns == time_ns:
-            for place in range(TIME_BYTES):
-                out[at + place] = out[time_at + place]
-        else:
-            put_time(out, at, U(e.ts_ns))
-            time_at, time_ns = at, e.ts_ns
-        slot, name, is_money = U(e.slot + first_slot), U(e.name + first_name), e.slot < money_slots
-        at = put_rest(out, at + TIME_BYTES, data, starts, e, slot, name, running[e.slot], is_money)
-    return np.int64(at)
+            at = put_word(csv, at, csv_data, csv_starts, BETWEEN_LINES)
+            json_at = put_word(json, json_at, json_data, json_starts, BETWEEN_LINES)
+        at = put_csv(csv, at, csv_data, csv_starts, e, words, running[e.slot], places)
+        json_at = put_json(json, json_at, json_data, json_starts, e, words, csv, places)
+    sizes[0], sizes[1] = at, json_at

@@ -146,7 +146,7 @@ class Bomb:
         patch.setattr(Path, "rename", self.around(Path.rename))
         patch.setattr(Folder, "force", self.around(Folder.force))
         patch.setattr(statements, "sync", self.around(statements.sync))
-        for name in ("_write_csv", "_write_json"):
+        for name in ("_write_entries", "_csv_rows"):
             patch.setattr(statements._Page, name, self.around(getattr(statements._Page, name)))
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ from settlement import moves, statements
 from settlement.accounts import money_text
 from settlement.fast.sides import ENTRY
 from settlement.fast.text import CODES, Form, write_lines
-from settlement.ledger import Code
+from settlement.ledger import Code, Posting
 from settlement.statements import time_text
 from tests.settlement.flow import Venue, play
 from tests.settlement.slow_statements import slowly
@@ -207,53 +207,56 @@ def test_statements_read_from_the_ledger_are_those_of_what_was_kept(venue: Venue
     with patch.object(moves, "MANY_COMMANDS", 0):
         assert dict(books.statements.render(batch)) == expected
     kept = moves.Kept(tmp_path, batch.from_seq - 1)
-    rows = np.concatenate(list(books.ledger.transfers(batch.from_seq, batch.to_seq)))
-    for row in rows.reshape(-1, 1):
-        kept.add(row, int(row["seq"][0]))
-    kept.add(rows[:0], batch.to_seq)
-    whole = kept.take(batch.from_seq, batch.to_seq)
-    assert whole is not None
-    assert columns_are(whole, rows)
+    whole = moves.read_cycle(books.ledger, (batch.from_seq, batch.to_seq))
+    for row in whole.moves.reshape(-1, 1):
+        kept.add(Posting(row, whole.moments[:0], int(row["seq"][0])))
+    kept.add(Posting(whole.moves[:0], whole.moments, batch.to_seq))
+    again = kept.take(batch.from_seq, batch.to_seq)
+    assert again is not None
+    assert all((one == other).all() for one, other in zip(again, whole, strict=True))
     assert kept.take(batch.from_seq, batch.to_seq) is None
-    kept.add(rows, 10**6)
+    kept.add(Posting(whole.moves, whole.moments, 10**6))
     assert kept.take(batch.to_seq + 2, 10**6) is None
     kept.close()
-
-
-def columns_are(columns: dict[str, Any], rows: Any) -> bool:
-    return all((columns[name] == rows[name]).all() for name in rows.dtype.names)
+    assert (again.moves == whole.moves).all()
 
 
 NUMBERS = st.integers(-(10**18), 10**18)
 
 
-@given(st.lists(st.tuples(NUMBERS, st.integers(0, 2**62), st.integers(0, 1)), max_size=9), st.booleans())
+@given(st.lists(st.tuples(NUMBERS, st.integers(0, 2**62), st.sampled_from([0, 1, 5])), max_size=9), st.booleans())
 def test_numbers_and_times_are_written_as_python_writes_them(rows: list[tuple[int, int, int]], is_first: bool) -> None:
     entries = np.zeros(len(rows), ENTRY)
     for entry, (amount, ts_ns, slot) in zip(entries, rows, strict=True):
         entry["amount"], entry["ts_ns"], entry["slot"], entry["seq"] = amount, ts_ns, slot, ts_ns // 2
-    words = [*"abcdefgh", "i\n", "", "j\n"]
-    form = Form.of(words, ["code"] * CODES, ["money", "lots"], ["name"])
-    out, running = np.zeros(form.line_bytes * (len(rows) + 1), np.uint8), np.zeros(2, np.int64)
-    with np.errstate(over="ignore"):
-        size = write_lines(out, entries, is_first, running, form, 1)
-    sums, lines = [0, 0], []
+    forms = [Form.of([*words, "i\n", "", "j\n"], ["code"] * CODES, ["money", "money", "", "", "", "lots"], ["name"])
+             for words in ("abcdefgh", "ABCDEFGH")]  # fmt: skip
+    outs = [np.zeros(form.line_bytes * (len(rows) + 1), np.uint8) for form in forms]
+    running, sizes = np.zeros(6, np.int64), np.zeros(2, np.uint64)
+    write_lines(entries, is_first, running, outs[0], forms[0], outs[1], forms[1], sizes)
+    for out, size, words in zip(outs, sizes.tolist(), ("abcdefgh", "ABCDEFGH"), strict=True):
+        lines = list(said(rows, *words))
+        text = "j\n".join(lines)
+        assert out[:size].tobytes().decode() == (text if is_first or not lines else "j\n" + text)
+        assert size <= len(out)
+
+
+def said(
+    rows: list[tuple[int, int, int]], a: str, b: str, c: str, d: str, e: str, f: str, g: str, h: str
+) -> Iterator[str]:
+    sums = defaultdict[int, int](int)
     for amount, ts_ns, slot in rows:
         sums[slot] = (sums[slot] + amount + 2**63) % 2**64 - 2**63
-        said = [str(n) if slot else money_text(n) for n in (amount, sums[slot])]
-        line = f"a{ts_ns // 2}b0c{time_text(ts_ns)}d{['money', 'lots'][slot]}namee" + f"fcodeg{said[0]}h{said[1]}i\n"
-        lines.append(line)
-    text = "j\n".join(lines)
-    assert out[:size].tobytes().decode() == (text if is_first or not lines else "j\n" + text)
-    assert size <= len(out)
+        texts = [str(n) if slot == 5 else money_text(n) for n in (amount, sums[slot])]
+        word = "lots" if slot == 5 else "money"
+        yield f"{a}{ts_ns // 2}{b}0{c}{time_text(ts_ns)}{d}{word}name{e}{f}code{g}{texts[0]}{h}{texts[1]}i\n"
 
 
 def test_an_entry_that_is_missing_shows(venue: Venue) -> None:
     books, batch = venue.settlement.books, venue.settlement.books.batches.get(2)
-    rows = np.concatenate(list(books.ledger.transfers(batch.from_seq, batch.to_seq)))
-    money = np.flatnonzero((rows["asset"] == 0) & (rows["code"] == Code.TRADE))[0]
+    moved, moments = moves.read_cycle(books.ledger, (batch.from_seq, batch.to_seq))
+    money = np.flatnonzero((moved["asset"] == 0) & (moved["code"] == Code.TRADE))[0]
+    page = books.statements._page(batch, moves.Cycle(np.delete(moved, money), moments))
     with pytest.raises(ValueError, match="not the opening and the entries"):
-        page = books.statements._page(batch, moves.columns_of(np.delete(rows, money)))
         for account in page.accounts():
-            for _, write in page.files(account):
-                write(io.BytesIO())
+            page.write(account, io.BytesIO(), io.BytesIO())
