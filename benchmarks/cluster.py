@@ -35,7 +35,10 @@ from engine.sequencing import Frame, Journal
 from engine.types import COMMAND, TRANSFER, Kind, TimeInForce
 from wellhead.cluster.ask import ask_replicas
 from wellhead.cluster.local import LocalCluster, Process
+from wellhead.cluster.replica import Replica
 from wellhead.cluster.sender import Sender
+from wellhead.cluster.station import Station
+from wellhead.compiled import warm_up
 
 SHAPES = ((1, 1), (1, 64), (16, 16), (256, 16))
 """Commands in a frame, frames under way."""
@@ -219,11 +222,12 @@ async def measure(nodes: int, seconds: float) -> dict[str, Any]:
             await probe.until(1)
             await probe.stop()
             rates = await _rates(client, shard, alone, seconds)
+            follows = await _follow(cluster, client, Path(folder))
             pauses = await _pauses(cluster, client, seconds)
             await client.close()
         finally:
             cluster.stop()
-    return {"servers": nodes, "rates": rates, "pauses": pauses}
+    return {"servers": nodes, "rates": rates, "pauses": pauses} | follows
 
 
 async def _rates(client: Client, shard: Shard, alone: Shard, seconds: float) -> list[dict[str, Any]]:
@@ -235,6 +239,28 @@ async def _rates(client: Client, shard: Shard, alone: Shard, seconds: float) -> 
             found["cluster"].append(await through(client, shard, commands, window, seconds, round_))
         rows.append({"commands": commands, "window": window} | {k: statistics.median(v) for k, v in found.items()})
     return rows
+
+
+async def _follow(cluster: LocalCluster, client: Client, folder: Path) -> dict[str, float]:
+    """How fast a gateway reads all that was done so far, how fast a replica does, and what a command takes on a disk."""
+    station, replica = Station(cluster.config, "g", folder / "g"), Replica(cluster.config, "late")
+    began = time.perf_counter()
+    await station.start()
+    gateway_s = time.perf_counter() - began
+    commands = station.journal.seq
+    began = time.perf_counter()
+    await replica.start()
+    while replica.core.sequencer.seq < commands:
+        await asyncio.sleep(0.01)
+    replica_s = time.perf_counter() - began
+    await replica.stop()
+    await station.stop()
+    info = await client.jetstream().stream_info(cluster.config.shard.journal)
+    return {
+        "gateway_follows": commands / gateway_s,
+        "replica_follows": commands / replica_s,
+        "journal_bytes": info.state.bytes / commands,
+    }
 
 
 async def _pauses(cluster: LocalCluster, client: Client, seconds: float) -> dict[str, float]:
@@ -265,6 +291,12 @@ def report(result: dict[str, Any]) -> None:
     for row in result["rates"]:
         share = row["cluster"] / row["bare"]
         print(f"{row['commands']:>17} {row['window']:>7} {row['cluster']:>12,.0f} {row['bare']:>17,.0f} {share:>6.2f}")
+    print(f"catching up with the journal: a gateway {result['gateway_follows']:,.0f} commands/s", end=", ")
+    print(
+        f"a replica with the input {result['replica_follows']:,.0f}; {result['journal_bytes']:.0f} bytes a command",
+        end="",
+    )
+    print(" in one copy of the journal")
     for name, seconds in result["pauses"].items():
         print(f"longest while without an entry, lost: {name}: {seconds * 1000:,.0f} ms")
 
@@ -275,6 +307,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each round")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    warm_up()  # once, not by each process
     load = os.getloadavg()[0]
     results = [asyncio.run(measure(nodes, options.seconds)) for nodes in (1, 3)]
     conditions = {

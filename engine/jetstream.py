@@ -192,6 +192,17 @@ async def make_streams(client: Client, shard: Shard, copies: int) -> None:
         )
 
 
+async def join(servers: Servers, shard: Shard, name: str) -> Client:
+    """Check the servers, connect to them, and see to it that the shard's streams are there.
+
+    Raises UnsafeServerError, nats.errors.Error, OSError.
+    """
+    await check_servers(servers)
+    client = await servers.connect(name)
+    await patiently(lambda: make_streams(client, shard, servers.copies))
+    return client
+
+
 async def snapshot_bucket(client: Client, shard: Shard) -> ObjectStore:
     """Where a shard's snapshots are."""
     return await patiently(lambda: client.jetstream(timeout=REQUEST_S).object_store(shard.snapshots))

@@ -18,7 +18,7 @@ FAULTS = ["replica that writes: kill -9", "gateway: kill -9", "server that leads
 
 
 async def test_a_short_campaign_finds_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = await run(1, 1, tmp_path, FAULTS, calm_s=0.5)
+    code = await run(1, 1, tmp_path, FAULTS)
     said = capsys.readouterr().out
     assert code == 0, said
     assert "wrong: nothing" in said

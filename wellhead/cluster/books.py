@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
-from engine.jetstream import Publisher, Reader, check_servers, head_of
+from engine.jetstream import Publisher, Reader, head_of, join
 from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.types import COMMAND, EVENT
@@ -60,9 +60,7 @@ class Bookkeeper:
 
     async def start(self) -> None:
         """Read the journal to its end, then go on. Raises LogError, nats.errors.Error."""
-        servers = self.config.nats.servers
-        await check_servers(servers)
-        self._client = await servers.connect(self.name)
+        self._client = await join(self.config.nats.servers, self.config.shard, self.name)
         self._publisher = Publisher(self._client)
         self._sender = Sender(self._publisher, self.config.shard.input_subject, self._sender_name)
         self._reader = Reader(self._client, self.config.shard.journal, self.journal_seq)

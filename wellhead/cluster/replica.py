@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
 from engine.engine import warm_up
-from engine.jetstream import Publisher, PublishError, Reader, check_servers, make_streams, patiently
+from engine.jetstream import Publisher, PublishError, Reader, join, patiently
 from engine.sequencing import Entry, Part, frames_of
 from engine.state import Limits
 from engine.types import EventKind
@@ -102,10 +102,7 @@ class Replica:
 
     async def start(self) -> None:
         """Check the servers, join from the newest snapshot, and take part. Raises LogError, nats.errors.Error."""
-        servers = self.config.nats.servers
-        await check_servers(servers)
-        self._client: Client = await servers.connect(f"replica {self.name}")
-        await patiently(lambda: make_streams(self._client, self.shard, servers.copies))
+        self._client: Client = await join(self.config.nats.servers, self.shard, f"replica {self.name}")
         self.core, self.warnings = await patiently(lambda: shelf.newest(self._client, self.shard, self._limits))
         self.joined_seq = self._pictured_seq = self.core.sequencer.seq
         self._chores = Chores(self.core, self.config, self._catalogue)

@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue, pack_id
-from engine.jetstream import Publisher, Reader, Stored, check_servers, head_of
+from engine.jetstream import Publisher, Reader, Stored, head_of, join
 from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.snapshot import Snapshot
@@ -102,10 +102,8 @@ class Station:
 
     async def start(self) -> None:
         """Read the journal to its end, then open the port. Raises LogError, nats.errors.Error, OSError."""
-        servers = self.config.nats.servers
-        await check_servers(servers)
+        self._client: Client = await join(self.config.nats.servers, self.shard, f"gateway {self.name}")
         self._restore()
-        self._client: Client = await servers.connect(f"gateway {self.name}")
         publisher = self._publisher = Publisher(self._client)
         self._reader = Reader(self._client, self.shard.journal, self.journal_seq)
         self.sender = Sender(publisher, self.shard.input_subject, self.sender_name, self.config.window)
