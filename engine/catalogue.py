@@ -6,7 +6,7 @@ begins 2026-11-22 14:00 UTC. All of it is data (`catalogue.toml`); the engine se
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -159,6 +159,32 @@ class Catalogue:
                 raise CatalogueError(f"class {row.name}: more than {MAX_PRICE_TICKS} ticks up to the highest price")
             if self.max_price_micros * row.gpus_per_lot > MAX_LOT_VALUE_MICROS:
                 raise CatalogueError(f"class {row.name}: a lot may be worth {MAX_LOT_VALUE_MICROS} micros at the most")
+
+    def add(self, path: Path) -> list[str]:
+        """Add the classes and regions of a file, which has rows of these alone. Returns the names of what is new.
+
+        Raises CatalogueError, also for a row that differs from the one of its name here; then nothing has changed.
+        """
+        try:
+            rows = tomllib.loads(path.read_text(encoding="utf-8"))
+            if unknown := sorted(rows.keys() - {"class", "region"}):
+                raise CatalogueError(f"{path.name}: {unknown[0]} cannot be added, only [[class]] and [[region]]")
+            classes = [GpuClass(**row) for row in rows.get("class", [])]
+            regions = [Region(**row) for row in rows.get("region", [])]
+        except (TypeError, AttributeError, tomllib.TOMLDecodeError) as error:
+            raise CatalogueError(f"{path.name}: {error!r}") from error
+        changed = [row.name for row in classes if self.class_by_name.get(row.name, row) != row]
+        changed += [row.name for row in regions if self.region_by_name.get(row.name, row) != row]
+        if changed:
+            raise CatalogueError(f"{path.name}: {changed[0]} is there already, with other terms")
+        new_classes = tuple(row for row in classes if row.name not in self.class_by_name)
+        new_regions = tuple(row for row in regions if row.name not in self.region_by_name)
+        grown = replace(self, classes=self.classes + new_classes, regions=self.regions + new_regions)
+        grown._check()
+        # Whoever has the catalogue has the new rows: it grows in place, and nothing that was read from it changes.
+        self.__dict__.clear()
+        self.__dict__.update(grown.__dict__)
+        return [row.name for row in new_classes] + [row.name for row in new_regions]
 
     @cached_property
     def class_by_name(self) -> dict[str, GpuClass]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.catalogue import Catalogue
 from engine.engine import Engine
 from engine.invariants import InvariantError, check
 from engine.log import FileLog, LogDamaged, LogError
@@ -11,6 +10,7 @@ from engine.snapshot import Snapshot
 from settlement.database import FormatError
 from settlement.service import Books, has_books
 from settlement.verify import verify
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 from wellhead.limits import LimitsHistory
 
@@ -29,7 +29,7 @@ class AuditReport:
 
 def audit(data_dir: Path) -> AuditReport:
     """Audit a data directory that no node has open. Changes nothing but the log's torn tail. Raises AuditError."""
-    config, catalogue = Config(data_dir), Catalogue.load()
+    config, catalogue = Config(data_dir), load_catalogue(data_dir)
     if not config.log_dir.is_dir() or not has_books(config.settlement_dir):
         raise AuditError(f"{data_dir} is not the data directory of an exchange")
     report = AuditReport([], [])

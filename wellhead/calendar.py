@@ -44,6 +44,7 @@ class Calendar:
         """
         self._engine = engine
         self._catalogue = catalogue
+        self._names = markets
         self._markets = _pairs(catalogue, markets)
         self._list_hours = list_hours
         self._reference_price = reference_price
@@ -62,6 +63,11 @@ class Calendar:
             if index.source == Source.PRINTS:
                 self._indices[index.class_id, index.region_id, index.start_s] = index.price
                 self._fresh.append(index)
+
+    def look_again(self) -> None:
+        """The catalogue has grown: where all markets are kept, the new ones are too."""
+        self._markets = _pairs(self._catalogue, self._names)
+        self._listed_until_s = 0
 
     def due(self, now_ns: int) -> NDArray[np.void]:
         """The commands (COMMAND) that time asks for now: gates first, then calls and bands, new hours, the cycle's end.

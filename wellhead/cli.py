@@ -21,6 +21,7 @@ from rich.table import Table
 from engine.catalogue import Catalogue
 from engine.log import LogError
 from gateway.auth import SCOPES, KeyStore, KeyStoreError
+from wellhead.additions import load_catalogue
 from wellhead.cluster.cli import cluster
 from wellhead.config import Config
 
@@ -138,14 +139,13 @@ def serve(
     from wellhead.settings import SettingsError, configure  # noqa: PLC0415 - only here
 
     set_up(logging.INFO if verbose else logging.WARNING, as_json=log_json)
-    catalogue = Catalogue.load()
     options = {
         **others, "data_dir": data, "markets": markets, "list_hours": hours, "paper_micros": paper * MICROS,
         "durable": not no_fsync, "origins": origins,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if _is_given(name)}
     try:
-        config = configure(settings, options, given, catalogue)
+        config = configure(settings, options, given)
     except (SettingsError, OSError) as error:
         _fail(str(error), 2)
     if check:
@@ -155,7 +155,7 @@ def serve(
     from wellhead.exchange import RecoveryError  # noqa: PLC0415 - after the engine
 
     try:
-        _run(_serve(config, catalogue))
+        _run(_serve(config, load_catalogue(config.data_dir)))
     except (LogError, RecoveryError, OSError) as error:
         _fail(str(error))
 
@@ -313,7 +313,7 @@ def show_batches(data: Path, cycle: int | None) -> None:
     directory = Config(data).settlement_dir
     if not has_books(directory):
         _fail(f"{directory} holds no books")
-    with Books(directory, Catalogue.load(), read_only=True) as books:
+    with Books(directory, load_catalogue(data), read_only=True) as books:
         batches = books.batches.all()
         if cycle is None:
             table = Table("cycle", "commands", "state", "batch id", "root")

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.catalogue import Catalogue
 from engine.log import FileLog, LogDamaged, LogError, Report, beyond, copy_before, fsync_directory, verify
 from engine.snapshot import Snapshot, SnapshotDamaged
 from gateway.auth import KeyStore, KeyStoreError
 from settlement.database import FormatError
 from settlement.service import DATABASE_NAME, OUTBOX_NAME, SQLITE, STATEMENTS_NAME, Books, has_books, ledger_of
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 from wellhead.status import is_locked
 
@@ -147,7 +147,7 @@ def _books(config: Config, report: Report, found: Diagnosis) -> Iterator[Finding
         found.lines.append("books      none: a start makes them from the log")
         return
     try:
-        with Books(directory, Catalogue.load(), read_only=True) as books:
+        with Books(directory, load_catalogue(config.data_dir), read_only=True) as books:
             applied_seq = books.ledger.head().applied_seq
     except FormatError as error:
         yield Finding(

@@ -24,6 +24,7 @@ from engine.types import LISTING, EventKind, Side
 from gateway.candles import INTERVALS, Candle, Series, minutes
 from settlement.index import Source
 from settlement.service import Books, has_books
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 from wellhead.limits import LimitsHistory
 
@@ -286,7 +287,7 @@ def export(
     data_dir: Path, out: Path, options: Options, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, int]:
     """Write the files of a data directory into `out`; the rows of each. Raises ExportError."""
-    config, catalogue = Config(data_dir), Catalogue.load()
+    config, catalogue = Config(data_dir), load_catalogue(data_dir)
     if not config.log_dir.is_dir():
         raise ExportError(f"{data_dir} is not the data directory of an exchange")
     try:

@@ -27,6 +27,7 @@ from gateway.history import History
 from gateway.server import Server
 from gateway.tls import Tls
 from settlement.indices import Published
+from wellhead.additions import Additions, load_catalogue
 from wellhead.calendar import REMEMBERED_S, Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
@@ -92,7 +93,8 @@ class Node:
     ) -> None:
         """Open the data directory and recover. Blocks; raises LogError, LogDamaged, RecoveryError."""
         self.config = config
-        self.catalogue = catalogue or Catalogue.load()
+        self.catalogue = catalogue or load_catalogue(config.data_dir)
+        self._additions = Additions(self.catalogue, config.data_dir)
         self._clock = clock
         self.exchange = Exchange.open(config, self.catalogue)
         self.papers = PaperRoom(config.settlement_dir, self.catalogue)
@@ -300,6 +302,8 @@ class Node:
 
     async def _look_at_time(self) -> None:
         now_ns = self.now_ns()
+        if self._additions.look():
+            self.calendar.look_again()
         await self.execute(self.timers.due(now_ns))
         await self.execute(self.calendar.due(now_ns))
         await self.execute(self.exchange.settlement.due(now_ns))

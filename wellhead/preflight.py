@@ -6,9 +6,10 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.catalogue import Catalogue, CatalogueError
+from engine.catalogue import CatalogueError
 from gateway.auth import KeyStore, KeyStoreError
 from gateway.tls import Tls
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 
 LEAST_FREE_BYTES = 1 << 30
@@ -16,7 +17,7 @@ LEAST_FREE_BYTES = 1 << 30
 
 def problems(config: Config) -> list[str]:
     """What is wrong, in words; empty when nothing is."""
-    return [*_directory(config.data_dir), *_keys(config), *_tls(config), *_port(config), *_catalogue()]
+    return [*_directory(config.data_dir), *_keys(config), *_tls(config), *_port(config), *_catalogue(config)]
 
 
 def _directory(path: Path) -> Iterator[str]:
@@ -59,8 +60,8 @@ def _port(config: Config) -> Iterator[str]:
         yield f"{config.host}:{config.port} cannot be listened on: {error}"
 
 
-def _catalogue() -> Iterator[str]:
+def _catalogue(config: Config) -> Iterator[str]:
     try:
-        Catalogue.load()
+        load_catalogue(config.data_dir)
     except CatalogueError as error:
         yield str(error)

@@ -15,9 +15,10 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from engine.catalogue import Catalogue
+from engine.catalogue import CatalogueError
 from engine.state import Limits
 from gateway.config import GatewayConfig
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 
 TABLES: dict[str, type[Any]] = {"gateway": GatewayConfig, "limits": Limits}
@@ -69,7 +70,7 @@ def _value(path: Path, name: str, hint: Any, value: Any) -> Any:
     raise SettingsError(f"{path}: {name} = {value!r}: a {wanted} is wanted")
 
 
-def configure(path: Path | None, options: dict[str, Any], given: dict[str, Any], catalogue: Catalogue) -> Config:
+def configure(path: Path | None, options: dict[str, Any], given: dict[str, Any]) -> Config:
     """The configuration of a node: options given, over the file, over the options' defaults.
 
     `origins` is the gateway's. Raises SettingsError, OSError.
@@ -80,6 +81,10 @@ def configure(path: Path | None, options: dict[str, Any], given: dict[str, Any],
     gateway = values.pop("gateway", GatewayConfig())
     if origins:
         gateway = dataclasses.replace(gateway, origins=origins)
+    try:
+        catalogue = load_catalogue(values["data_dir"])
+    except CatalogueError as error:
+        raise SettingsError(str(error)) from error
     for market in values["markets"]:
         class_name, _, region_name = market.partition("-")
         if class_name not in catalogue.class_by_name or region_name not in catalogue.region_by_name:

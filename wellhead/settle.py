@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from engine.catalogue import Catalogue
 from engine.log import LogError, LogLocked
 from engine.types import COMMAND, Kind
 from settlement import vault_part
@@ -24,6 +23,7 @@ from settlement.netting import Sums
 from settlement.proofs import ProofError, entry, is_included
 from settlement.service import Books, has_books
 from settlement.statements import Statements
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress, RecoveryError
 from wellhead.limits import LimitsHistory
@@ -56,7 +56,7 @@ def run(data_dir: Path, progress: Progress | None = None) -> RunReport:
     try:
         # Whoever ran it last said which limits are in force.
         config = Config(data_dir, limits=LimitsHistory(data_dir).newest)
-        exchange = Exchange.open(config, Catalogue.load())
+        exchange = Exchange.open(config, load_catalogue(data_dir))
     except LogLocked as error:
         raise SettleError(f"a node has it open, which ends its cycles itself: {error}", EXIT_BUSY) from error
     except (LogError, RecoveryError, BatchError, ValueError) as error:
@@ -85,7 +85,7 @@ def _close_cycle(exchange: Exchange) -> None:
 def open_books(data_dir: Path) -> Books:
     """The books to look at, beside a running node or without one. Raises SettleError."""
     _require_books(data_dir)
-    return Books(Config(data_dir).settlement_dir, Catalogue.load(), read_only=True)
+    return Books(Config(data_dir).settlement_dir, load_catalogue(data_dir), read_only=True)
 
 
 def _require_books(data_dir: Path) -> None:

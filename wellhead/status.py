@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.catalogue import Catalogue
 from engine.log import LogError, segment_paths, verify
 from gateway.auth import KeyStore, KeyStoreError
 from settlement.database import FormatError
 from settlement.deposits import DepositState
 from settlement.outbox import TxState
 from settlement.service import OUTBOX_NAME, Books, has_books, ledger_of
+from wellhead.additions import load_catalogue
 from wellhead.config import Config
 
 TIMEOUT_S = 5.0
@@ -146,7 +146,7 @@ def books_facts(config: Config, head_seq: int) -> Iterator[Fact]:
         yield Fact("books", "there", "no")
         return
     try:
-        with Books(directory, Catalogue.load(), read_only=True) as books, books.database.reading():
+        with Books(directory, load_catalogue(config.data_dir), read_only=True) as books, books.database.reading():
             applied_seq, batches, open_deliveries = (
                 books.ledger.head().applied_seq,
                 books.batches.all(),

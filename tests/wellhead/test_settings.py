@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from engine.catalogue import Catalogue
 from gateway.auth import generate_key, sign
 from gateway.config import GatewayConfig
 from gateway.logs import HIDDEN, hidden, logger
@@ -36,13 +35,13 @@ def test_a_file_and_the_options_over_it(tmp_path: Path) -> None:
         'port = 9_000\nmarkets = ["L4-EUC"]\ntls_cert = "c.pem"\ntls_key = "k.pem"\n'
         '[gateway]\nrate_per_s = 7\norigins = ["https://a.example"]\n[limits]\nmax_accounts = 9\n',
     )
-    config = configure(path, OPTIONS, {}, Catalogue.load())
+    config = configure(path, OPTIONS, {})
     assert (config.port, config.markets, config.tls_cert) == (9_000, ("L4-EUC",), tmp_path / "c.pem")
     assert (config.gateway.rate_per_s, config.gateway.origins) == (7, ("https://a.example",))
     assert config.limits.max_accounts == 9
-    over = configure(path, {**OPTIONS, "port": 1}, {"port": 1, "origins": ("*",)}, Catalogue.load())
+    over = configure(path, {**OPTIONS, "port": 1}, {"port": 1, "origins": ("*",)})
     assert (over.port, over.gateway.origins, over.gateway.rate_per_s) == (1, ("*",), 7)
-    plain = configure(None, OPTIONS, {}, Catalogue.load())
+    plain = configure(None, OPTIONS, {})
     assert (plain.port, plain.gateway) == (8_765, GatewayConfig())
 
 
@@ -63,7 +62,7 @@ def test_a_file_and_the_options_over_it(tmp_path: Path) -> None:
 )
 def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said.replace("[", r"\[")):
-        configure(settings_file(tmp_path, text), OPTIONS, {}, Catalogue.load())
+        configure(settings_file(tmp_path, text), OPTIONS, {})
 
 
 def test_every_setting_of_the_gateway_can_be_in_a_file(tmp_path: Path) -> None:

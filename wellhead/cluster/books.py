@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import Catalogue
 from engine.jetstream import Publisher, Reader, head_of, join
 from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.types import COMMAND, EVENT
 from settlement.service import SQLITE, Settlement
+from wellhead.additions import load_catalogue
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.sender import Sender
 
@@ -43,7 +43,7 @@ class Bookkeeper:
         self._thread = ThreadPoolExecutor(1, "books")
         place = ledger if ledger == SQLITE else schema_of(ledger, config.name)
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.settlement = Settlement(data_dir / "settlement", Catalogue.load(), place)
+        self.settlement = Settlement(data_dir / "settlement", load_catalogue(data_dir), place)
         self._sender_name = f"books.{secrets.token_hex(5)}"
         self._market_ns = 0
         self._tasks: list[asyncio.Task[None]] = []
