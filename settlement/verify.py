@@ -23,7 +23,7 @@ from settlement.accounts import (
 from settlement.batches import Batch, BatchState
 from settlement.delivery import Delivery, credited_ppm, sums_due
 from settlement.flows import WithdrawalState
-from settlement.ledger import Balances, Difference, changes_of
+from settlement.ledger import Balances, Code, Difference, changes_of
 from settlement.liabilities import assets_micros
 from settlement.meter import Meter
 from settlement.metering import MeteringError
@@ -46,6 +46,7 @@ def verify(books: Books, engine_dump: Dump | None = None) -> list[Difference]:
     with books.database.reading():
         if engine_dump is not None:
             found += against_engine(books, engine_dump)
+        found += _uncredited_deposits(books)
         found += _stuck_deliveries(books)
         found += check_meters(books)
         found += check_batches(books)
@@ -166,6 +167,19 @@ def _conservation(dump: Dump, seq: int) -> list[Difference]:
     total = members + positions + dump["house_fees_micros"]
     external = dump["deposits_micros"] - dump["withdrawals_micros"]
     return [] if total == external else [Difference("conservation", "engine", external, total, seq)]
+
+
+def _uncredited_deposits(books: Books) -> list[Difference]:
+    """Each log of a chain is credited once: a second DEPOSIT for it is in the ledger and not among the credits."""
+    query = (
+        "SELECT transfers.seq, transfers.asset, transfers.amount_micros FROM transfers"
+        " LEFT JOIN credits ON credits.seq = transfers.seq"
+        " WHERE transfers.code = ? AND transfers.asset < 0 AND credits.seq IS NULL ORDER BY transfers.seq"
+    )
+    return [
+        Difference("deposit from a chain", f"token {-asset}", "credited once", f"{amount} once more", seq)
+        for seq, asset, amount in books.database.rows(query, (Code.DEPOSIT,))
+    ]
 
 
 def _stuck_deliveries(books: Books) -> list[Difference]:

@@ -8,6 +8,7 @@ from engine.invariants import InvariantError, check
 from engine.log import FileLog, LogDamaged, LogError
 from engine.snapshot import Snapshot
 from settlement.database import FormatError
+from settlement.rebuild import Rebuild
 from settlement.service import Books, has_books
 from settlement.verify import verify
 from wellhead.additions import load_catalogue
@@ -34,9 +35,13 @@ def audit(data_dir: Path) -> AuditReport:
         raise AuditError(f"{data_dir} is not the data directory of an exchange")
     report = AuditReport([], [])
     try:
-        with FileLog(config.log_dir) as log:
+        with FileLog(config.log_dir) as log, Books(config.settlement_dir, catalogue, read_only=True) as books:
             report.lines.append(f"log         {log.head_seq:,} commands, chain {log.chain.hex()[:16]}")
-            engine = _replay(log, config, report)
+            rebuild = Rebuild(books.ledger)
+            engine = _replay(log, config, report, rebuild)
+            report.differences += [str(difference) for difference in rebuild.found]
+    except FormatError as error:
+        raise AuditError(str(error)) from error
     except ValueError as error:
         raise AuditError(str(error)) from error
     except LogDamaged as error:
@@ -48,18 +53,14 @@ def audit(data_dir: Path) -> AuditReport:
         report.lines.append(f"engine      invariants hold, state {engine.state_hash()[:16]}")
     except InvariantError as error:
         report.differences.append(f"engine: {error}")
-    try:
-        books = Books(config.settlement_dir, catalogue, read_only=True)
-    except FormatError as error:
-        raise AuditError(str(error)) from error
-    with books:
+    with Books(config.settlement_dir, catalogue, read_only=True) as books:
         report.differences += [str(difference) for difference in verify(books, engine.dump())]
         batches = books.batches.all()
         report.lines.append(f"books       {books.ledger.head().applied_seq:,} commands, {len(batches)} batches")
     return report
 
 
-def _replay(log: FileLog, config: Config, report: AuditReport) -> Engine:
+def _replay(log: FileLog, config: Config, report: AuditReport, rebuild: Rebuild) -> Engine:
     """From the beginning, not from a snapshot: snapshots are among what is to be proven."""
     history = LimitsHistory(config.data_dir)
     engine = Engine(history.at(1))
@@ -69,9 +70,9 @@ def _replay(log: FileLog, config: Config, report: AuditReport) -> Engine:
         cut = 0
         if snapshot and first <= snapshot.applied_seq <= commands["seq"][-1]:
             cut = snapshot.applied_seq - first + 1
-            engine.apply(commands[:cut])
+            rebuild.on_batch(commands[:cut], engine.apply(commands[:cut]))
             _compare(engine, snapshot, report)
-        engine.apply(commands[cut:])
+        rebuild.on_batch(commands[cut:], engine.apply(commands[cut:]))
     return engine
 
 

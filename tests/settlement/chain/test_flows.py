@@ -172,6 +172,12 @@ def test_what_was_never_set_aside_neither_leaves_nor_comes_back(funded: Venue) -
     assert verify(funded.settlement.books, funded.engine.dump()) == []
 
 
+def test_a_deposit_that_was_credited_twice_is_named(funded: Venue) -> None:
+    funded.send(deposit_command(1, 1, 100_000_000, 100_000_000, Evidence(TX, 3)))
+    (found,) = verify(funded.settlement.books, funded.engine.dump())
+    assert (found.what, found.seq) == ("deposit from a chain", 3)
+
+
 def test_a_withdrawal_by_no_known_way_is_refused_and_not_noted(funded: Venue) -> None:
     (event,) = funded.send(transfer(Kind.WITHDRAW, 1, asset=1, lots=5, amount_micros=5, flags=7))
     assert event["reason"] == Reason.BAD_FIELD
