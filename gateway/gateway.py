@@ -596,7 +596,9 @@ class Gateway:
             elif stop == Stop.GENERAL:
                 step = self._general(self._step(commands, events))
             else:
-                self._do_part(Stop(stop), step if head["general"] and step else self._step(commands, events))
+                if stop in (Stop.ANSWER, Stop.ERROR) and not head["general"]:
+                    step = self._step(commands, events)
+                self._do_part(Stop(stop), step)
         self._drain()
 
     def _step(self, commands: NDArray[np.void], events: NDArray[np.void]) -> Step:
@@ -620,15 +622,15 @@ class Gateway:
         self.tables.head["general"], self.tables.head["stage"] = 1, Stage.ANSWER
         return step
 
-    def _do_part(self, stop: Stop, step: Step) -> None:
+    def _do_part(self, stop: Stop, step: Step | None) -> None:
         """What Python has to do for a step, where compiled code stands before that."""
         head = self.tables.head
         match stop:
-            case Stop.ANSWER:
+            case Stop.ANSWER if step is not None:
                 account = self.tables.accounts[step.command.account]
                 first = {step.command.account: int(account["first_aseq"])} if account["step"] == head["step"] else {}
                 self._waiting = self.orders.resolve(step, first)
-            case Stop.ERROR:
+            case Stop.ERROR if step is not None:
                 head["error_phrase"] = self.tables.phrase(self.orders.refusal(step))
             case Stop.TELL:
                 for number, message in self.streams.fresh:

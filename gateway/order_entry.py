@@ -462,4 +462,5 @@ def internal(msg: str) -> Error:
 
 def order_result(order: Order) -> OrderResult:
     """Where an order stands."""
-    return OrderResult(order.id, order.cid or None, order.status, order.leaves, order.cum)
+    now = order.read()
+    return OrderResult(now.id, now.cid or None, now.status, now.leaves, now.cum)

@@ -42,7 +42,7 @@ from gateway.messages import (
 )
 from gateway.projection import PPM, Projection
 from gateway.rows import EventRow, MoneyRow, Step
-from gateway.views import Account, Order
+from gateway.views import Account, Order, OrderRow
 
 SIDE_NAMES: tuple[SideName, SideName] = ("buy", "sell")
 TYPE_NAMES: dict[int, TypeName] = {
@@ -229,10 +229,10 @@ class PrivateStreams:
         self._kept_at_most = 2 * len(self._kept) + KEPT_BEFORE_A_LOOK
 
     def _order(self, event: EventRow) -> None:
-        order = self._projection.orders[event.order_id]
+        order = self._projection.orders[event.order_id].read()
         message = OrderEvent(
             aseq=0, seq=event.seq, ts=event.ts_ns // 1000, exec=EXECS[event.kind], oid=order.id, cid=order.cid or None,
-            sym=order.symbol, side=SIDE_NAMES[order.side], type=TYPE_NAMES[order.ord_type],
+            sym=self._tables.symbol_at(order.symbol), side=SIDE_NAMES[order.side], type=TYPE_NAMES[order.ord_type],
             px=order.price * order.tick_micros, qty=order.qty, left=order.leaves, cum=order.cum,
             tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
         )  # fmt: skip
@@ -240,7 +240,7 @@ class PrivateStreams:
             message.why = WHY.get(Reason(event.reason), Reason(event.reason).name.lower())
         elif event.kind == EventKind.REPLACED:
             message.kept = event.reason == Reason.KEPT
-        if order.special or order.level >= 0:
+        if order.special or order.level:
             _add_terms(message, order)
         self._emit(order.account, message)
 
@@ -374,7 +374,7 @@ def _prevented(event: EventRow, order: Order, other: Order, leaves: int, cum: in
     )  # fmt: skip
 
 
-def _add_terms(state: OrderEvent | OrderState, order: Order) -> None:
+def _add_terms(state: OrderEvent | OrderState, order: OrderRow) -> None:
     """What an order has beyond a plain one."""
     if order.stop_price:
         state.stop = order.stop_price * order.tick_micros
@@ -388,8 +388,8 @@ def _add_terms(state: OrderEvent | OrderState, order: Order) -> None:
     state.slide, state.reduce_only = bool(flags & Flag.SLIDE) or UNSET, bool(flags & Flag.REDUCE_ONLY) or UNSET
     state.stp = STP_NAMES.get(flags & STP_MASK, UNSET)
     state.stp_group = order.stp_group & ((1 << STP_GROUP_BITS) - 1) or UNSET
-    if order.level >= 0:
-        state.level = order.level
+    if order.level:
+        state.level = order.level - 1
 
 
 def open_orders(account: Account, symbol: str | None = None) -> list[OrderState]:
@@ -397,15 +397,16 @@ def open_orders(account: Account, symbol: str | None = None) -> list[OrderState]
     return [order_state(order) for order in account.orders.values() if symbol is None or order.symbol == symbol]
 
 
-def order_state(order: Order) -> OrderState:
+def order_state(found: Order) -> OrderState:
     """An order as it is shown."""
+    order = found.read()
     state = OrderState(
-        oid=order.id, cid=order.cid or None, sym=order.symbol, side=SIDE_NAMES[order.side],
+        oid=order.id, cid=order.cid or None, sym=found.symbol, side=SIDE_NAMES[order.side],
         type=TYPE_NAMES[order.ord_type], px=order.price * order.tick_micros, qty=order.qty, left=order.leaves,
         cum=order.cum, tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
         ts=order.ts_ns // 1000,
     )  # fmt: skip
-    if order.special or order.level >= 0:
+    if order.special or order.level:
         _add_terms(state, order)
     return state
 

@@ -6,6 +6,7 @@ alone, so a restart that replays the log, or restores `dump()` and replays the r
 """
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from engine.types import LISTING, TRANSFER, UNCHANGED, EventKind, Flag, Kind, OrdType, Reason, Side, Status, TimeInForce
 from gateway.commands import Command
 from gateway.fast import doors
+from gateway.fast.tables import ORDER
 from gateway.fast.templates import SIDES
 from gateway.memory import Tables
 from gateway.messages import Code, RequestError, TradeItem
@@ -23,6 +25,7 @@ from gateway.rows import CommandRow, EventRow, MoneyRow, Step, text_at
 from gateway.views import Account, AllOrders, Depth, Order, Position, Row, column
 
 PPM = 1_000_000
+CID_COLUMNS = ("c0", "c1", "c2", "c3", "c4")
 LISTED_TERMS = frozenset(LISTING.names or ()) - {"symbol"}
 PLAIN_FLAGS = Flag.POST_ONLY | Flag.REQUEUE
 PLAIN_TEXT = frozenset(map(chr, range(0x20, 0x7F))) - set('"\\')
@@ -221,15 +224,12 @@ class Projection:
             "body_qty": command.qty, "waiting": event.reason == Reason.WAITING, "show": event.contra_leaves_qty,
             "shown": min(event.contra_leaves_qty, event.leaves_qty), **_terms(command),
         }  # fmt: skip
-        found = self.tables.orders[row]
-        for name, value in values.items():
-            found[name] = value
         cid = ""
         if command.kind == Kind.NEW_ORDER:
             cid = text_at(step.commands, step.at, "cl_ord_id")
-            for number, word in enumerate(step.commands["cl_ord_id"][step.at].view("<i8").tolist()):
-                found[f"c{number}"] = word
-        found["special"] = _is_special(command, event, cid)
+            values |= zip(CID_COLUMNS, step.commands["cl_ord_id"][step.at].view("<i8").tolist(), strict=True)
+        values["special"] = _is_special(command, event, cid)
+        self.tables.orders[row] = tuple(map(values.get, ORDER.names or (), repeat(0)))
         self.tables.do(doors.ENTER_ORDER, row)
         order = Order(self.tables, row)
         self._hold(account, event.held_micros)

@@ -1,11 +1,13 @@
 """Rows of the tables as objects: what the general path reads and writes. They hold nothing but where their row is."""
 
+from collections import namedtuple
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.types import Flag
 from gateway.depth import CHECKSUM_LEVELS, checksum
 from gateway.fast import doors
+from gateway.fast.tables import ORDER
 from gateway.fast.templates import STATUSES
 from gateway.memory import Tables
 from gateway.messages import OrderStatus
@@ -43,6 +45,38 @@ class column:
 
     def __set__(self, row: Row, value: int) -> None:
         getattr(row._tables, self._table)[row.row][self._name] = value
+
+
+_Columns: Any = namedtuple("_Columns", " ".join(ORDER.names or ()))  # type: ignore[misc]
+
+
+class OrderRow(_Columns):
+    """A copy of an order's row: plain integers, read together. `symbol` is the number of one."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> int: ...
+
+    @property
+    def cid(self) -> str:
+        words = b"".join(
+            word.to_bytes(8, "little", signed=True) for word in (self.c0, self.c1, self.c2, self.c3, self.c4)
+        )
+        return words.rstrip(b"\0").decode("ascii", "replace")
+
+    @property
+    def status(self) -> OrderStatus:
+        if self.done:
+            return "filled" if self.cum == self.qty and self.done == 1 else "canceled"
+        if self.waiting:
+            return "waiting"
+        return "partial" if self.cum else "new"
+
+    @property
+    def post_only(self) -> bool:
+        return bool(self.flags & Flag.POST_ONLY)
 
 
 class Order(Row):
@@ -93,7 +127,7 @@ class Order(Row):
 
     @property
     def cid(self) -> str:
-        return text_of(self._tables.orders[self.row])
+        return self.read().cid
 
     @property
     def done(self) -> bool:
@@ -121,22 +155,11 @@ class Order(Row):
 
     @property
     def status(self) -> OrderStatus:
-        if self.done:
-            is_filled = self.cum == self.qty and self._tables.orders[self.row]["done"] == 1
-            return "filled" if is_filled else "canceled"
-        if self.waiting:
-            return "waiting"
-        return "partial" if self.cum else "new"
+        return self.read().status
 
-    @property
-    def post_only(self) -> bool:
-        return bool(self.flags & Flag.POST_ONLY)
-
-
-def text_of(row: Any) -> str:
-    """The client id of a row that has one in c0 to c4."""
-    words = b"".join(int(row[name]).to_bytes(8, "little", signed=True) for name in ("c0", "c1", "c2", "c3", "c4"))
-    return words.rstrip(b"\0").decode("ascii", "replace")
+    def read(self) -> OrderRow:
+        """All of it as it is now: many times faster than field by field."""
+        return OrderRow._make(self._tables.orders[self.row].item())
 
 
 class Position(Row):
