@@ -1,11 +1,11 @@
 """What the market page costs a browser: 200 books that change while somebody looks, on a slowed-down processor.
 
-    python -m benchmarks.page [--books 200] [--updates 1000] [--slow 4] [--seconds 10]
+    python -m benchmarks.page [--books 200] [--updates 1000] [--slow 4] [--seconds 4] [--rounds 7]
 
-A real exchange (tests/page/venue.py) with its bots in a process of its own, headless Chromium showing the list of all
-its books. The processor of the page is throttled by Chromium itself (Emulation.setCPUThrottlingRate). A frame counts as
-dropped for each 1/60 s that passes without one, as the page's own requestAnimationFrame sees it. Beside it stand an
-empty page of the same browser, throttled in the same way, in the same run: the machine's own share.
+A real exchange (tests/page/venue.py) with its bots in a process of its own; headless Chromium shows an empty page, the list
+of all books, the map and one contract, in turns, each time in a new page. The processor of each is throttled by Chromium
+itself (Emulation.setCPUThrottlingRate). A frame counts as dropped for each 1/60 s that passes without one, as the page's own
+requestAnimationFrame sees it. The empty page is the machine's own share: what matters is the difference, within a round.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import tempfile
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,18 @@ from tests.page.chromium import chromium
 from tests.page.conftest import venue
 
 FRAME_MS = 1000 / 60
+SPENT = ("TaskDuration", "ScriptDuration", "RecalcStyleDuration", "LayoutDuration")
 COUNT_FRAMES = """ms => new Promise(done => {
   const times = [];
+  let longest_ms = 0;
+  const look = list => { longest_ms = Math.max(longest_ms, ...list.getEntries().map(one => one.duration)) };
+  const long = new PerformanceObserver(look);
+  long.observe({ type: "longtask" });
   const step = now => {
     times.push(now);
-    if (now - times[0] < ms) requestAnimationFrame(step);
-    else done(times);
+    if (now - times[0] < ms) return requestAnimationFrame(step);
+    long.disconnect();
+    done([times, longest_ms]);
   };
   requestAnimationFrame(step);
 })"""
@@ -47,26 +54,62 @@ COUNT_MESSAGES = """() => {
 }"""
 
 
-def frames(page: Any, slow: int, seconds: int) -> dict[str, float]:
-    """Frames drawn, dropped and how long they took, with the processor `slow` times slower."""
+@dataclass(frozen=True)
+class Row:
+    """What was counted in a page for some seconds; times in ms a second of the main thread."""
+
+    share: float
+    p99_ms: float
+    busy: float
+    script: float
+    style: float
+    layout: float
+    longest_ms: float
+    updates: float
+
+
+VIEWS = {
+    "empty page": None,
+    "list of all books": "#as-list",
+    "map of an hour": "#as-map",
+    "a contract": "#map a.cell",
+}
+SETTLE_MS = 3_000
+
+
+def visit(browser: Any, url: str, name: str, options: argparse.Namespace) -> Row:
+    """A new page, throttled, at the view with this name."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
     devtools = page.context.new_cdp_session(page)
-    devtools.send("Emulation.setCPUThrottlingRate", {"rate": slow})
     devtools.send("Performance.enable")
+    page.add_init_script(f"({COUNT_MESSAGES})()")
+    click = VIEWS[name]
+    page.goto("about:blank" if click is None else url)
+    if click is not None:
+        page.wait_for_selector("#map a.cell b:not(:text('·'))")
+        page.click(click)
+    if click == "#as-list":
+        wanted = "wanted => document.querySelectorAll('#list tbody tr').length >= wanted"
+        page.wait_for_function(wanted, arg=options.books)
+    devtools.send("Emulation.setCPUThrottlingRate", {"rate": options.slow})
+    page.wait_for_timeout(SETTLE_MS)
+    row = count(page, devtools, options.seconds)
+    page.close()
+    return row
+
+
+def count(page: Any, devtools: Any, seconds: float) -> Row:
+    """Frames drawn and dropped, and what the main thread did."""
+    page.evaluate("() => { window.received = { messages: 0, tickers: 0 } }")
     before = metrics(devtools)
-    times = page.evaluate(COUNT_FRAMES, seconds * 1000)
+    times, longest_ms = page.evaluate(COUNT_FRAMES, seconds * 1000)
     after = metrics(devtools)
-    devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     gaps = [later - earlier for earlier, later in pairwise(times)]
     dropped = sum(max(0, round(gap / FRAME_MS) - 1) for gap in gaps)
-    return {
-        "frames": len(gaps),
-        "dropped": dropped,
-        "share": dropped / (len(gaps) + dropped),
-        "median_ms": statistics.median(gaps),
-        "p99_ms": sorted(gaps)[len(gaps) * 99 // 100],
-        "busy": (after["TaskDuration"] - before["TaskDuration"]) / seconds,
-        "script": (after["ScriptDuration"] - before["ScriptDuration"]) / seconds,
-    }
+    busy, script, style, layout = (1000 * (after[name] - before[name]) / seconds for name in SPENT)
+    updates = page.evaluate("() => received.tickers") / seconds
+    p99_ms = sorted(gaps)[len(gaps) * 99 // 100]
+    return Row(dropped / (len(gaps) + dropped), p99_ms, busy, script, style, layout, longest_ms, updates)
 
 
 def metrics(devtools: Any) -> dict[str, float]:
@@ -74,34 +117,23 @@ def metrics(devtools: Any) -> dict[str, float]:
     return {row["name"]: row["value"] for row in found}
 
 
-def show(name: str, row: dict[str, float]) -> None:
-    print(
-        f"{name:<34}{row['frames']:>7.0f}{row['dropped']:>9.0f}{row['share']:>8.1%}{row['median_ms']:>10.1f}"
-        f"{row['p99_ms']:>9.1f}{row['busy']:>8.0%}{row['script']:>8.0%}"
-    )
-
-
 def measure(browser: Any, url: str, options: argparse.Namespace) -> None:
-    """All rows, and what arrived meanwhile."""
-    empty = browser.new_page()
-    empty.goto("about:blank")
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    page.add_init_script(f"({COUNT_MESSAGES})()")
-    page.goto(url)
-    page.click("#as-list")
-    page.wait_for_function("wanted => document.querySelectorAll('#list tbody tr').length >= wanted", arg=options.books)
-    books = page.locator("#list tbody tr").count()
-    print(f"{'':<34}{'frames':>7}{'dropped':>9}{'':>8}{'median ms':>10}{'p99 ms':>9}{'busy':>8}{'script':>8}")
-    for slow in (1, options.slow):
-        empty.bring_to_front()
-        show(f"empty page, {slow}x slower", frames(empty, slow, options.seconds))
-        page.bring_to_front()
-        for view, name in (("#as-list", f"list of {books} books"), ("#as-map", "map of an hour's books")):
-            page.click(view)
-            page.evaluate("() => { received.messages = received.tickers = 0 }")
-            show(f"{name}, {slow}x slower", frames(page, slow, options.seconds))
-            got = page.evaluate("() => received.tickers") / options.seconds
-            print(f"    {got:,.0f} changes of prices a second")
+    """All views in turns, and their medians."""
+    rows: dict[str, list[Row]] = {name: [] for name in VIEWS}
+    for _ in range(options.rounds):
+        for name, found in rows.items():
+            found.append(visit(browser, url, name, options))
+    print(f"medians of {options.rounds} rounds of {options.seconds:g} s, processor {options.slow} times slower")
+    print(f"{'':<49}{'longest':>9}  {'main thread, ms a second':^31}")
+    print(f"{'':<20}{'dropped':>9}{'less empty':>12}{'p99 ms':>8}{'task ms':>9}", end="")
+    print(f"{'busy':>10}{'script':>7}{'style':>7}{'layout':>7}{'updates/s':>12}")
+    for name, found in rows.items():
+        extra = statistics.median(row.share - empty.share for row, empty in zip(found, rows["empty page"], strict=True))
+        middle = Row(*(statistics.median(getattr(row, field.name) for row in found) for field in fields(Row)))
+        print(
+            f"{name:<20}{middle.share:>9.1%}{extra:>+12.1%}{middle.p99_ms:>8.1f}{middle.longest_ms:>9.0f}"
+            f"{middle.busy:>10.0f}{middle.script:>7.0f}{middle.style:>7.0f}{middle.layout:>7.0f}{middle.updates:>12,.0f}"
+        )
 
 
 def main() -> None:
@@ -109,14 +141,15 @@ def main() -> None:
     parser.add_argument("--books", type=int, default=200)
     parser.add_argument("--updates", type=int, default=1_000, help="orders amended a second")
     parser.add_argument("--slow", type=int, default=4)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     found = chromium()
     hours = 6
     markets = -(-options.books // hours)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as directory:
         browser = playwright.chromium.launch(
-            executable_path=found.program, env=found.environment, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=found.program, env={**found.environment}, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
         load = os.getloadavg()[0]
         print(

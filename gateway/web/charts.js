@@ -31,7 +31,7 @@ class Chart {
     this.colours = palette();
     this.plot = null;
     this.data = null;
-    this.draw = painter(() => this._draw(), pause_ms);
+    this.draw = painter(() => this._draw(), pause_ms, box);
     new ResizeObserver(() => this._resize()).observe(box);
     document.addEventListener("colours", () => this._anew());
   }
@@ -68,9 +68,10 @@ class Chart {
   }
 
   _draw() {
-    if (!this.data || !this.box.clientWidth) return;
+    if (!this.data || !this.box.clientWidth) return false;
     if (this.plot) this.plot.setData(this.data);
     else this.plot = new uPlot({ ...this._size(), ...this.options() }, this.data, this.box);
+    return true;
   }
 
   /** What all charts share, for the options of one. */

@@ -31,7 +31,7 @@ export class Contract {
     this.depthChart = new DepthChart($("depth-chart"));
     this.paintBook = painter(() => this._paintBook(), 60);
     this.paintHead = painter(() => this._paintHead(), 100);
-    this.paintTape = painter(() => this._paintTape(), 100);
+    this.paintTape = painter(() => this._paintTape(), 100, $("contract-tape"));
     for (const button of document.querySelectorAll("[data-candles]")) {
       button.addEventListener("click", () => this._chooseCandles(button.dataset.candles));
     }

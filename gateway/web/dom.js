@@ -15,12 +15,13 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
-/** Set a text where it differs: nothing is laid out again for nothing. */
+/** Set a text where it differs: nothing is laid out again for nothing. A text that is there changes in its place. */
 export function setText(node, text) {
-  if (node.shown !== text) {
-    node.shown = text;
-    node.textContent = text;
-  }
+  if (node.shown === text) return;
+  node.shown = text;
+  const only = node.firstChild;
+  if (only && only === node.lastChild && only.nodeType === Node.TEXT_NODE) only.data = text;
+  else node.textContent = text;
 }
 
 /** Set or take away an attribute where it differs. */
@@ -54,25 +55,40 @@ export function keepRows(body, items, keyOf, make, fill = () => {}) {
   }
 }
 
-/** Call `draw` once in the next frame, however often this is called before, and not more often than every `pause_ms`. */
-export function painter(draw, pause_ms = 0) {
+/**
+ * Call `draw` once in the next frame, however often this is called before, and not more often than every `pause_ms`. With a
+ * `node`: once it has drawn (`draw` did not return false) only while that is in sight. What nobody sees is drawn when it
+ * comes into it.
+ */
+export function painter(draw, pause_ms = 0, node = null) {
   let asked = false;
+  let late = false;
   let last_ms = -Infinity;
-  const step = (now_ms) => {
-    if (now_ms - last_ms < pause_ms) {
-      requestAnimationFrame(step);
-      return;
-    }
+  let hasDrawn = false;
+  let isSeen = true;
+  const step = () => {
     asked = false;
-    last_ms = now_ms;
-    draw();
+    late = !isSeen && hasDrawn;
+    if (late) return;
+    last_ms = performance.now();
+    hasDrawn = draw() !== false;
   };
-  return () => {
-    if (!asked) {
-      asked = true;
-      requestAnimationFrame(step);
-    }
+  const frame = () => requestAnimationFrame(step);
+  const ask = () => {
+    if (asked) return;
+    asked = true;
+    const wait_ms = last_ms + pause_ms - performance.now();
+    if (wait_ms > 0) setTimeout(frame, wait_ms);
+    else frame();
   };
+  if (node) {
+    const look = ([entry]) => {
+      isSeen = entry.isIntersecting;
+      if (isSeen && late) ask();
+    };
+    new IntersectionObserver(look).observe(node);
+  }
+  return ask;
 }
 
 const TOAST_MS = 6000;

@@ -7,6 +7,7 @@ import { gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
 
 const PAINT_PAUSE_MS = 200; // about as fast as an eye reads a number
+const FIGURES_PAUSE_MS = 1000;
 const TAPE_ROWS = 60;
 const LIST_ROWS = 400;
 
@@ -19,14 +20,13 @@ export class Overview {
     this.asList = false;
     this.cells = new Map(); // symbol -> the parts of its cell
     this.rows = new Map(); // symbol -> the parts of its row in the list
-    // A row out of sight is brought up to date when it comes into it: what nobody sees costs nothing.
-    this.sight = new IntersectionObserver((entries) => this._seen(entries), { root: $("list").parentElement, rootMargin: "100px" });
     this.dirty = new Set();
     this.curve = new CurveChart($("curve-chart"));
     this.curveMarket = null; // [class, region]
     this.tape = [];
     this.paint = painter(() => this._paint(), PAINT_PAUSE_MS);
-    this.paintTape = painter(() => this._paintTape(), PAINT_PAUSE_MS);
+    this.paintTape = painter(() => this._paintTape(), PAINT_PAUSE_MS, $("tape"));
+    this.paintFigures = painter(() => this._figures(), FIGURES_PAUSE_MS);
     market.addEventListener("instruments", () => this.shown && this._arrange());
     market.addEventListener("state", (event) => {
       this.dirty.add(event.detail);
@@ -209,23 +209,20 @@ export class Overview {
 
   _row(instrument) {
     const parts = { instrument, digits: digitsOf(instrument.tick) };
-    const cells = ["bid", "ask", "last", "change", "spread", "volume"].map((name) => (parts[name] = el("td", { class: "num" })));
-    const row = el("tr", {}, el("td", {}, el("a", { href: `#/book/${instrument.sym}` }, instrument.sym)), ...cells, el("td", { class: "num dim" }, times.moment(instrument.gate)));
+    const cells = ["bid", "ask", "last", "change", "spread", "volume"].map((name) => (parts[name] = cell({ class: "num" })));
+    const row = el("tr", { role: "row" }, cell({}, el("a", { href: `#/book/${instrument.sym}` }, instrument.sym)), ...cells, cell({ class: "num dim" }, times.moment(instrument.gate)));
     row.parts = parts;
-    this.sight.observe(row);
+    // A row out of sight is brought up to date when it comes into it: what nobody sees costs nothing.
+    row.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
+      parts.isSkipped = skipped;
+      this.dirty.add(instrument.sym);
+      this.paint();
+    });
     return row;
   }
 
-  _seen(entries) {
-    for (const { target, isIntersecting } of entries) {
-      target.parts.isSeen = isIntersecting;
-      if (isIntersecting) this.dirty.add(target.parts.instrument.sym);
-    }
-    this.paint();
-  }
-
   _paintRow(parts, ticker) {
-    if (!parts.isSeen) return;
+    if (parts.isSkipped) return;
     const { instrument, digits } = parts;
     const moved = change(instrument.ref_px, ticker?.last);
     const gap = spread(ticker);
@@ -247,7 +244,7 @@ export class Overview {
       if (found && this.asList) this._paintRow(found, ticker);
       else if (found) this._paintCell(found, ticker);
     }
-    if (this.dirty.size) this._figures();
+    if (this.dirty.size) this.paintFigures();
     this.dirty.clear();
   }
 
@@ -336,3 +333,5 @@ export class Overview {
       el("td", { class: `num ${trade.side === "buy" ? "up" : "down"}` }, `${trade.side === "buy" ? "▲" : "▼"} ${price(trade.px, trade.digits)}`), el("td", { class: "num" }, short(trade.qty))));
   }
 }
+
+const cell = (properties, ...children) => el("td", { role: "cell", ...properties }, ...children);
