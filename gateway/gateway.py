@@ -91,7 +91,7 @@ from gateway.projection import Projection, ProjectionState
 from gateway.publisher import Publisher
 from gateway.quoting import Quotes
 from gateway.rates import Bucket, Rates
-from gateway.rows import Step, command_rows, event_rows
+from gateway.rows import Step, command_row, event_rows
 from gateway.session import Ask, BatchAsk, Identity, Session, Transport
 from gateway.settled import NoPapers, Papers, Question, Settled
 
@@ -606,7 +606,7 @@ class Gateway:
         head = self.tables.head
         at = min(int(head["command_at"]), len(commands) - 1)
         caused = event_rows(events[int(head["event_at"]) : int(head["event_end"])])
-        return Step(commands, at, command_rows(commands[at : at + 1])[0], caused)
+        return Step(commands, at, command_row(commands, at), caused)
 
     def _general(self, step: Step) -> Step:
         """Follow the events of a step that has something special."""
