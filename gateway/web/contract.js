@@ -307,6 +307,7 @@ export class Contract {
     const digits = this.known ? digitsOf(this.known.tick) : 3;
     keepRows($("contract-tape").tBodies[0], this.trades, (trade) => trade.tid, (trade) => el("tr", {}, el("td", { class: "dim" }, times.clock(trade.ts)),
       el("td", { class: `num ${trade.side === "buy" ? "up" : "down"}` }, `${trade.side === "buy" ? "▲" : "▼"} ${price(trade.px, digits)}`), el("td", { class: "num" }, grouped(trade.qty))));
+    return this.trades.length > 0;
   }
 }
 

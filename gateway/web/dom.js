@@ -70,8 +70,8 @@ export function painter(draw, pause_ms = 0, node = null) {
     asked = false;
     late = !isSeen && hasDrawn;
     if (late) return;
-    last_ms = performance.now();
     hasDrawn = draw() !== false;
+    if (hasDrawn) last_ms = performance.now();
   };
   const frame = () => requestAnimationFrame(step);
   const ask = () => {

@@ -331,6 +331,7 @@ export class Overview {
     keepRows($("tape").tBodies[0], this.tape, (trade) => trade.key, (trade) => el("tr", {},
       el("td", { class: "dim" }, times.clock(trade.ts)), el("td", {}, trade.start ? times.hour(trade.start) : ""),
       el("td", { class: `num ${trade.side === "buy" ? "up" : "down"}` }, `${trade.side === "buy" ? "▲" : "▼"} ${price(trade.px, trade.digits)}`), el("td", { class: "num" }, short(trade.qty))));
+    return this.tape.length > 0;
   }
 }
 

@@ -17,7 +17,7 @@ class ServerProcess:
 
     def __init__(self, data_dir: Path, *options: str) -> None:
         self._arguments = ["-m", "wellhead.cli", "serve", "--data", str(data_dir), "--port", "0", *options]
-        self.url = ""
+        self.url = self.said = ""
 
     async def __aenter__(self) -> Self:
         self.process = await asyncio.create_subprocess_exec(
@@ -31,6 +31,7 @@ class ServerProcess:
         while line := await self.process.stdout.readline():
             if match := _LISTENS.search(line):
                 self.url = f"ws://127.0.0.1:{match[1].decode()}"
+                self.said = line.decode().rstrip()
                 return self
         raise AssertionError("the server ended before it listened")
 

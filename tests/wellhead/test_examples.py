@@ -11,7 +11,9 @@ from gateway.auth import write_private_key
 from tests.wellhead.process import ROOT, ServerProcess
 from tests.wellhead.test_kill import make_keys
 
-README_BOT = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+README_BOT = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", README, re.DOTALL)
+README_SESSION = dict(re.findall(r"^\$ wellhead (.+)\n(.+)$", README, re.MULTILINE))
 
 
 async def run_script(*arguments: str, cwd: Path) -> str:
@@ -40,12 +42,21 @@ async def test_an_example_runs(tmp_path: Path, script: str, arguments: tuple[str
         assert text in printed, printed
 
 
-async def test_the_bot_of_the_readme_runs(tmp_path: Path) -> None:
-    assert README_BOT is not None
-    keys = make_keys(tmp_path, "alice")
-    write_private_key(tmp_path / "alice.key", "alice", "alice", keys["alice"])
-    async with ServerProcess(tmp_path, "--market", "H100S-USE", "--hours", "2", "--paper", "1000000") as server:
+async def test_the_session_of_the_readme_is_as_it_says(tmp_path: Path) -> None:
+    """Serve, make a key, run the bot: each as it is written, with the output that is shown but for numbers."""
+    assert README_BOT is not None and len(README_SESSION) == 2
+    (serve, served), (create, created) = README_SESSION.items()
+    data = tmp_path / "wellhead-data"
+    async with ServerProcess(data, *serve.removeprefix("serve ").split()) as server:
+        assert shape(server.said.replace(str(data), data.name)) == shape(served)
+        printed = await run_script("-m", "wellhead.cli", *create.split(), cwd=tmp_path)
+        assert shape(printed) == shape(created)
         bot = README_BOT[1].replace("ws://127.0.0.1:8765", server.url)
-        assert server.url in bot
+        assert server.url in bot and len(list(filter(None, bot.splitlines()))) == 10
         printed = await run_script("-c", bot, cwd=tmp_path)
-    assert "status='new'" in printed
+    assert shape(printed) == shape(README_BOT[2])
+
+
+def shape(printed: str) -> str:
+    """What is printed, without numbers, names of keys and orders, and the breaks of lines."""
+    return re.sub(r"alice-[0-9a-f]{8}|[0-9a-f]{12}-1|[\d,.]*\d", "#", " ".join(printed.split()))
