@@ -36,6 +36,7 @@ from wellhead.exchange import Exchange
 
 VENUE = "campaign"
 PAUSE_S = 0.02
+CYCLE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Worker:
     """The exchange of a directory."""
 
     def __init__(self, directory: Path, task: Task, naive: bool) -> None:
-        self.task, self.naive = task, naive
+        self.task, self.naive, self.ended_s = task, naive, time.monotonic()
         config = Config(directory)
         self.exchange = Exchange.open(config, Catalogue.load())
         self.exchange.recover()
@@ -92,16 +93,23 @@ class Worker:
         if self.next < len(self.task.agenda):
             self.ask(self.task.agenda[self.next])
             return True
-        site = self.custody.sites[0]
-        return (
-            bool(self.custody.flows.waiting() or any(outbox.under_way() for outbox in site.outboxes)) or self.behind()
-        )
+        waiting, site = self.custody.flows.waiting(), self.custody.sites[0]
+        busy = self.behind() or any(outbox.under_way() for outbox in site.outboxes)
+        if not busy and {row.route for row in waiting} == {Route.CLAIM}:
+            self.end_cycle()
+        return bool(waiting) or busy
 
     def behind(self) -> bool:
         """Whether the last cycle's root is still to be put into force."""
-        cycles = sum(item[0] == "cycle" for item in self.task.agenda)
+        cycles = self.custody.records.exported()
         root = self.custody.roots.in_force(1)
-        return cycles > 0 and (root is None or root.cycle < cycles)
+        return bool(cycles) and (root is None or root.cycle < cycles[-1].cycle)
+
+    def end_cycle(self) -> None:
+        """A claim pays what its root says less all that was paid since: the rest of it is in the next root."""
+        if time.monotonic() - self.ended_s > CYCLE_S:
+            self.ended_s = time.monotonic()
+            self.log(command(Kind.CLOSE_CYCLE))
 
     def ask(self, item: tuple[Any, ...]) -> None:
         kind, account, *rest = item
