@@ -49,6 +49,8 @@ HEARTBEAT_S = 0.5
 SILENCE_S = 2.0
 """A consumer that was not heard of for so long is made anew."""
 CHECK_S = 3.0
+LOST_S = 15.0
+"""A new leader may take a while until it knows all that is in a stream; beyond, the rest is lost."""
 REQUEST_S = 3.0
 PATIENCE_S = 45.0
 PING_S = 1
@@ -58,6 +60,10 @@ WRONG_LAST_SEQUENCE = 10071
 
 class UnsafeServerError(LogError):
     """A server does not force messages to its disk before it acknowledges them, or cannot be asked."""
+
+
+class LostError(LogError):
+    """The stream ends before what was read of it: its servers lost messages that were there."""
 
 
 class TrimmedError(LogError):
@@ -237,6 +243,7 @@ class Reader:
         self._heard = 0.0
         self._broken = True
         self._checked = False  # whether the stream was seen to begin where it must
+        self._short_since: float | None = None  # when the stream was first seen to end before `after`
         self._failure: Exception | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._subscription: Any = None
@@ -254,7 +261,7 @@ class Reader:
         await self._drop()
 
     async def read(self, most: int = 4_096) -> list[Stored]:
-        """What has arrived, at least one message and at most so many. Raises TrimmedError, LogError."""
+        """What has arrived, at least one message and at most so many. Raises TrimmedError, LostError."""
         while self._failure is not None or not self._checked or not self._waiting:
             if self._failure is not None:
                 raise self._failure
@@ -277,7 +284,7 @@ class Reader:
             if self._broken or time.monotonic() - self._heard > SILENCE_S:
                 try:
                     await self._begin()
-                except TrimmedError as error:
+                except (TrimmedError, LostError) as error:
                     self._failure = error
                     self._arrived.set()
                     return
@@ -303,8 +310,19 @@ class Reader:
             raise
         if info.state.first_seq > after + 1:
             raise TrimmedError(f"{self._stream} begins with message {info.state.first_seq}, {after + 1} is needed")
+        self._look_at_end(info.state.last_seq, after)
         self._checked = True
         self._arrived.set()
+
+    def _look_at_end(self, last_seq: int, after: int) -> None:
+        """Raises LostError when the stream has ended before what was read of it for a while."""
+        if last_seq >= after:
+            self._short_since = None
+            return
+        self._broken = True  # look again
+        self._short_since = self._short_since or time.monotonic()
+        if time.monotonic() - self._short_since > LOST_S:
+            raise LostError(f"{self._stream} ends with message {last_seq}; {after} was read of it")
 
     async def _drop(self) -> None:
         self._round += 1

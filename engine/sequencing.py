@@ -33,6 +33,8 @@ from engine.types import COMMAND, EVENT
 SENDER_BYTES = 24
 MAX_FRAME_COMMANDS = 4_096
 """Commands in one frame, 0.8 MB."""
+MAX_VOID = 1_000
+"""So many entries one after the other that do not follow are no accident: the journal has another history."""
 MAX_SENDERS = 4_096
 """Senders remembered; the one that was silent longest is forgotten for a new one."""
 
@@ -230,6 +232,7 @@ class Journal:
     def __init__(self, in_seq: int = 0, seq: int = 0, chain: bytes = GENESIS) -> None:
         self.in_seq, self.seq, self.chain = in_seq, seq, chain
         self.void = 0  # entries passed over
+        self._void_now = 0  # since the last one that was not
 
     def take(self, data: bytes) -> Entry | None:
         """The next entry, or None when it is void. Raises JournalError; then nothing has changed."""
@@ -239,6 +242,9 @@ class Journal:
             raise JournalError(f"behind message {self.in_seq} of the input: {error}") from error
         if entry.after_in != self.in_seq:
             self.void += 1
+            self._void_now += 1
+            if self._void_now > MAX_VOID:
+                raise JournalError(f"{MAX_VOID} entries do not go on behind message {self.in_seq} of the input")
             return None
         seq, chain = self.seq, self.chain
         for part in entry.parts:
@@ -247,7 +253,7 @@ class Journal:
             seq, chain = int(part.commands["seq"][-1]), part.chained(chain)
         if chain != entry.chain:
             raise JournalError(f"the entry up to message {entry.last_in} is whole but not of this history")
-        self.in_seq, self.seq, self.chain = entry.last_in, seq, chain
+        self.in_seq, self.seq, self.chain, self._void_now = entry.last_in, seq, chain, 0
         return entry
 
 

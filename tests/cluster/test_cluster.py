@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import jetstream
 from engine.engine import Engine
 from engine.jetstream import (
+    LostError,
     Publisher,
     PublishError,
     Reader,
@@ -54,8 +56,11 @@ def test_a_configuration_is_read_as_it_was_written_and_refused_by_name(tmp_path:
         read_config(path)
 
 
-async def test_streams_are_read_in_order_and_written_under_the_expected_last(tmp_path: Path) -> None:
+async def test_streams_are_read_in_order_and_written_under_the_expected_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server is lost on the way, with the reader's consumer on it or not."""
+    monkeypatch.setattr(jetstream, "LOST_S", 0.5)
     async with running(tmp_path) as nats:
         config = config_for(nats, tmp_path)
         replica = Replica(config, "r1")  # makes the streams
@@ -90,6 +95,10 @@ async def test_streams_are_read_in_order_and_written_under_the_expected_last(tmp
         await late.start()
         with pytest.raises(TrimmedError, match="begins with message 20"):
             await late.read()
+        beyond = Reader(client, shard.journal, 200)
+        await beyond.start()
+        with pytest.raises(LostError, match="ends with message 100; 200 was read"):
+            await beyond.read()
         await client.close()
 
 

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine.engine import Engine
-from engine.sequencing import MAX_SENDERS, Entry, Frame, FrameError, Journal, JournalError, Part, Sequencer, frames_of
+from engine.sequencing import (
+    MAX_SENDERS,
+    MAX_VOID,
+    Entry,
+    Frame,
+    FrameError,
+    Journal,
+    JournalError,
+    Part,
+    Sequencer,
+    frames_of,
+)
 from engine.types import COMMAND, EVENT, TRANSFER, Kind
 from wellhead.cluster.core import Core, DivergedError
 
@@ -224,6 +235,17 @@ def test_an_entry_that_does_not_follow_is_void_for_readers_and_replicas_alike(or
     assert journal.void == len(order) - 3
     assert (journal.in_seq, journal.chain) == (core.confirmed_in, core.sequencer.chain)
     assert core.journal_seq == len(order)
+
+
+def test_a_journal_of_which_nothing_follows_any_more_is_refused() -> None:
+    journal, core, stray = Journal(), cores(1)[0], entries()[1]
+    for at in range(MAX_VOID):
+        assert journal.take(stray) is None
+        assert not core.heard(at, Entry.unpack(stray))
+    with pytest.raises(JournalError, match="do not go on"):
+        journal.take(stray)
+    with pytest.raises(DivergedError, match="do not go on"):
+        core.heard(MAX_VOID, Entry.unpack(stray))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))

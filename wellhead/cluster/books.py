@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.jetstream import Publisher, Reader, head_of, join
+from engine.log import LogError
 from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.types import COMMAND, EVENT
@@ -67,6 +68,8 @@ class Bookkeeper:
         await self._publisher.start()
         await self._reader.start()
         head = await head_of(self._client, self.config.shard.journal)
+        if self.journal_seq > head:
+            raise LogError(f"{self._data_dir} is at entry {self.journal_seq}; the journal ends with {head}")
         while self.journal_seq < head:
             await self._post()
         self._tasks = [asyncio.create_task(job) for job in (self._follow(), self._sender.run(), self._ask())]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.engine import Engine
-from engine.sequencing import Entry, Part, Sequencer
+from engine.sequencing import MAX_VOID, Entry, Part, Sequencer
 from engine.types import EventKind
 
 MAX_ENTRY_BYTES = 4 << 20
@@ -45,6 +45,7 @@ class Core:
         self.confirmed_in = confirmed_in  # what the journal covers
         self._joined_in = sequencer.in_seq
         self._heard_in = confirmed_in  # what the journal covers with the entries that wait here
+        self._void_now = 0
         self._entries: deque[tuple[int, Entry | None]] = deque()
 
     def apply(self, in_seq: int, stored_ns: int, data: bytes) -> Part | None:
@@ -87,8 +88,14 @@ class Core:
         return Entry(writer, after_in, last.in_seq, parts, last.chain), count
 
     def heard(self, journal_seq: int, entry: Entry) -> bool:
-        """An entry of the journal; False when it is void (see engine.sequencing.Journal). `settle` must follow."""
+        """An entry of the journal; False when it is void (see engine.sequencing.Journal). `settle` must follow.
+
+        Raises DivergedError when nothing follows any more.
+        """
         follows = entry.after_in == self._heard_in
+        self._void_now = 0 if follows else self._void_now + 1
+        if self._void_now > MAX_VOID:
+            raise DivergedError(f"{MAX_VOID} entries do not go on behind message {self._heard_in} of the input")
         self._entries.append((journal_seq, entry if follows else None))
         if follows:
             self._heard_in = entry.last_in

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue, pack_id
 from engine.jetstream import Publisher, Reader, Stored, head_of, join
+from engine.log import LogError
 from engine.records import joined
 from engine.sequencing import Entry, Journal
 from engine.snapshot import Snapshot
@@ -110,6 +111,8 @@ class Station:
         await publisher.start()
         await self._reader.start()
         head = await head_of(self._client, self.shard.journal)
+        if self.journal_seq > head:
+            raise LogError(f"{self._data_dir} has a snapshot at entry {self.journal_seq}; the journal ends with {head}")
         while self.journal_seq < head:
             self._take(await self._reader.read())
         await self._client.subscribe(f"wh.{self.shard.name}.presence", cb=self._heard)
