@@ -298,7 +298,7 @@ def report(result: dict[str, Any]) -> None:
     )
     print(" in one copy of the journal")
     for name, seconds in result["pauses"].items():
-        print(f"longest while without an entry, lost: {name}: {seconds * 1000:,.0f} ms")
+        print(f"longest while without an entry, lost: {name}: {seconds * 1000:,.0f} ms", flush=True)
 
 
 def main() -> None:
@@ -309,7 +309,6 @@ def main() -> None:
     options = parser.parse_args()
     warm_up()  # once, not by each process
     load = os.getloadavg()[0]
-    results = [asyncio.run(measure(nodes, options.seconds)) for nodes in (1, 3)]
     conditions = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
@@ -317,11 +316,12 @@ def main() -> None:
         "load": load,
     }
     if options.json:
+        results = [asyncio.run(measure(nodes, options.seconds)) for nodes in (1, 3)]
         print(json.dumps({"conditions": conditions, "results": results}))
         return
-    print(", ".join(f"{name} {value}" for name, value in conditions.items()))
-    for result in results:
-        report(result)
+    print(", ".join(f"{name} {value}" for name, value in conditions.items()), flush=True)
+    for nodes in (1, 3):
+        report(asyncio.run(measure(nodes, options.seconds)))
 
 
 if __name__ == "__main__":
