@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.types import Kind
@@ -214,18 +214,24 @@ def test_quotes_are_cancelled_with_the_session(quoting: tuple[Node, Bot, Bot]) -
 LADDERS = st.lists(st.tuples(st.integers(2_380, 2_420), st.integers(0, 9)), max_size=4)
 
 
-@settings(max_examples=max(1, settings().max_examples // 3))
+@pytest.fixture(scope="module")
+def one_market(tmp_path_factory: pytest.TempPathFactory) -> tuple[Node, Bot]:
+    node, bot, _ = with_quoter(tmp_path_factory.mktemp("quotes"), GatewayConfig(rate_burst=10**9))
+    return node, bot
+
+
 @given(st.lists(st.tuples(LADDERS | st.none(), LADDERS | st.none(), st.booleans()), max_size=6))
-def test_what_stands_is_what_was_asked_for_last(tmp_path_factory: pytest.TempPathFactory, moves: list[Any]) -> None:
-    """But for what was refused: nobody else is there, so only what would meet the other side."""
-    node, bot, _ = with_quoter(tmp_path_factory.mktemp("quotes"))
+def test_what_stands_is_what_was_asked_for_last(one_market: tuple[Node, Bot], moves: list[Any]) -> None:
+    """Nobody else is there, and the sides are far from each other, so nothing is refused."""
+    node, bot = one_market
+    group = len(node.log) + 1  # each time another one
     wanted: list[dict[int, tuple[int, int]]] = [{}, {}]
     for bids, asks, waits in moves:
         sides = {"b": bids, "a": None if asks is None else [(px + 100, lots) for px, lots in asks]}
         given = {
             name: [[f"{px / 1000}", lots] for px, lots in side] for name, side in sides.items() if side is not None
         }
-        bot.send("quote.mass", group=4, quotes=[ladder(**given)], post="reject")
+        bot.send("quote.mass", group=group, quotes=[ladder(**given)], post="reject")
         for number, side in enumerate(sides.values()):
             if side is not None:
                 wanted[number] = {level: rung for level, rung in enumerate(side) if rung[1]}
@@ -236,6 +242,8 @@ def test_what_stands_is_what_was_asked_for_last(tmp_path_factory: pytest.TempPat
     for number in (0, 1):
         stands = {one.level: (one.price, one.leaves) for one in orders if one.side == number}
         assert stands == wanted[number]
+    bot.good("cancel.mass")
+    bot.take()
 
 
 # --- Protection -------------------------------------------------------------------------------------------------------
