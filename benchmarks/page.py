@@ -6,9 +6,14 @@ A real exchange (tests/page/venue.py) with its bots in a process of its own; hea
 of all books, the map and one contract, in turns, each time in a new page. The processor of each is throttled by Chromium
 itself (Emulation.setCPUThrottlingRate). A frame counts as dropped for each 1/60 s that passes without one, as the page's own
 requestAnimationFrame sees it. The empty page is the machine's own share: what matters is the difference, within a round.
+
+On a machine with other work that difference is mostly the other work: whoever has something to do is interrupted. So the
+same page is traced, too, unthrottled: the processor time of each task of its main thread, times the slowness, against the
+16.7 ms that a frame has. A task beyond that drops a frame on any machine; one below it drops none by itself.
 """
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -66,6 +71,9 @@ class Row:
     layout: float
     longest_ms: float
     updates: float
+    task_p99_ms: float
+    task_most_ms: float
+    over: float
 
 
 VIEWS = {
@@ -75,6 +83,7 @@ VIEWS = {
     "a contract": "#map a.cell",
 }
 SETTLE_MS = 3_000
+TASK, MAIN_THREAD = "ThreadControllerImpl::RunTask", "CrRendererMain"
 
 
 def visit(browser: Any, url: str, name: str, options: argparse.Namespace) -> Row:
@@ -93,13 +102,27 @@ def visit(browser: Any, url: str, name: str, options: argparse.Namespace) -> Row
         page.wait_for_function(wanted, arg=options.books)
     devtools.send("Emulation.setCPUThrottlingRate", {"rate": options.slow})
     page.wait_for_timeout(SETTLE_MS)
-    row = count(page, devtools, options.seconds)
+    counted = count(page, devtools, options.seconds)
+    devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    tasks_ms = sorted(ms * options.slow for ms in tasks(browser, page, options.seconds))
     page.close()
-    return row
+    over = sum(ms > FRAME_MS for ms in tasks_ms) / options.seconds
+    costs = (tasks_ms[len(tasks_ms) * 99 // 100], tasks_ms[-1], over)
+    return Row(*(*counted, *costs))
 
 
-def count(page: Any, devtools: Any, seconds: float) -> Row:
-    """Frames drawn and dropped, and what the main thread did."""
+def tasks(browser: Any, page: Any, seconds: float) -> list[float]:
+    """Processor time, ms, of each task of the main thread that did something; a page's one frame is one task."""
+    browser.start_tracing(page=page, categories=["toplevel"])
+    page.wait_for_timeout(seconds * 1000)
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    main = {(one["pid"], one["tid"]) for one in events if one.get("args", {}).get("name") == MAIN_THREAD}
+    timed = [one for one in events if one["name"] == TASK and (one["pid"], one["tid"]) in main]
+    return [one["tdur"] / 1000 for one in timed if "tdur" in one] or [0.0]
+
+
+def count(page: Any, devtools: Any, seconds: float) -> tuple[float, ...]:
+    """Frames dropped, and what the main thread did: the fields of Row, up to `updates`."""
     page.evaluate("() => { window.received = { messages: 0, tickers: 0 } }")
     before = metrics(devtools)
     times, longest_ms = page.evaluate(COUNT_FRAMES, seconds * 1000)
@@ -109,7 +132,7 @@ def count(page: Any, devtools: Any, seconds: float) -> Row:
     busy, script, style, layout = (1000 * (after[name] - before[name]) / seconds for name in SPENT)
     updates = page.evaluate("() => received.tickers") / seconds
     p99_ms = sorted(gaps)[len(gaps) * 99 // 100]
-    return Row(dropped / (len(gaps) + dropped), p99_ms, busy, script, style, layout, longest_ms, updates)
+    return dropped / (len(gaps) + dropped), p99_ms, busy, script, style, layout, longest_ms, updates
 
 
 def metrics(devtools: Any) -> dict[str, float]:
@@ -124,15 +147,18 @@ def measure(browser: Any, url: str, options: argparse.Namespace) -> None:
         for name, found in rows.items():
             found.append(visit(browser, url, name, options))
     print(f"medians of {options.rounds} rounds of {options.seconds:g} s, processor {options.slow} times slower")
-    print(f"{'':<49}{'longest':>9}  {'main thread, ms a second':^31}")
+    print(f"{'':<49}{'longest':>9}  {'main thread, ms a second':^31}{'':<10}{'its tasks, processor time':>29}")
     print(f"{'':<20}{'dropped':>9}{'less empty':>12}{'p99 ms':>8}{'task ms':>9}", end="")
-    print(f"{'busy':>10}{'script':>7}{'style':>7}{'layout':>7}{'updates/s':>12}")
+    print(
+        f"{'busy':>10}{'script':>7}{'style':>7}{'layout':>7}{'updates/s':>12}{'p99 ms':>10}{'most ms':>9}{'over/s':>8}"
+    )
     for name, found in rows.items():
         extra = statistics.median(row.share - empty.share for row, empty in zip(found, rows["empty page"], strict=True))
         middle = Row(*(statistics.median(getattr(row, field.name) for row in found) for field in fields(Row)))
         print(
             f"{name:<20}{middle.share:>9.1%}{extra:>+12.1%}{middle.p99_ms:>8.1f}{middle.longest_ms:>9.0f}"
             f"{middle.busy:>10.0f}{middle.script:>7.0f}{middle.style:>7.0f}{middle.layout:>7.0f}{middle.updates:>12,.0f}"
+            f"{middle.task_p99_ms:>10.1f}{middle.task_most_ms:>9.1f}{middle.over:>8.2f}"
         )
 
 

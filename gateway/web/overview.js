@@ -7,6 +7,7 @@ import { gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
 
 const PAINT_PAUSE_MS = 200; // about as fast as an eye reads a number
+const PAINTED_AT_ONCE = 6; // contracts in a frame; the others in the next, so that no frame is late
 const FIGURES_PAUSE_MS = 1000;
 const TAPE_ROWS = 60;
 const LIST_ROWS = 400;
@@ -25,6 +26,7 @@ export class Overview {
     this.curveMarket = null; // [class, region]
     this.tape = [];
     this.paint = painter(() => this._paint(), PAINT_PAUSE_MS);
+    this.paintRest = painter(() => this._paint());
     this.paintTape = painter(() => this._paintTape(), PAINT_PAUSE_MS, $("tape"));
     this.paintFigures = painter(() => this._figures(), FIGURES_PAUSE_MS);
     market.addEventListener("instruments", () => this.shown && this._arrange());
@@ -222,7 +224,6 @@ export class Overview {
   }
 
   _paintRow(parts, ticker) {
-    if (parts.isSkipped) return;
     const { instrument, digits } = parts;
     const moved = change(instrument.ref_px, ticker?.last);
     const gap = spread(ticker);
@@ -238,14 +239,17 @@ export class Overview {
 
   _paint() {
     const parts = this.asList ? this.rows : this.cells;
+    if (this.dirty.size) this.paintFigures();
+    let left = PAINTED_AT_ONCE;
     for (const symbol of this.dirty) {
       const found = parts.get(symbol);
-      const ticker = this.market.tickers.get(symbol);
-      if (found && this.asList) this._paintRow(found, ticker);
-      else if (found) this._paintCell(found, ticker);
+      this.dirty.delete(symbol);
+      if (!found || found.isSkipped) continue;
+      if (this.asList) this._paintRow(found, this.market.tickers.get(symbol));
+      else this._paintCell(found, this.market.tickers.get(symbol));
+      if (--left === 0) break;
     }
-    if (this.dirty.size) this.paintFigures();
-    this.dirty.clear();
+    if (this.dirty.size) this.paintRest();
   }
 
   _figures() {
