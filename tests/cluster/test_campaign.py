@@ -14,7 +14,7 @@ from tests.cluster.campaign import run
 from tests.cluster.history import History, Told, problems
 from wellhead.cluster.core import Core
 
-FAULTS = ["replica that writes: kill -9", "gateway: kill -9", "server that leads the journal: kill -9"]
+FAULTS = ["replica that writes: kill -9", "server that leads the journal: kill -9"]
 
 
 async def test_a_short_campaign_finds_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
