@@ -183,12 +183,13 @@ def test_auctions_and_halts_are_seen(visit: Any, logon: Any, operate: Any) -> No
     page = visit("#/book")
     page.wait_for_selector(READY["contract"])
     logon(page)
-    symbol, ask = page.inner_text("#contract-title"), page.inner_text("#contract-ask")
+    # Somewhat above the best offer, which moves on.
+    symbol, price = page.inner_text("#contract-title"), f"{float(page.inner_text('#contract-ask')) * 1.02:.3f}"
     operate(page, "admin.status", sym=symbol, status="auction")
     page.wait_for_selector("#contract-state:text('Auction')")
     page.wait_for_selector("#contract-notice:has-text('orders are gathered')")
     page.wait_for_selector("#contract-auction:text('nothing')")
-    send(page, "3 in the book", px=ask, qty="3")
+    send(page, "3 in the book", px=price, qty="3")
     page.wait_for_selector("#contract-auction:has-text('3 at ')")
     page.wait_for_selector("#ladder-spread:has-text('auction, 3 lots')")
     page.screenshot(path=SHOTS / "auction.png")
