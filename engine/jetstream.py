@@ -18,7 +18,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -54,12 +54,29 @@ LOST_S = 15.0
 REQUEST_S = 3.0
 PATIENCE_S = 45.0
 PING_S = 1
+CANCEL_AGAIN_S = 0.1
 EXPECTED_LAST = "Nats-Expected-Last-Sequence"
 WRONG_LAST_SEQUENCE = 10071
 
 
 class UnsafeServerError(LogError):
     """A server does not force messages to its disk before it acknowledges them, or cannot be asked."""
+
+
+async def end(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they are done. What they raised is dropped.
+
+    Once is not enough: nats-py drops a cancellation that meets it while it flushes (`Client._flush_pending`), and so does
+    `asyncio.wait_for` before Python 3.12 where the answer comes at the same time.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        done, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()
 
 
 class LostError(LogError):
@@ -255,9 +272,7 @@ class Reader:
     async def stop(self) -> None:
         """Let go. What was not read is dropped."""
         if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            await end([self._watcher])
         await self._drop()
 
     async def read(self, most: int = 4_096) -> list[Stored]:
@@ -423,6 +438,13 @@ class Publisher:
             future.set_exception(PublishError(error.get("err_code", 0), error.get("description", "not stored")))
         else:
             future.set_result(int(answer["seq"]))
+
+
+def place_of(future: "asyncio.Future[int] | None") -> int | None:
+    """Where a message that was sent stands in its stream, None while no server has said so."""
+    if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+        return None
+    return future.result()
 
 
 def _seen(future: "asyncio.Future[int]") -> None:

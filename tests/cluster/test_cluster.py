@@ -1,6 +1,7 @@
 """Replicas and gateways over three real NATS servers."""
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from engine.jetstream import (
     TrimmedError,
     UnsafeServerError,
     check_servers,
+    end,
     head_of,
     make_streams,
 )
@@ -30,6 +32,19 @@ from wellhead.cluster.config import ClusterConfig, ConfigError, read_config, wri
 from wellhead.cluster.replica import Replica
 from wellhead.cluster.servers import LocalServers
 from wellhead.cluster.station import Station
+
+
+async def test_a_task_ends_that_drops_a_cancellation() -> None:
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # as nats-py does where it flushes
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(stubborn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await end(tasks)
+    assert all(task.cancelled() for task in tasks)
 
 
 async def test_a_server_that_does_not_sync_always_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from numpy.typing import NDArray
 
 from engine.catalogue import pack_id, unpack_id
-from engine.jetstream import Publisher, PublishError, Reader
+from engine.jetstream import Publisher, Reader, end
 from engine.sequencing import Entry, Frame, Journal
 from engine.types import COMMAND, MONEY, TRANSFER, EventKind, Kind
 from wellhead.cluster.config import ClusterConfig
@@ -140,9 +140,7 @@ class Allocator:
 
     async def stop(self) -> None:
         """Leave; what is on its way is carried on by the next one."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         for reader in self._readers.values():
             await reader.stop()
         await self._publisher.stop()
@@ -180,8 +178,7 @@ class Allocator:
         else:
             frame = Frame(sender, number, _transfer(Kind.DEPOSIT, account, f"{sender}.{number}", move.amount_micros))
         future = await self._publisher.send(self._configs[to.shard].shard.input_subject, frame.pack())
-        with contextlib.suppress(PublishError, TimeoutError):
-            await asyncio.wait_for(asyncio.shield(future), AGAIN_S)
+        await asyncio.wait([future], timeout=AGAIN_S)
         await self._something(AGAIN_S)
 
     async def _something(self, seconds: float | None) -> None:

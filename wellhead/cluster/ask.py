@@ -11,7 +11,7 @@ import numpy as np
 from nats.errors import Error as NatsError
 from numpy.typing import NDArray
 
-from engine.jetstream import Publisher, Reader, head_of
+from engine.jetstream import Publisher, Reader, end, head_of
 from engine.log import FileLog
 from engine.sequencing import Entry, Journal, Part
 from wellhead.cluster.config import ClusterConfig
@@ -91,7 +91,7 @@ async def execute(config: ClusterConfig, commands: NDArray[np.void], wait_s: flo
                         if part.sender == name:
                             return part
     finally:
-        sending.cancel()
+        await end([sending])
         await reader.stop()
         await client.close()
 

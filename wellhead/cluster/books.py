@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.jetstream import Publisher, Reader, head_of, join
+from engine.jetstream import Publisher, Reader, end, head_of, join
 from engine.log import LogError
 from engine.records import joined
 from engine.sequencing import Entry, Journal
@@ -82,9 +82,7 @@ class Bookkeeper:
 
     async def stop(self) -> None:
         """Leave; the books stand where they are."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self._reader.stop()
         await self._publisher.stop()
         await self._client.close()

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
 from engine.engine import warm_up
-from engine.jetstream import Publisher, PublishError, Reader, join, patiently
+from engine.jetstream import Publisher, Reader, end, join, patiently, place_of
 from engine.sequencing import Entry, Part, frames_of
 from engine.state import Limits
 from engine.types import EventKind
@@ -123,9 +123,7 @@ class Replica:
 
     async def stop(self) -> None:
         """Leave. The others go on."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         for part in (self._input, self._journal, self._publisher):
             await part.stop()
         await self._client.close()
@@ -238,8 +236,9 @@ class Replica:
         places = []
         for frame in frames:
             future = await self._publisher.send(self.shard.input_subject, frame.pack())
-            with contextlib.suppress(PublishError, TimeoutError, asyncio.CancelledError):
-                places.append(await asyncio.wait_for(asyncio.shield(future), ACK_S))
+            await asyncio.wait([future], timeout=ACK_S)
+            if (place := place_of(future)) is not None:
+                places.append(place)
         if not frames:
             return
         with contextlib.suppress(TimeoutError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.jetstream import Publisher
+from engine.jetstream import Publisher, place_of
 from engine.sequencing import MAX_FRAME_COMMANDS, Frame
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 4.0
@@ -69,7 +69,7 @@ class Sender:
 
     def covered(self, in_seq: int) -> None:
         """The journal covers the input up to here; frames that stand before it and are not in will not be."""
-        if self._flights and (stored := _place(self._flights[0])) is not None and stored <= in_seq:
+        if self._flights and (stored := place_of(self._flights[0].acknowledged)) is not None and stored <= in_seq:
             self._again()
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class Sender:
         refused = any(flight.acknowledged is not None and flight.acknowledged.done() for flight in self._flights)
         self._wait_s = REFUSED_WAIT_S if refused else min(2 * self._wait_s, LONGEST_WAIT_S)
         self._look_at = time.monotonic() + self._wait_s
-        if any(_place(flight) is None for flight in self._flights):
+        if any(place_of(flight.acknowledged) is None for flight in self._flights):
             self._again()
 
     def _again(self) -> None:
@@ -121,11 +121,3 @@ class Sender:
             flight.acknowledged = None
         self._unsent = len(self._flights)
         self._wake.set()
-
-
-def _place(flight: Flight) -> int | None:
-    """Where the frame stands in the input, None when no server said."""
-    future = flight.acknowledged
-    if future is None or not future.done() or future.cancelled() or future.exception() is not None:
-        return None
-    return future.result()

@@ -23,7 +23,7 @@ from nats.aio.msg import Msg
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue, pack_id
-from engine.jetstream import Publisher, Reader, Stored, head_of, join
+from engine.jetstream import Publisher, Reader, Stored, end, head_of, join
 from engine.log import LogError
 from engine.records import joined
 from engine.sequencing import Entry, Journal
@@ -131,9 +131,7 @@ class Station:
     async def stop(self) -> None:
         """Tell the clients, and leave."""
         self.gateway.shutdown()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.server.stop()
         await self._reader.stop()
         await self._publisher.stop()
