@@ -38,6 +38,7 @@ STAGES = [
         Step("format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
         Step("kernels with bounds checks", warm_up("engine.engine"), BOUNDSCHECK),
         Step("types", [PYTHON, "-m", "mypy"]),
+        Step("known holes in what is installed", [PYTHON, "-m", "tests.dependencies"]),
         Step("kernels", warm_up("wellhead.compiled")),
         Step("coverage of the engine, as plain Python", [PYTHON, "-m", "tests.coverage", "--brief"]),
     ],

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 IGNORED: dict[str, str] = {}
 """Advisory -> why it does not concern this project."""
+MACHINES = {"pip", "setuptools"}
+"""Brought by the Python that makes the environment: neither ours to choose nor loaded by a node."""
 LIMIT_S = 120
 
 
@@ -33,7 +35,7 @@ def judge(return_code: int, output: str, errors: str) -> Verdict:
         f"{package['name']} {package['version']}: {hole['id']}, fixed in {', '.join(hole['fix_versions']) or 'nothing yet'}"
         for package in dependencies
         for hole in package.get("vulns", [])
-        if hole["id"] not in IGNORED
+        if package["name"] not in MACHINES and hole["id"] not in IGNORED
     ]
     if holes:
         return Verdict(1, "\n".join(holes))

@@ -27,6 +27,10 @@ def test_a_hole_is_named_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(1, answer, "").exit_code == 0
 
 
+def test_what_the_machine_brought_is_its_owners_concern() -> None:
+    assert judge(1, json.dumps({"dependencies": [CLEAN, {**HOLE, "name": "pip"}]}), "").exit_code == 0
+
+
 @pytest.mark.parametrize("output", ["", "<html>", "{}", "[]"])
 def test_without_a_network_it_says_so_and_passes(output: str) -> None:
     verdict = judge(1, output, "Traceback\nConnectionError: no route")
