@@ -13,6 +13,7 @@ same one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from settlement.accounts import HOUSE
 from settlement.database import Database
@@ -25,6 +26,7 @@ CREATE TABLE IF NOT EXISTS batches (
     cycle INTEGER PRIMARY KEY,
     from_seq INTEGER NOT NULL,
     to_seq INTEGER NOT NULL,
+    closed_ns INTEGER NOT NULL,
     state INTEGER NOT NULL,
     event_gross_micros INTEGER NOT NULL,
     gross_micros INTEGER,
@@ -76,6 +78,7 @@ class Batch:
     cycle: int
     from_seq: int
     to_seq: int
+    closed_ns: int
     state: BatchState
     gross_micros: int
     leaves: int
@@ -95,16 +98,17 @@ class Batches:
         """Make the tables where they are missing."""
         self._database.create(SCHEMA)
 
-    def open(self, cycle: int, to_seq: int, sums: CycleSums, ledger: Ledger) -> None:
-        """The cycle has ended with the command `to_seq`, the last one applied. In the caller's transaction."""
+    def open(self, closed: Any, sums: CycleSums, ledger: Ledger) -> None:
+        """The cycle has ended with the event `closed` (MONEY) of the last command applied. In the caller's transaction."""
+        cycle, to_seq = int(closed["lots"]), int(closed["command_seq"])
         last = self._database.one("SELECT cycle, to_seq FROM batches ORDER BY cycle DESC LIMIT 1") or (0, 0)
         if cycle != last[0] + 1:
             raise BatchError(f"cycle {cycle} cannot follow cycle {last[0]}")
         nets = sums.take()
         self._database.execute(
-            "INSERT INTO batches (cycle, from_seq, to_seq, state, event_gross_micros, gross_micros)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (cycle, last[1] + 1, to_seq, BatchState.OPEN, nets.gross_micros, ledger.take_gross()),
+            "INSERT INTO batches (cycle, from_seq, to_seq, closed_ns, state, event_gross_micros, gross_micros)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (cycle, last[1] + 1, to_seq, int(closed["ts_ns"]), BatchState.OPEN, nets.gross_micros, ledger.take_gross()),
         )
         self._store(_EVENTS, cycle, nets.sums)
         self._database.execute(
@@ -171,16 +175,26 @@ class Batches:
     def get(self, cycle: int) -> Batch:
         """Raises BatchError for a cycle that has not ended."""
         row = self._database.one(
-            "SELECT cycle, from_seq, to_seq, state, COALESCE(gross_micros, 0), COALESCE(leaves, 0),"
+            "SELECT cycle, from_seq, to_seq, closed_ns, state, COALESCE(gross_micros, 0), COALESCE(leaves, 0),"
             " COALESCE(root, x''), COALESCE(previous_id, x''), COALESCE(batch_id, x''), exported"
             " FROM batches WHERE cycle = ?",
             (cycle,),
         )
         if row is None:
             raise BatchError(f"there is no batch of cycle {cycle}")
-        cycle, from_seq, to_seq, state, gross, leaves, root, previous, batch_id, exported = row
+        cycle, from_seq, to_seq, closed_ns, state, gross, leaves, root, previous, batch_id, exported = row
         return Batch(
-            cycle, from_seq, to_seq, BatchState(state), gross, leaves, root, previous, batch_id, bool(exported)
+            cycle,
+            from_seq,
+            to_seq,
+            closed_ns,
+            BatchState(state),
+            gross,
+            leaves,
+            root,
+            previous,
+            batch_id,
+            bool(exported),
         )
 
     def all(self) -> list[Batch]:

@@ -38,7 +38,7 @@ SQLITE = "sqlite"
 STATEMENTS_NAME = "statements"
 OUTBOX_NAME = "outbox.sqlite"
 """What custody signed for chains (`settlement/records.py`): not made from the log."""
-FORMAT = 5
+FORMAT = 6
 """Of the tables. Books of another one are made again from the log."""
 
 
@@ -184,7 +184,7 @@ class Settlement:
                 books.deliveries.on_batch(commands, events, terms)
                 closed = events[events["kind"] == EventKind.CYCLE_CLOSED]
                 if len(closed):
-                    books.batches.open(int(closed.view(MONEY)["lots"][-1]), last_seq, books.sums, books.ledger)
+                    books.batches.open(closed.view(MONEY)[-1], books.sums, books.ledger)
         except BaseException:
             books.load()
             raise
@@ -231,6 +231,13 @@ class Settlement:
         """The batch of the last cycle that ended."""
         batches = self.books.batches.all()
         return batches[-1] if batches else None
+
+    def cycle_began_ns(self) -> int | None:
+        """When the cycle at hand began: with the last one's end, or with the first money. None before there is any."""
+        if (batch := self.last_batch()) is not None:
+            return batch.closed_ns
+        first = self.books.database.one("SELECT ts_ns FROM moments ORDER BY seq LIMIT 1")
+        return None if first is None else int(first[0])
 
     def flush(self) -> None:
         """Move SQLite's write-ahead log into the file. Each batch is durable without it when `on_batch` returns."""

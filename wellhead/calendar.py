@@ -1,7 +1,8 @@
 """What the passing of time asks for: hours to list, gates to close, cycles to end.
 
 Pure: reads the engine's tables, the time and the indices it is given, and answers with commands for the log. Beside
-the indices nothing is remembered but the boundary of the last cycle, so a restart needs no care: what is still due is due.
+the indices nothing is remembered but when the cycle at hand began, which the books know, so a restart needs no care: what
+is still due is due.
 
 An hour's index is the reference price of the same hour of the days that follow, in the same market: what bands, auctions
 without a trade before them and bonds are measured by.
@@ -39,8 +40,8 @@ class Calendar:
         reference_price: ReferencePrice = lambda contract: None,
         cycle_ns: int | None = None,
     ) -> None:
-        """`markets` are CLASS-REGION pairs, all of the catalogue when empty; `cycle_ns` is when the cycle at hand began,
-        where that is known better than by the engine's time. Raises KeyError for an unknown market.
+        """`markets` are CLASS-REGION pairs, all of the catalogue when empty; `cycle_ns` is when the cycle at hand began, with
+        the engine's time when None. Raises KeyError for an unknown market.
         """
         self._engine = engine
         self._catalogue = catalogue

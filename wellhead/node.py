@@ -108,8 +108,9 @@ class Node:
             self.exchange.close()
             raise
         self.calendar = Calendar(
-            self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price
-        )
+            self.exchange.engine, self.catalogue, config.markets, config.list_hours, reference_price,
+            cycle_ns=self.exchange.settlement.cycle_began_ns(),
+        )  # fmt: skip
         self._meters = self.gateway.operations.meters = MetersOffice(self.exchange.settlement, self.now_ns)
         self._index_feed = IndexFeed(self.exchange.settlement)
         self.gateway.channels.indices.publish(shown(self._index_feed.standing()))

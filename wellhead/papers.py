@@ -70,7 +70,7 @@ class News:
         owed = owed_to_members(closing, batches.members(batch))
         tree = SumTree(batch.cycle, owed) if owed else None
         return BatchState(
-            batch.cycle, ended_us(self._books, batch), batch.from_seq, batch.to_seq, batch.state.name.lower(),
+            batch.cycle, batch.closed_ns // 1000, batch.from_seq, batch.to_seq, batch.state.name.lower(),
             batch.gross_micros, Nets(batches.nets(batch.cycle), batch.gross_micros).debits_micros, batch.leaves,
             batch.root.hex(), batch.previous_id.hex(), batch.batch_id.hex(), tree.total_micros if tree else 0,
             assets_micros(closing), tree.root.hex() if tree else "",
@@ -99,12 +99,6 @@ class News:
                 )
             )  # fmt: skip
         return found[::-1]
-
-
-def ended_us(books: Books, batch: Batch) -> int:
-    """When a cycle ended, in microseconds of the market's clock."""
-    moments = books.ledger.moments(batch.to_seq, batch.to_seq)
-    return int(moments["ts_ns"][-1]) // 1000 if len(moments) else 0
 
 
 class PaperRoom:
@@ -177,7 +171,7 @@ def statements(books: Books, account: int) -> list[StatementState]:
         net, external = (sums.net_micros, sums.external_micros) if sums else (0, 0)
         found.append(
             StatementState(
-                batch.cycle, ended_us(books, batch), batch.from_seq, batch.to_seq, net, external, batch.root.hex()
+                batch.cycle, batch.closed_ns // 1000, batch.from_seq, batch.to_seq, net, external, batch.root.hex()
             )
         )
     return found
