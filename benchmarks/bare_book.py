@@ -113,9 +113,11 @@ class BareBook:
 
     def __init__(self, rows: NDArray[np.int64]) -> None:
         self.rows = np.ascontiguousarray(rows).view(ROW).reshape(-1)
-        priced = rows[rows[:, 3] > 0, 3]
+        if not len(rows):
+            raise ValueError("the flow has no row that does anything")
+        priced = rows[rows[:, 3] > 0, 3] if (rows[:, 3] > 0).any() else np.zeros(1, np.int64)
         self.base = int((priced.min() + priced.max()) // 2) - TICKS // 2
-        if len(priced) and priced.max() - priced.min() >= TICKS:
+        if priced.max() - priced.min() >= TICKS:
             raise ValueError(f"the yardstick holds {TICKS} ticks, the flow has {priced.max() - priced.min() + 1}")
         self.orders = np.zeros(int(rows[:, 1].max()) + 1, ORDER)
         self.levels = np.full((2, TICKS), NIL, "<i8").view(LEVEL)  # head and tail
