@@ -302,21 +302,21 @@ def resume_early() -> Patches:
 # --- The hunt ---------------------------------------------------------------------------------------------------------
 
 
-def seeds_to_catch(plant: Plant, seeds: int, steps: int) -> tuple[int, str]:
+def seeds_to_catch(plant: Plant, seeds: int, actions: int) -> tuple[int, str]:
     """How many seeds it takes, and what was seen; 0 where none of them shows it."""
     for seed in range(1, seeds + 1):
         with folder() as path:
-            problems = World(seed, steps, path, plant).run()
+            problems = World(seed, actions, path, plant).run()
         if problems:
             return seed, problems[0]
     return 0, "not found"
 
 
-def hunt(seeds: int, steps: int) -> int:
+def hunt(seeds: int, actions: int) -> int:
     """Plant every fault; an exit code."""
     begun, found = time.perf_counter(), {}
     for name, plant in FAULTS.items():
-        found[name], problem = seeds_to_catch(plant, seeds, steps)
+        found[name], problem = seeds_to_catch(plant, seeds, actions)
         print(f"{found[name] or '-':>3}  {name}\n     {problem[:150]}", flush=True)
     caught = [count for count in found.values() if count]
     print(

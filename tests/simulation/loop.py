@@ -22,11 +22,12 @@ class Inline:
 
 
 class SimLoop(asyncio.BaseEventLoop):
-    """Everything is done in one order that follows from the seed. `steps` counts the callbacks' rounds."""
+    """Everything is done in one order that follows from the seed. A step is an event that was put on its schedule."""
 
     def __init__(self, start_ns: int, rng: random.Random, disk: Disk) -> None:
         super().__init__()
         self.now_ns = start_ns
+        self.steps = 0
         self._start_ns = start_ns
         self._rng = rng
         self._disk = disk
@@ -36,6 +37,14 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         return (self.now_ns - self._start_ns) / NS
+
+    def call_soon(self, *args: Any, **named: Any) -> asyncio.Handle:  # type: ignore[override]
+        self.steps += 1
+        return super().call_soon(*args, **named)
+
+    def call_at(self, *args: Any, **named: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        self.steps += 1
+        return super().call_at(*args, **named)
 
     def select(self, timeout: float | None) -> list[Any]:
         """Nothing ever comes from outside: time passes instead."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 
 import engine.log
 import engine.snapshot
+import gateway.memory
+import gateway.pages
 import gateway.server
 import wellhead.exchange
 import wellhead.node
@@ -26,9 +29,11 @@ from engine.log import LogDamaged, LogError
 from engine.types import TRANSFER, Kind
 from gateway.auth import KeyStore
 from gateway.config import GatewayConfig
+from gateway.fast.templates import Phrases
 from gateway.gateway import Gateway
 from gateway.messages import Format
 from gateway.session import Session
+from gateway.static import StaticFiles
 from settlement.ledger import SqliteLedger
 from tests.simulation.checks import check
 from tests.simulation.clients import Client, Wire
@@ -45,6 +50,24 @@ ACCOUNTS = ("ann", "ann:hedge", "bob", "cyd", "ann")
 PAUSE_S = 0.004  # between what one client does and what it does next, on average
 SEGMENT_BYTES = 40_000
 MEMORY = Path("/dev/shm")
+M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 18
+
+
+@cache
+def files() -> StaticFiles:
+    """The pages that nobody looks at, read and compressed once for all lives."""
+    return StaticFiles()
+
+
+@cache
+def quick_starts() -> None:
+    """Take tables of many megabytes from the system each time anew: it gives pages of zeros, and only as they are used.
+
+    malloc would keep what a life has freed, and fill it with zeros for the next one. What cannot be set stays slower.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        np._core.multiarray._set_madvise_hugepage(False)
 
 
 class Listener:
@@ -72,12 +95,12 @@ class World:
     def __init__(
         self,
         seed: int,
-        steps: int,
+        actions: int,
         folder: Path,
         plant: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         """`plant` gives a fault to live with (faults.py)."""
-        self.seed, self.steps, self._plant = seed, steps, plant
+        self.seed, self._wanted, self._plant = seed, actions, plant
         self.rng = random.Random(f"{seed} world")
         self.config = Config(
             folder, markets=("H100S-USE",), list_hours=2, paper_micros=10**12, poll_ms=500,
@@ -98,7 +121,8 @@ class World:
             for number, name in enumerate(ACCOUNTS)
         ]
         self.problems: list[str] = []
-        self.taken = 0  # steps
+        self.actions = 0  # of clients
+        self.steps = 0  # events of the world's schedule
         self.lives = self.kills = 0
         self.node: Node | None = None
         self.final = b""  # the engine when the last life ended
@@ -145,10 +169,10 @@ class World:
     # --- Lives --------------------------------------------------------------------------------------------------------
 
     def run(self) -> list[str]:
-        """Live until the steps are taken, then once more in peace; what was wrong, nothing if all is well."""
+        """Live until the actions are done, then once more in peace; what was wrong, nothing if all is well."""
         with self._installed():
             try:
-                while self.taken < self.steps and not self.problems:
+                while self.actions < self._wanted and not self.problems:
                     self._life(in_peace=False)
                 if not self.problems:
                     self._life(in_peace=True)
@@ -168,12 +192,14 @@ class World:
         """The world in place of the real one."""
         gateways = partial(Gateway, wall_ns=self.clock, challenge=lambda: "c" * 64)
         logs = partial(wellhead.exchange.FileLog, segment_bytes=SEGMENT_BYTES)
+        quick_starts()
         with contextlib.ExitStack() as stack:
             for target, name, value in (
                 (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk),
                 (wellhead.exchange, "FileLog", logs), (wellhead.node, "Gateway", gateways),
                 (wellhead.node, "ThreadPoolExecutor", Inline), (wellhead.papers, "ThreadPoolExecutor", Inline),
                 (wellhead.services, "ThreadPoolExecutor", Inline), (gateway.server, "serve", serve),
+                (gateway.pages, "StaticFiles", files), (gateway.memory, "compiled", _remembered(gateway.memory.compiled)),
                 (SqliteLedger, "apply", _interruptible(SqliteLedger.apply, self.disk)),
                 # Sets of sessions are walked in the order of their hashes, which must not be their addresses.
                 (Session, "__hash__", lambda session: int(session.ip.replace(".", ""))),
@@ -231,11 +257,11 @@ class World:
             self.final = node.exchange.engine.to_bytes()
 
     async def _trade(self) -> None:
-        """Until the steps are taken, or long enough for a clean stop."""
-        lasts = self.taken + self.rng.randrange(20, 300)
-        while self.taken < min(self.steps, lasts):
+        """Until the actions are done, or long enough for a clean stop."""
+        lasts = self.actions + self.rng.randrange(20, 300)
+        while self.actions < min(self._wanted, lasts):
             await asyncio.sleep(self.rng.expovariate(len(self.clients) / PAUSE_S))
-            self.taken += 1
+            self.actions += 1
             self.rng.choice(self.clients).act()
             if self.rng.random() < 0.02:
                 self._happen()
@@ -264,6 +290,7 @@ class World:
         loop, node = self._loop, self.node
         assert loop is not None
         self._now_ns = loop.now_ns
+        self.steps += loop.steps
         self._loop = self.node = None
         self.disk.dead = True
         for client in self.clients:
@@ -289,6 +316,20 @@ def _interruptible(apply: Callable[..., int], disk: Disk) -> Callable[..., int]:
         return written
 
     return interrupted
+
+
+_ANSWERS: dict[str, Any] = {}
+
+
+def _remembered(compiled: Callable[[Phrases], Any]) -> Callable[[Phrases], Any]:
+    """What is compiled from the phrases, which are the same in every life."""
+
+    def known(phrases: Phrases) -> Any:
+        if not _ANSWERS:
+            _ANSWERS.update(compiled(phrases))
+        return _ANSWERS
+
+    return known
 
 
 @contextlib.contextmanager
