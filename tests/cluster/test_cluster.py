@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nats.aio.msg import Msg
 
 from engine import jetstream
+from engine.catalogue import pack_id
 from engine.engine import Engine
 from engine.jetstream import (
     LostError,
@@ -16,6 +18,7 @@ from engine.jetstream import (
     PublishError,
     Reader,
     Shard,
+    Stored,
     TrimmedError,
     UnsafeServerError,
     check_servers,
@@ -24,12 +27,13 @@ from engine.jetstream import (
     make_streams,
 )
 from engine.log import read_log
+from engine.types import COMMAND, TRANSFER, EventKind, Kind
 from tests.cluster.local import config_for, make_keys, running, until
 from wellhead import Client
 from wellhead.cluster import shelf
-from wellhead.cluster.ask import ask_replicas, differences, export_log
+from wellhead.cluster.ask import ask_replicas, differences, execute, export_log
 from wellhead.cluster.config import ClusterConfig, ConfigError, read_config, write_config
-from wellhead.cluster.replica import Replica
+from wellhead.cluster.replica import Chores, Replica
 from wellhead.cluster.servers import LocalServers
 from wellhead.cluster.station import Station
 
@@ -152,6 +156,54 @@ async def replace_writer(config: ClusterConfig, replicas: list[Replica], client:
     await until(lambda: third.core.sequencer.seq == other.core.sequencer.seq)
     assert third.core.engine.state_hash() == other.core.engine.state_hash()
     return [other, third]
+
+
+async def test_a_replica_writes_on_when_an_entry_of_its_own_took_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends an entry again, longer, before it has heard of the first one, which is the one that the servers store."""
+    may_hear, may_know = asyncio.Event(), asyncio.Event()
+    read, acknowledged = Reader.read, Publisher._acknowledged
+
+    async def late(reader: Reader, most: int = 4_096) -> list[Stored]:
+        found = await read(reader, most)
+        if reader._stream.endswith("JOURNAL"):
+            await may_hear.wait()
+        return found
+
+    async def later(publisher: Publisher, message: Msg) -> None:
+        if publisher is replica._publisher:
+            await may_know.wait()
+        await acknowledged(publisher, message)
+
+    monkeypatch.setattr(Reader, "read", late)
+    monkeypatch.setattr(Publisher, "_acknowledged", later)
+    monkeypatch.setattr(Chores, "due", lambda chores, now_ns: np.zeros(0, COMMAND))  # nothing else comes and helps
+    async with running(tmp_path, 1) as nats:
+        config = config_for(nats, tmp_path)
+        replica = Replica(config, "r1")
+        await replica.start()
+        asking = []
+        for number in (1, 2):
+            asking.append(asyncio.create_task(execute(config, opening(number))))
+            await until(lambda number=number: len(replica.core.ahead) >= number)
+            replica._land()
+            replica._wake.set()
+            await until(lambda: replica._sent == len(replica.core.ahead))
+        may_hear.set()
+        await until(lambda: replica.core.journal_seq > 0)
+        await asyncio.sleep(config.patience_ms / 1000)
+        may_know.set()
+        kinds = [int(part.events["kind"][0]) for part in await asyncio.gather(*asking)]
+        assert kinds == [EventKind.ACCOUNT_OPENED] * 2
+        await replica.stop()
+
+
+def opening(number: int) -> np.ndarray:
+    """An OPEN_ACCOUNT (COMMAND)."""
+    row = np.zeros(1, TRANSFER)
+    row["kind"], row["account"], row["external_id"] = Kind.OPEN_ACCOUNT, number, pack_id(f"a{number}")
+    return row.view(COMMAND)
 
 
 async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:

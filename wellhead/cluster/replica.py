@@ -16,7 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from nats.aio.client import Client
@@ -61,12 +61,19 @@ class Chores:
         return np.concatenate([self.timers.due(now_ns - CLOCK_MARGIN_NS), self.calendar.due(now_ns)])
 
 
-class Flight(NamedTuple):
-    """An entry under way, and the place in the journal that it is for."""
+@dataclass(slots=True)
+class Flight:
+    """An entry under way: the place in the journal that it is for, and the last message of the input that it covers."""
 
     place: int
-    stored: "asyncio.Future[int]"
+    last_in: int
     sent_at: float
+    stored: "asyncio.Future[int] | None" = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the servers have said that they do not store it."""
+        return self.stored is not None and self.stored.done() and place_of(self.stored) is None
 
 
 class Replica:
@@ -164,7 +171,7 @@ class Replica:
 
     def _settled(self, count: int) -> None:
         self._sent = max(0, self._sent - count)
-        if self._writer != self.name:
+        if count and self._writer != self.name:
             self._land()  # what is under way expects another entry before it
         self._wake.set()
 
@@ -191,20 +198,21 @@ class Replica:
         while self._sent < len(self.core.ahead) and len(self._flights) < self.config.window:
             entry, count = self.core.entry(self.name, self._sent)
             expected_last = self._flights[-1].place if self._flights else self.core.journal_seq
+            flight = Flight(expected_last + 1, entry.last_in, time.monotonic())
             self._sent += count
-            stored = await self._publisher.send(self.shard.journal_subject, entry.pack(), expected_last)
-            stored.add_done_callback(lambda _: self._wake.set())
-            self._flights.append(Flight(expected_last + 1, stored, time.monotonic()))
+            self._flights.append(flight)
+            flight.stored = await self._publisher.send(self.shard.journal_subject, entry.pack(), expected_last)
+            flight.stored.add_done_callback(lambda _: self._wake.set())
 
     def _look_at_flights(self) -> None:
         """Entries heard back are behind us; one that failed or is overdue takes all behind it with it."""
+        refused = False
         while self._flights and self._flights[0].place <= self.core.journal_seq:
-            self._flights.popleft()
-        if not self._flights:
-            return
-        _, stored, sent_at = self._flights[0]
-        refused = stored.done() and (stored.cancelled() or stored.exception() is not None)
-        if refused or time.monotonic() - sent_at > ACK_S:
+            # In its place may be one that covers less, be it another's or an earlier one of ours.
+            refused |= self._flights.popleft().last_in > self.core.confirmed_in
+        if self._flights:
+            refused |= self._flights[0].is_refused or time.monotonic() - self._flights[0].sent_at > ACK_S
+        if refused:
             self._land()
             self._moved_at = time.monotonic()  # perhaps another was faster: hear of it first
             self._writer = ""
