@@ -10,10 +10,10 @@ from engine.engine import LARGE_ORDERS
 class OneByOne(Churn):
     """The same commands, each in a call of its own: there is nothing ahead to look at."""
 
-    def _send(self, commands: NDArray[np.void]) -> tuple[NDArray[np.void], float]:
+    def _send(self, commands: NDArray[np.void]) -> NDArray[np.void]:
         commands["seq"] = np.arange(self.engine.applied_seq + 1, self.engine.applied_seq + 1 + len(commands))
         parts = [self.engine.apply(commands[at : at + 1]).copy() for at in range(len(commands))]
-        return np.concatenate(parts), 0.0
+        return np.concatenate(parts)
 
 
 def test_a_large_book_is_the_same_with_and_without() -> None:
