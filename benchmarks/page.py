@@ -2,10 +2,13 @@
 
     python -m benchmarks.page [--books 200] [--updates 1000] [--slow 4] [--seconds 4] [--rounds 7]
 
-A real exchange (tests/page/venue.py) with its bots in a process of its own; headless Chromium shows an empty page, the list
-of all books, the map and one contract, in turns, each time in a new page. The processor of each is throttled by Chromium
-itself (Emulation.setCPUThrottlingRate). A frame counts as dropped for each 1/60 s that passes without one, as the page's own
-requestAnimationFrame sees it. The empty page is the machine's own share: what matters is the difference, within a round.
+A real exchange (tests/page/venue.py) with its bots in a process of its own, at a lower priority, as it cannot have a machine
+of its own; headless Chromium shows an empty page, one with nothing but a number that changes, the list of all books, the map
+and one contract, in turns, each time in a new page. The processor of each is throttled by Chromium itself
+(Emulation.setCPUThrottlingRate). Frames are counted in two ways. Dropped: each 1/60 s that passes without one, as the page's
+own requestAnimationFrame sees it. Late: what Chromium's compositor itself reports as DroppedFrame, which is more: also a frame
+whose numbers came too late for the screen and are seen in the next. The empty page and the number are the machine's own
+share: what matters is the difference, within a round.
 
 On a machine with other work that difference is mostly the other work: whoever has something to do is interrupted. So the
 same page is traced, too, unthrottled: the processor time of each task of its main thread, times the slowness, against the
@@ -63,7 +66,8 @@ COUNT_MESSAGES = """() => {
 class Row:
     """What was counted in a page for some seconds; times in ms a second of the main thread."""
 
-    share: float
+    dropped: float
+    late: float
     p99_ms: float
     busy: float
     script: float
@@ -76,14 +80,16 @@ class Row:
     over: float
 
 
+TICK = "() => { setInterval(() => { document.body.textContent = performance.now().toFixed(3) }, 50) }"
+BASES = {"empty page": "() => {}", "one number, 20/s": TICK}
 VIEWS = {
-    "empty page": None,
     "list of all books": "#as-list",
     "map of an hour": "#as-map",
     "a contract": "#map a.cell",
 }
 SETTLE_MS = 3_000
 TASK, MAIN_THREAD = "ThreadControllerImpl::RunTask", "CrRendererMain"
+FRAMES, DROPPED = "disabled-by-default-devtools.timeline.frame", "DroppedFrame"
 
 
 def visit(browser: Any, url: str, name: str, options: argparse.Namespace) -> Row:
@@ -92,23 +98,29 @@ def visit(browser: Any, url: str, name: str, options: argparse.Namespace) -> Row
     devtools = page.context.new_cdp_session(page)
     devtools.send("Performance.enable")
     page.add_init_script(f"({COUNT_MESSAGES})()")
-    click = VIEWS[name]
-    page.goto("about:blank" if click is None else url)
-    if click is not None:
-        page.wait_for_selector("#map a.cell b:not(:text('·'))")
-        page.click(click)
-    if click == "#as-list":
-        wanted = "wanted => document.querySelectorAll('#list tbody tr').length >= wanted"
-        page.wait_for_function(wanted, arg=options.books)
+    if name in BASES:
+        page.goto("about:blank")
+        page.evaluate(BASES[name])
+    else:
+        look(page, url, VIEWS[name], options.books)
     devtools.send("Emulation.setCPUThrottlingRate", {"rate": options.slow})
     page.wait_for_timeout(SETTLE_MS)
-    counted = count(page, devtools, options.seconds)
+    counted = count(browser, page, devtools, options.seconds)
     devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     tasks_ms = sorted(ms * options.slow for ms in tasks(browser, page, options.seconds))
     page.close()
     over = sum(ms > FRAME_MS for ms in tasks_ms) / options.seconds
     costs = (tasks_ms[len(tasks_ms) * 99 // 100], tasks_ms[-1], over)
     return Row(*(*counted, *costs))
+
+
+def look(page: Any, url: str, click: str, books: int) -> None:
+    """Open the market page and go to a view; the list has to have all its books."""
+    page.goto(url)
+    page.wait_for_selector("#map a.cell b:not(:text('·'))")
+    page.click(click)
+    if click == "#as-list":
+        page.wait_for_function("n => document.querySelectorAll('#list tbody tr').length >= n", arg=books)
 
 
 def tasks(browser: Any, page: Any, seconds: float) -> list[float]:
@@ -121,18 +133,20 @@ def tasks(browser: Any, page: Any, seconds: float) -> list[float]:
     return [one["tdur"] / 1000 for one in timed if "tdur" in one] or [0.0]
 
 
-def count(page: Any, devtools: Any, seconds: float) -> tuple[float, ...]:
+def count(browser: Any, page: Any, devtools: Any, seconds: float) -> tuple[float, ...]:
     """Frames dropped, and what the main thread did: the fields of Row, up to `updates`."""
     page.evaluate("() => { window.received = { messages: 0, tickers: 0 } }")
+    browser.start_tracing(page=page, categories=["-*", FRAMES])
     before = metrics(devtools)
     times, longest_ms = page.evaluate(COUNT_FRAMES, seconds * 1000)
     after = metrics(devtools)
+    late = sum(one["name"] == DROPPED for one in json.loads(browser.stop_tracing())["traceEvents"]) / seconds
     gaps = [later - earlier for earlier, later in pairwise(times)]
     dropped = sum(max(0, round(gap / FRAME_MS) - 1) for gap in gaps)
     busy, script, style, layout = (1000 * (after[name] - before[name]) / seconds for name in SPENT)
     updates = page.evaluate("() => received.tickers") / seconds
     p99_ms = sorted(gaps)[len(gaps) * 99 // 100]
-    return dropped / (len(gaps) + dropped), p99_ms, busy, script, style, layout, longest_ms, updates
+    return dropped / seconds, late, p99_ms, busy, script, style, layout, longest_ms, updates
 
 
 def metrics(devtools: Any) -> dict[str, float]:
@@ -142,23 +156,46 @@ def metrics(devtools: Any) -> dict[str, float]:
 
 def measure(browser: Any, url: str, options: argparse.Namespace) -> None:
     """All views in turns, and their medians."""
-    rows: dict[str, list[Row]] = {name: [] for name in VIEWS}
+    rows: dict[str, list[Row]] = {name: [] for name in (*BASES, *VIEWS)}
     for _ in range(options.rounds):
         for name, found in rows.items():
             found.append(visit(browser, url, name, options))
     print(f"medians of {options.rounds} rounds of {options.seconds:g} s, processor {options.slow} times slower")
-    print(f"{'':<49}{'longest':>9}  {'main thread, ms a second':^31}{'':<10}{'its tasks, processor time':>29}")
-    print(f"{'':<20}{'dropped':>9}{'less empty':>12}{'p99 ms':>8}{'task ms':>9}", end="")
-    print(
-        f"{'busy':>10}{'script':>7}{'style':>7}{'layout':>7}{'updates/s':>12}{'p99 ms':>10}{'most ms':>9}{'over/s':>8}"
+    frames = [[name, *frame_cells(found, rows["empty page"])] for name, found in rows.items()]
+    show(["frames", "dropped/s", "less empty", "late/s", "less empty", "gap p99 ms", "longest task ms"], frames)
+    work = [[name, *work_cells(found)] for name, found in rows.items()]
+    show(
+        ["main thread", "updates/s", "busy ms/s", "script", "style", "layout", "task p99 ms", "most ms", "over/s"], work
     )
-    for name, found in rows.items():
-        extra = statistics.median(row.share - empty.share for row, empty in zip(found, rows["empty page"], strict=True))
-        middle = Row(*(statistics.median(getattr(row, field.name) for row in found) for field in fields(Row)))
+
+
+def frame_cells(found: list[Row], empty: list[Row]) -> list[str]:
+    """What became of the frames of a view, and how much of it the empty page of the same round did not have."""
+    middle = medians(found)
+    dropped, late = (
+        statistics.median(getattr(row, name) - getattr(base, name) for row, base in zip(found, empty, strict=True))
+        for name in ("dropped", "late")
+    )
+    cells = [f"{middle.dropped:.2f}", f"{dropped:+.2f}", f"{middle.late:.2f}", f"{late:+.2f}"]
+    return [*cells, f"{middle.p99_ms:.1f}", f"{middle.longest_ms:.0f}"]
+
+
+def work_cells(found: list[Row]) -> list[str]:
+    middle = medians(found)
+    spent = [f"{value:.0f}" for value in (middle.updates, middle.busy, middle.script, middle.style, middle.layout)]
+    return [*spent, f"{middle.task_p99_ms:.1f}", f"{middle.task_most_ms:.1f}", f"{middle.over:.2f}"]
+
+
+def medians(found: list[Row]) -> Row:
+    return Row(*(statistics.median(getattr(row, field.name) for row in found) for field in fields(Row)))
+
+
+def show(heads: list[str], rows: list[list[str]]) -> None:
+    print()
+    for first, *others in [heads, *rows]:
         print(
-            f"{name:<20}{middle.share:>9.1%}{extra:>+12.1%}{middle.p99_ms:>8.1f}{middle.longest_ms:>9.0f}"
-            f"{middle.busy:>10.0f}{middle.script:>7.0f}{middle.style:>7.0f}{middle.layout:>7.0f}{middle.updates:>12,.0f}"
-            f"{middle.task_p99_ms:>10.1f}{middle.task_most_ms:>9.1f}{middle.over:>8.2f}"
+            f"{first:<20}"
+            + "".join(f"{cell:>{max(10, len(head) + 2)}}" for head, cell in zip(heads[1:], others, strict=True))
         )
 
 
@@ -185,7 +222,15 @@ def main() -> None:
             f"shared with the exchange and its bots; load {load:.1f} at the start; {options.updates} amends/s asked for"
         )
         with venue(
-            Path(directory), "--markets", str(markets), "--hours", str(hours), "--updates", str(options.updates)
+            Path(directory),
+            "--markets",
+            str(markets),
+            "--hours",
+            str(hours),
+            "--updates",
+            str(options.updates),
+            "--nice",
+            "10",
         ) as place:
             measure(browser, place.url, options)
         browser.close()

@@ -11,8 +11,6 @@ const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 2000
 const LEAST_CANDLES = 40;
 const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent", "raised"];
 
-let drawnAt = null; // the frame in which a chart was drawn
-
 /** The page's colours as they are now, by name. */
 function palette() {
   const probe = document.body.appendChild(el("i"));
@@ -71,11 +69,6 @@ class Chart {
 
   _draw() {
     if (!this.data || !this.box.clientWidth) return false;
-    if (drawnAt === document.timeline.currentTime) {
-      this.draw(); // one chart a frame: this one in the next
-      return false;
-    }
-    drawnAt = document.timeline.currentTime;
     if (this.plot) this.plot.setData(this.data);
     else this.plot = new uPlot({ ...this._size(), ...this.options() }, this.data, this.box);
     return true;

@@ -8,7 +8,7 @@ import { GATHERING, gpuHours, middle, spread, stateName } from "./market.js";
 import * as times from "./times.js";
 
 const LADDER_LEVELS = 10;
-const LEAST_LEVELS = 6; // keep their room, so that a thin book does not jump
+const LEAST_LEVELS = 6; // have their room also in a thin book
 const DEPTH_LEVELS = 40;
 const TAPE_ROWS = 80;
 const CANDLES_KEPT = 240;
@@ -23,6 +23,7 @@ export class Contract {
     this.session = session;
     this.takeOver = takeOver;
     this.symbol = null;
+    this.room = LEAST_LEVELS; // levels a side that the ladder has rows for
     this.book = new Book();
     this.candles = new Map(); // start in seconds -> candle
     this.length = null;
@@ -49,6 +50,7 @@ export class Contract {
   show(symbol) {
     this.hide();
     this.symbol = symbol;
+    this.room = LEAST_LEVELS;
     this.known = null;
     this._listed();
     this._join();
@@ -219,9 +221,9 @@ export class Contract {
     const why = this.market.states.get(this.symbol)?.why === "collar" && this._state() === "auction" ? " It was called because a trade would have been too far from the last one." : "";
     setText($("contract-notice"), sentence + why);
     setAttribute($("contract-notice"), "data-kind", kind);
-    $("contract-notice").hidden = !sentence;
+    setAttribute($("contract-notice"), "hidden", sentence ? null : "");
     const now = this.market.indication(this.symbol);
-    $("contract-auction-figure").hidden = !now;
+    setAttribute($("contract-auction-figure"), "hidden", now ? null : "");
     if (!now) return;
     const rest = now.surplus ? `, ${grouped(Math.abs(now.surplus))} more ${now.surplus > 0 ? "wanted" : "offered"}` : "";
     setText($("contract-auction"), now.px == null ? "nothing" : `${grouped(now.qty)} at ${this._priced(now.px)}${rest}`);
@@ -235,9 +237,9 @@ export class Contract {
 
   _ladderRow(side) {
     const button = el("button", { type: "button", tabindex: "-1", click: () => row.px && this.takeOver(row.px, side === "asks" ? "buy" : "sell") });
-    const row = el("tr", {}, el("td", {}, button), el("td"), el("td"));
-    row.button = button;
-    return row;
+    const bar = el("i", { class: "bar" }); // a box without children: the cells of a row need no new style when it grows
+    const row = el("tr", {}, el("td", {}, bar, button), el("td"), el("td"));
+    return Object.assign(row, { bar, button });
   }
 
   _paintBook() {
@@ -251,10 +253,12 @@ export class Contract {
     const [nearBids, nearAsks] = [sums(bids.slice(0, LADDER_LEVELS)), sums(asks.slice(0, LADDER_LEVELS))];
     const most = Math.max(nearBids.at(-1)?.sum ?? 0, nearAsks.at(-1)?.sum ?? 0, 1);
     const rows = (side) => [...$(`ladder-${side}`).rows];
+    // Room once taken is kept: nothing around the ladder jumps, and no chart is drawn anew, when a level comes or goes.
+    this.room = Math.max(this.room, nearBids.length, nearAsks.length);
     for (const [side, levels, verb] of [[rows("asks").toReversed(), nearAsks, "sell"], [rows("bids"), nearBids, "buy"]]) {
       side.forEach((row, at) => {
         this._paintLevel(row, levels[at], most, own, verb);
-        setAttribute(row, "hidden", levels[at] || at < LEAST_LEVELS ? null : "");
+        setAttribute(row, "hidden", at < this.room ? null : "");
       });
     }
     this._paintMiddle(bids[0], asks[0]);
@@ -272,7 +276,7 @@ export class Contract {
     setAttribute(row, "aria-hidden", level ? null : "true");
     setAttribute(row, "data-own", level && own.has(`${side}${level.px}`) ? "" : null);
     const fill = level ? `${Math.round((level.sum * 100) / most)}%` : "0%";
-    if (row.fill !== fill) row.style.setProperty("--fill", (row.fill = fill));
+    if (row.fill !== fill) row.bar.style.width = row.fill = fill;
   }
 
   _paintMiddle(bid, ask) {

@@ -55,10 +55,24 @@ export function keepRows(body, items, keyOf, make, fill = () => {}) {
   }
 }
 
+const due = new Set(); // one in a frame, so that no frame is late because much has changed
+
+function drawNext() {
+  const [step] = due;
+  due.delete(step);
+  if (due.size) requestAnimationFrame(drawNext);
+  step();
+}
+
+function inAFrame(step) {
+  if (!due.size) requestAnimationFrame(drawNext);
+  due.add(step);
+}
+
 /**
- * Call `draw` once in the next frame, however often this is called before, and not more often than every `pause_ms`. With a
- * `node`: once it has drawn (`draw` did not return false) only while that is in sight. What nobody sees is drawn when it
- * comes into it.
+ * Call `draw` once, in the next frame that no other drawing has, however often this is called before, and not more often
+ * than every `pause_ms`. With a `node`: once it has drawn (`draw` did not return false) only while that is in sight. What
+ * nobody sees is drawn when it comes into it.
  */
 export function painter(draw, pause_ms = 0, node = null) {
   let asked = false;
@@ -73,7 +87,7 @@ export function painter(draw, pause_ms = 0, node = null) {
     hasDrawn = draw() !== false;
     if (hasDrawn) last_ms = performance.now();
   };
-  const frame = () => requestAnimationFrame(step);
+  const frame = () => inAFrame(step);
   const ask = () => {
     if (asked) return;
     asked = true;

@@ -1,6 +1,6 @@
 """An exchange as a process of its own for whoever looks at the page: books that move, a settled cycle, a guest.
 
-    python -m tests.page.venue DIRECTORY [--markets 4] [--hours 3] [--updates 40]
+    python -m tests.page.venue DIRECTORY [--markets 4] [--hours 3] [--updates 40] [--nice 0]
 
 The real node on real websockets. Its clock is the real one, set ahead: first it leaps from hour to hour, so that a
 cycle with trades of the guest is settled; then it goes on at its own pace, and bots quote and trade. One line of JSON
@@ -10,6 +10,7 @@ says where everything is. It ends when its input does.
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import time
@@ -177,4 +178,7 @@ if __name__ == "__main__":
     parser.add_argument("--markets", type=int, default=4)
     parser.add_argument("--hours", type=int, default=3)
     parser.add_argument("--updates", type=int, default=40)
-    asyncio.run(main(parser.parse_args()))
+    parser.add_argument("--nice", type=int, default=0, help="how much lower its priority is")
+    options = parser.parse_args()
+    os.nice(options.nice)
+    asyncio.run(main(options))
