@@ -17,6 +17,12 @@ def key_of(side, price):
 
 
 @inlined
+def likely_level(row, side, price):
+    """Where the level of a price of a side (its row) is if it is near the best one. Changes nothing, and may be wrong."""
+    return (row.best_level & -FAN) | (key_of(side, price) & (FAN - 1))
+
+
+@inlined
 def level_at(s, side, key):
     """The level of a key, made when it is not there. The door has seen to it that a leaf and two nodes are free."""
     if side.best_key >> 6 == key >> 6:

@@ -15,7 +15,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from engine import matching, shares, special
-from engine.book import has_leaf, has_nodes
+from engine.book import has_leaf, has_nodes, likely_level
 from engine.clearing import home_of, index_position
 from engine.client_ids import index_id
 from engine.dump import dump
@@ -24,6 +24,7 @@ from engine.matching import SPECIAL
 from engine.pointers import prefetch, state_at
 from engine.protection import index_group
 from engine.state import (
+    FAN,
     INDEXES,
     NIL,
     Limits,
@@ -151,6 +152,11 @@ def _look_ahead(s, far, near):
         prefetch(s.orders, far.order_id & SLOT_MASK)
     if near.kind == NEW_ORDER:
         prefetch(s.positions, s.index[home_of(s, near.account, near.instrument)])
+        number = 2 * near.instrument + near.side
+        if 0 <= number < len(s.sides):
+            level = likely_level(s.sides[number], near.side, near.price)
+            prefetch(s.levels, level)
+            prefetch(s.leaves, level // FAN)
         return
     slot = near.order_id & SLOT_MASK
     if slot < len(s.orders):
@@ -158,7 +164,10 @@ def _look_ahead(s, far, near):
         prefetch(s.orders, order.next)
         prefetch(s.orders, order.prev)
         prefetch(s.levels, order.level)
+        prefetch(s.leaves, order.level // FAN)
         prefetch(s.positions, order.position)
+        prefetch(s.sides, order.side_index)
+        prefetch(s.books, order.side_index // 2)
 
 
 @inlined
