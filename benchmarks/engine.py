@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bare_book import BareBook
-from benchmarks.memory_limit import lines_ns
+from benchmarks.memory_limit import LINES_OF_A_BOOK, LINES_OF_A_COMMAND, lines_ns
 from benchmarks.peers import peers
 from engine.engine import Engine
 from engine.records import zeros
@@ -54,6 +54,8 @@ LATENCY_BATCHES = (1, 256)
 RESTING = (1_000, 10_000, 100_000, 1_000_000)
 BOOKS = (1, 100, 10_000)
 ROUND_COMMANDS = 1_024
+FLAT_WITHIN = 1.5
+"""How much more a command may cost than in the smallest shape, beside what memory alone costs."""
 ACCOUNTS = 1_000
 ACCOUNTS_OF_A_BOOK = 10
 
@@ -227,6 +229,7 @@ def scaling(shapes: list[tuple[int, int]], rounds: int) -> list[dict[str, Any]]:
         recorded = [recorder.round() for _ in range(rounds)]
         churn = churned(books, resting)
         cost = statistics.median(timed_rounds(churn.engine, recorded)) / ROUND_COMMANDS
+        lines = LINES_OF_A_COMMAND + (LINES_OF_A_BOOK if books > 1 else 0)
         used = sum(part.nbytes for _, part in churn.engine.memory.used_parts())
         held = sum(array.nbytes for array in churn.engine.memory.arrays.values())
         results.append(
@@ -234,11 +237,14 @@ def scaling(shapes: list[tuple[int, int]], rounds: int) -> list[dict[str, Any]]:
                 "books": books,
                 "resting": resting,
                 "ns_per_command": cost * 1e9,
-                "six_lines_ns": lines_ns(used),
+                "lines": lines,
+                "lines_ns": lines_ns(used, lines),
                 "state_mb": used / 1e6,
                 "allocated_mb": held / 1e6,
             }
         )
+    for row in results:
+        row["limit_ns"] = FLAT_WITHIN * results[0]["ns_per_command"] + row["lines_ns"]
     return results
 
 
@@ -365,9 +371,12 @@ def show(report: dict[str, Any]) -> None:
     for row in report["latency"]:
         print(f"  batch {row['batch']:>5}  {row['ns_per_call']}  {row['ns_per_command_p50']:.0f} ns a command at p50")
     print("\ncost of a command, ns: adds and cancels of random resting orders")
+    print(
+        f"  limit: {FLAT_WITHIN} times the first, and the lines it touches at random in a memory as large as the state"
+    )
     for row in report["scaling"]:
         room = f"state {row['state_mb']:.1f} MB, allocated {row['allocated_mb']:.1f} MB"
-        limit = f"six random lines of such a memory {row['six_lines_ns']:6.1f}"
+        limit = f"limit {row['limit_ns']:6.1f}, of it {row['lines']} lines {row['lines_ns']:5.1f}"
         print(f"  books {row['books']:>6}  resting {row['resting']:>9,}  {row['ns_per_command']:7.1f}  {limit}  {room}")
     print("\nmemory:", report["memory"])
     print("\npeers, which match and do not clear")
