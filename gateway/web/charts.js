@@ -9,7 +9,7 @@ const CURVE_PAUSE_MS = 1000; // a canvas costs more than all the numbers around 
 const MINUTES = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440]; // between two times on an axis
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]; // ticks between two prices on an axis
 const LEAST_CANDLES = 40;
-const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent", "raised"];
+const NAMES = ["text", "dim", "line", "up", "down", "up-wash", "down-wash", "accent"];
 
 /** The page's colours as they are now, by name. */
 function palette() {
@@ -203,7 +203,7 @@ export class DepthChart extends Chart {
   }
 }
 
-/** The forward curve: seconds, bid, ask, last, GPU-hours traded. */
+/** The forward curve: seconds, GPU-hours traded, bid, ask, last; what is traded stands behind the prices. */
 export class CurveChart extends Chart {
   constructor(box) {
     super(box, CURVE_PAUSE_MS);
@@ -212,7 +212,7 @@ export class CurveChart extends Chart {
 
   options() {
     const { x, y, padding, cursor } = this.base();
-    const { accent, up, down, raised, text } = this.colours;
+    const { accent, up, down, line, text } = this.colours;
     const edge = (stroke) => ({ stroke, width: 1.5, points: { show: false }, spanGaps: false });
     return {
       padding, cursor,
@@ -223,11 +223,12 @@ export class CurveChart extends Chart {
         this.priced(y),
       ],
       series: [
-        {}, edge(up), edge(down),
+        {},
+        { scale: "v", fill: line, stroke: line, paths: uPlot.paths.bars({ size: [0.6, 60] }), points: { show: false } },
+        edge(up), edge(down),
         { stroke: text, width: 0, paths: () => null, points: { show: true, size: 7, fill: text, stroke: text } },
-        { scale: "v", fill: raised, stroke: raised, paths: uPlot.paths.bars({ size: [0.6, 60] }), points: { show: false } },
       ],
-      bands: [{ series: [2, 1], fill: alpha(accent, 0.16) }],
+      bands: [{ series: [3, 2], fill: alpha(accent, 0.16) }],
       hooks: { setCursor: [(plot) => this._tell(plot)] },
     };
   }
@@ -238,7 +239,7 @@ export class CurveChart extends Chart {
       this.note.replaceChildren();
       return;
     }
-    const [second, bid, ask, last, hours] = plot.data.map((column) => column[at]);
+    const [second, hours, bid, ask, last] = plot.data.map((column) => column[at]);
     const show = (value) => (value == null ? "·" : value.toFixed(this.digits));
     this._say([[times.moment(second * 1e6), ""], ["bid", show(bid)], ["ask", show(ask)], ["last", show(last)], ["GPU-hours", (hours ?? 0).toLocaleString("en")]]);
   }

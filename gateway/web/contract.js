@@ -173,7 +173,9 @@ export class Contract {
       return el("label", {}, radio, times.span(one.start, one.hours), el("small", {}, times.day(one.start)));
     }, (label, one) => {
       const radio = label.querySelector("input");
-      if (radio.checked !== (one.sym === this.symbol)) radio.checked = one.sym === this.symbol;
+      if (radio.checked === (one.sym === this.symbol)) return;
+      radio.checked = one.sym === this.symbol;
+      if (radio.checked) intoSight(label);
     });
   }
 
@@ -237,7 +239,7 @@ export class Contract {
 
   _ladderRow(side) {
     const button = el("button", { type: "button", tabindex: "-1", click: () => row.px && this.takeOver(row.px, side === "asks" ? "buy" : "sell") });
-    const bar = el("i", { class: "bar" }); // a box without children: the cells of a row need no new style when it grows
+    const bar = el("i", { class: "wash" }); // a box without children: the cells of a row need no new style when it grows
     const row = el("tr", {}, el("td", {}, bar, button), el("td"), el("td"));
     return Object.assign(row, { bar, button });
   }
@@ -313,6 +315,14 @@ export class Contract {
       el("td", { class: `num ${trade.side === "buy" ? "up" : "down"}` }, `${trade.side === "buy" ? "▲" : "▼"} ${price(trade.px, digits)}`), el("td", { class: "num" }, grouped(trade.qty))));
     return this.trades.length > 0;
   }
+}
+
+/** Scroll a strip that is wider than the screen, and nothing else, so that this part of it is in the middle. */
+function intoSight(part) {
+  requestAnimationFrame(() => {
+    const strip = part.parentElement;
+    if (strip) strip.scrollLeft = part.offsetLeft - strip.offsetLeft - (strip.clientWidth - part.offsetWidth) / 2;
+  });
 }
 
 /** Prices in order, and what each side has at that price or better; the sides overlap while orders are gathered. */

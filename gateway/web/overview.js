@@ -177,8 +177,8 @@ export class Overview {
     setText(parts.last, price(shown ?? instrument.ref_px, digits));
     setText(parts.change, moved.text);
     const state = this._state(parts.spread, instrument.sym);
-    setText(parts.spread, state || (gap === null ? "no quotes" : `± ${price(gap, digits)}`));
-    setText(parts.volume, ticker?.vol ? short(gpuHours(instrument, ticker.vol)) : "");
+    setText(parts.spread, state || (gap === null ? "no quotes" : `spread ${price(gap, digits)}`));
+    setText(parts.volume, ticker?.vol ? `${short(gpuHours(instrument, ticker.vol))} h` : "");
     setAttribute(parts.cell, "data-trend", moved.trend);
     setAttribute(parts.cell, "data-quoted", ticker?.last == null ? "" : null);
   }
@@ -306,7 +306,7 @@ export class Overview {
     const digits = (this.curve.digits = digitsOf(rows[0].one.tick));
     const column = (pick) => rows.map(({ one, ticker }) => (pick(ticker, one) == null ? null : Number(pick(ticker, one))));
     this.curve.show([
-      rows.map(({ one }) => one.start / 1e6), column((t) => t?.bid), column((t) => t?.ask), column((t) => t?.last), column((t, one) => t && gpuHours(one, t.vol)),
+      rows.map(({ one }) => one.start / 1e6), column((t, one) => t && gpuHours(one, t.vol)), column((t) => t?.bid), column((t) => t?.ask), column((t) => t?.last),
     ]);
     const known = rows.filter(({ ticker }) => middle(ticker) !== null);
     const sentence = known.length ? `, from ${price(middle(known[0].ticker), digits)} at ${times.hour(known[0].one.start)} to ${price(middle(known.at(-1).ticker), digits)} at ${times.hour(known.at(-1).one.start)}` : "";
