@@ -13,7 +13,7 @@ from engine.types import Reason
 from gateway.config import GatewayConfig
 from gateway.fast import accept, doors
 from gateway.fast.compose import composer
-from gateway.fast.tables import CHUNK, FIRST_ROWS, REMEMBERED, SHAPES
+from gateway.fast.tables import CHUNK, FIRST_ROWS, HEAD, REMEMBERED, SHAPES
 from gateway.fast.templates import Phrases, compiled
 from gateway.messages import Error, Format
 
@@ -22,6 +22,15 @@ HEAD_REMEMBERED = (
     "accounts_used", "instruments_used", "orders_used", "orders_free", "positions_used", "positions_free", "chunks_used",
     "levels_used", "symbols_used", "first_finished", "last_finished", "finished", "forgotten_early",
 )  # fmt: skip
+AT_HAND, USED = (
+    [(HEAD.names or ()).index(name) for name in names.split()]
+    for names in (
+        "commands command_at events event_at event_end stage",
+        "orders_used positions_used chunks_used levels_used accounts_used changed",
+    )
+)
+"""Places in the head, to read and write several at once: what is set for a batch, and what it needs room behind."""
+T_OUT = (HEAD.names or ()).index("t_out")
 LINKS = {"orders": ("next_id", "next_cid"), "positions": ("next_hash",), "instruments": ("next_symbol",)}
 """Hash chains: not stored, made anew."""
 
@@ -86,6 +95,7 @@ class Tables:
             self._set(name, np.zeros((rows, *tail), dtype))
         self._set("unsent_words", self.unsent.view("<i8").reshape(len(self.unsent), -1))
         self.head = self._arrays["head"][0]
+        self._head_words = self._arrays["head"].view("<i8")
 
     def _set(self, name: str, array: NDArray[Any]) -> None:
         self._arrays[name] = array
@@ -169,30 +179,32 @@ class Tables:
 
     def begin_batch(self, commands: NDArray[np.void], events: NDArray[np.void], t_out: int) -> None:
         """Make a batch the one at hand, and room for whatever it brings."""
-        head, row = self.head, self._row
+        row = self._row
         self._make_room(len(commands), len(events))
-        for name, array in (("commands", commands), ("words", commands), ("events", events)):
-            self._table[row[name]] = array.ctypes.data, len(array)
+        place = commands.ctypes.data, len(commands)
+        self._table[row["commands"]] = self._table[row["words"]] = place
+        self._table[row["events"]] = events.ctypes.data, len(events)
         if not JIT:
             self._interpreted.commands = Records(commands)  # type: ignore[attr-defined]
             self._interpreted.words = Records(commands.view("<i8").reshape(len(commands), -1))  # type: ignore[attr-defined]
             self._interpreted.events = Records(events)  # type: ignore[attr-defined]
-        head["commands"], head["command_at"] = len(commands), 0
-        head["events"], head["event_at"], head["event_end"] = len(events), 0, 0
-        head["stage"], head["t_out"] = 0, t_out
+        words = self._head_words
+        words[AT_HAND] = len(commands), 0, len(events), 0, 0, 0
+        words[T_OUT] = t_out
 
     def _make_room(self, commands: int, events: int) -> None:
-        head = self.head
-        self._need("orders", int(head["orders_used"]) + commands + 2)
-        self._need("positions", int(head["positions_used"]) + 2 * events + commands + 2)
-        self._need("changed", int(head["changed"]) + 4 * events + 4)
-        levels = int(head["levels_used"])
-        self._need("levels", 3 * levels + 64 * (events + 1))
+        """Room for a batch, counted in the ways in which it can need the most."""
+        orders, positions, chunks, levels, accounts, changed = self._head_words[USED].tolist()
         private = 8 * (events + 1)
-        chunks = int(head["chunks_used"]) + min(private, int(head["accounts_used"]) + commands + private // CHUNK) + 2
-        self._need("next_chunk", chunks)
-        for name in ("records", "values"):
-            self._need(name, CHUNK * chunks)
+        chunks += min(private, accounts + commands + private // CHUNK) + 2
+        needs = {
+            "orders": orders + commands + 2, "positions": positions + 2 * events + commands + 2,
+            "changed": changed + 4 * events + 4, "levels": 3 * levels + 64 * (events + 1), "next_chunk": chunks,
+            "records": CHUNK * chunks, "values": CHUNK * chunks,
+        }  # fmt: skip
+        for name, rows in needs.items():
+            if rows > len(self._arrays[name]):
+                self._need(name, rows)
 
     def _need(self, name: str, rows: int) -> None:
         array = self._arrays[name]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import pack_id
+from engine.records import copied
 from engine.types import ANY_SIDE, COMMAND, MAX_QTY, UNCHANGED, EventKind, Kind, Reason
 from engine.types import Status as EngineStatus
 from gateway.commands import Command
@@ -256,7 +257,7 @@ class OrderEntry:
         count = int(self._tables.head["unsent"])
         if count:
             self._tables.head["unsent"] = 0
-            self._submit(self._tables.unsent[:count].copy())
+            self._submit(copied(self._tables.unsent[:count]))
 
     def _on_its_way(self, account: int, cid: str) -> Pending | None:
         """The account's order with this cid that is on its way, whoever answers it; what waits is for Python from now on."""

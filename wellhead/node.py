@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import NS, Catalogue, pack_id, unpack_id
-from engine.records import joined
+from engine.records import copied, joined
 from engine.types import COMMAND, EVENT, LISTING, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
@@ -226,7 +226,7 @@ class Node:
             await asyncio.get_running_loop().run_in_executor(self._sync_thread, exchange.log.sync)
         else:
             exchange.log.sync()
-        events = exchange.engine.apply(commands).copy()
+        events = copied(exchange.engine.apply(commands))
         self.gateway.on_batch(commands, events)
         self._answer(commands, events)
         for observe in self.observers:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.records import LINE_BYTES, joined, zeros
+from engine.records import LINE_BYTES, copied, joined, zeros
 from engine.types import COMMAND
 
 
@@ -27,3 +27,11 @@ def test_what_is_joined_is_every_part_in_order() -> None:
     assert found.tobytes() == b"".join(part.tobytes() for part in [*parts, parts[0]])
     assert found.ctypes.data % LINE_BYTES == 0
     assert joined([], COMMAND).tobytes() == b""
+
+
+def test_a_copy_is_one_and_can_be_written() -> None:
+    records = zeros(3, COMMAND)
+    records["seq"] = 1, 2, 3
+    copy = copied(records[1:])
+    copy["kind"] = 7
+    assert copy.dtype == COMMAND and copy["seq"].tolist() == [2, 3] and not records["kind"].any()

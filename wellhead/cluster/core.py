@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.engine import Engine
+from engine.records import copied
 from engine.sequencing import MAX_VOID, Entry, Part, Sequencer
 from engine.types import EventKind
 
@@ -53,7 +54,7 @@ class Core:
         frame = self.sequencer.take(in_seq, stored_ns, data)
         part = None
         if frame is not None:
-            events = self.engine.apply(frame.commands).copy()
+            events = copied(self.engine.apply(frame.commands))
             part = self.sequencer.done(frame, events)
             self._follow_cycle(frame.commands, events)
         self.ahead.append(Applied(in_seq, part, self.sequencer.chain))
