@@ -140,9 +140,10 @@ class Shard(NamedTuple):
 
 
 async def check_servers(servers: Servers) -> list[str]:
-    """Ask every server of the cluster whether it syncs always; their names.
+    """Ask every server of the cluster whether it syncs always; the names of those that answer.
 
-    Raises UnsafeServerError for one that does not, and when fewer answer than a stream has copies.
+    Raises UnsafeServerError for one that does not, and when those that answer are no majority of a stream's copies: one
+    that is down must not keep a replica from coming back, for the streams go on without it too.
     """
     client = await servers.connect("wellhead-check", system=True)
     try:
@@ -154,7 +155,7 @@ async def check_servers(servers: Servers) -> list[str]:
             raise UnsafeServerError(
                 f"the server {name} acknowledges what is not on its disk: set `sync_interval: always` in its jetstream block"
             )
-    if len(found) < servers.copies:
+    if len(found) <= servers.copies // 2:
         names = ", ".join(sorted(found)) or "none"
         raise UnsafeServerError(f"of at least {servers.copies} servers with JetStream only these answered: {names}")
     return sorted(found)

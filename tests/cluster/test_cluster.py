@@ -240,6 +240,20 @@ async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
         assert engine.state_hash() == found[0]["state"]
         for part in (gateways[1], *left):
             await part.stop()
+        await come_back_without_one_server(config, nats, found[0]["state"])
+
+
+async def come_back_without_one_server(config: ClusterConfig, nats: LocalServers, state: str) -> None:
+    """A replica starts while a server is down: the streams go on without it, too. Without two it says so."""
+    nats.signal(2, signal.SIGKILL)
+    replica = Replica(config, "r4")
+    await replica.start()
+    await until(lambda: replica.core.engine.state_hash() == state)
+    await replica.stop()
+    assert await check_servers(nats.servers) == ["n0", "n1"]
+    nats.signal(1, signal.SIGKILL)
+    with pytest.raises(UnsafeServerError, match="only these answered: n0"):
+        await check_servers(nats.servers)
 
 
 async def test_a_session_that_nobody_holds_is_cancelled_and_one_that_moved_is_not(tmp_path: Path) -> None:

@@ -180,10 +180,11 @@ def up(
 @cluster.command()
 @config_option
 def status(config_path: Path) -> None:
-    """Ask all replicas where they stand, and compare their states. Exits with 1 when two differ."""
+    """Ask all replicas where they stand, and all servers how they sync. Exits with 1 when two differ or one is missing."""
     config = _read(config_path)
 
     async def ask() -> None:
+        from engine.jetstream import check_servers  # noqa: PLC0415 - optional
         from wellhead.cluster.ask import ask_replicas, differences  # noqa: PLC0415 - optional
 
         found = await ask_replicas(config, b"hash")
@@ -193,8 +194,14 @@ def status(config_path: Path) -> None:
             places = (one[field] for field in ("seq", "in_seq", "journal_seq", "written", "joined_seq"))
             table.add_row(name, *map(str, places), one["state"][:16])
         console.print(table)
-        if (wrong := differences(found)) or not found:
-            _fail("; ".join(wrong) or "no replica answers")
+        wrong = differences(found) if found else ["no replica answers"]
+        servers = config.nats.servers
+        answered = await check_servers(servers)
+        console.print(f"servers that sync always: {', '.join(answered)}")
+        if len(answered) < servers.copies:
+            wrong.append(f"{len(answered)} of {servers.copies} servers answer")
+        if wrong:
+            _fail("; ".join(wrong))
 
     _run(ask())
 
