@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from tests.page.chromium import NoBrowser, chromium
 
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "page"
 DESKTOP = (1440, 900)
+SUBPROTOCOL = Subprotocol("wellhead.v1.json")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def browser() -> Iterator[Any]:
 
 
 Open = Callable[..., Any]
+Relay = Callable[[Any, Any], Any]
+"""Stands between the page and the exchange: it is given both ends of each websocket."""
 
 
 @pytest.fixture
@@ -91,7 +96,7 @@ def visit(browser: Any, place: Place, request: pytest.FixtureRequest) -> Iterato
     errors: list[str] = []
 
     def visit(
-        address: str = "", size: tuple[int, int] = DESKTOP, theme: str = "light", sockets: list[Any] | None = None
+        address: str = "", size: tuple[int, int] = DESKTOP, theme: str = "light", relay: Relay | None = None
     ) -> Any:
         width, height = size
         context = browser.new_context(
@@ -100,12 +105,10 @@ def visit(browser: Any, place: Place, request: pytest.FixtureRequest) -> Iterato
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(20_000)
-        page.on(
-            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
-        )
+        page.on("console", lambda message: errors.extend(complaint(message, relay is not None)))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        if sockets is not None:  # to be cut by the test
-            page.route_web_socket("**/v1", lambda route: sockets.append((route, route.connect_to_server())))
+        if relay is not None:
+            page.route_web_socket("**/v1", lambda route: relay(route, route.connect_to_server()))
         page.goto(place.url + address)
         page.wait_for_selector("#link[data-state=open]")
         return page
@@ -121,6 +124,23 @@ def visit(browser: Any, place: Place, request: pytest.FixtureRequest) -> Iterato
 
 
 @pytest.fixture
+def pushed(place: Place) -> Callable[..., list[Any]]:
+    """`pushed(2, "ticker", symbols=[...])`: the first messages of a channel, without the page."""
+
+    def pushed(count: int, name: str, **fields: Any) -> list[Any]:
+        found: list[Any] = []
+        with connect(f"{place.url.replace('http', 'ws', 1)}v1", subprotocols=[SUBPROTOCOL]) as socket:
+            socket.send(json.dumps({"op": "subscribe", "id": 1, "channels": [{"name": name, **fields}]}))
+            while len(found) < count:
+                message = json.loads(socket.recv(timeout=20))
+                if message.get("ch") == name:
+                    found.append(message)
+        return found
+
+    return pushed
+
+
+@pytest.fixture
 def logon(place: Place) -> Callable[[Any], None]:
     """Log a page on as the guest, with the key file."""
 
@@ -133,6 +153,13 @@ def logon(place: Place) -> Callable[[Any], None]:
         page.wait_for_selector("#ticket-cash:not(:text('·'))", state="attached")
 
     return logon
+
+
+def complaint(message: Any, is_cut: bool) -> list[str]:
+    """What a message in the console complains of; that a connection fails is no fault where the test cuts it."""
+    if message.type not in ("error", "warning") or (is_cut and message.text.startswith("WebSocket connection to")):
+        return []
+    return [message.text]
 
 
 ASK = """async ([key, op, fields]) => {

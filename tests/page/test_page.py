@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,7 +271,7 @@ def test_what_is_refused_is_said(visit: Any, logon: Any) -> None:
 
 def test_a_lost_connection_comes_back_with_the_account(visit: Any, logon: Any) -> None:
     sockets: list[Any] = []
-    page = visit("#/book", sockets=sockets)
+    page = visit("#/book", relay=lambda *ends: sockets.append(ends))
     page.wait_for_selector(READY["contract"])
     logon(page)
     page.fill("[name=px]", "0.1")
@@ -432,3 +433,158 @@ def test_colours_can_be_chosen_and_are_kept(visit: Any) -> None:
     assert dark != light
     page.reload()
     assert page.evaluate(ground) == dark
+
+
+def tab_to(page: Any, what: str) -> None:
+    """Press Tab until the element that is focused is `what`, a selector."""
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        if page.evaluate("what => document.activeElement.matches(what)", what):
+            return
+    raise AssertionError(f"Tab never comes to {what}")
+
+
+def test_an_order_needs_no_pointer(visit: Any, place: Place) -> None:
+    page = visit("#/book")
+    page.wait_for_selector(READY["contract"])
+    tab_to(page, "#logon")
+    page.keyboard.press("Enter")
+    tab_to(page, "#key-text")
+    page.keyboard.insert_text(place.key.read_text(encoding="utf-8"))
+    tab_to(page, "#logon-form button.main")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#logon:has-text('Log off guest')")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("b")
+    tab_to(page, "[name=px]")
+    page.keyboard.type("0.12")
+    tab_to(page, "[name=qty]")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("2")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#ticket-answer:has-text('2 in the book')")
+    tab_to(page, "#tab-orders")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.id") == "tab-positions"
+    page.keyboard.press("ArrowLeft")
+    tab_to(page, "#orders button[aria-label^=Amend]")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.ariaLabel") == "New price"
+    page.keyboard.press("Control+a")
+    page.keyboard.type("0.13")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#orders td:nth-child(3):has-text('0.130')")
+    page.wait_for_function("() => document.activeElement.ariaLabel?.startsWith('Amend')")
+    tab_to(page, "#orders button[aria-label^=Cancel]")
+    page.keyboard.press("Enter")
+    count(page, "#orders tbody tr", 0)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_order_whose_answer_is_lost_is_found_again(visit: Any, logon: Any, arrives: bool) -> None:
+    def relay(route: Any, server: Any) -> None:
+        lost: list[int] = []
+
+        def cut() -> None:
+            server.close()
+            route.close(code=1001)
+
+        def up(message: Any) -> None:
+            if '"op":"order.place"' in message:
+                lost.append(json.loads(message)["id"])
+                if not arrives:
+                    cut()
+                    return
+            server.send(message)
+
+        def down(message: Any) -> None:
+            if lost and json.loads(message).get("id") in lost:
+                cut()
+            else:
+                route.send(message)
+
+        route.on_message(up)
+        server.on_message(down)
+
+    page = visit("#/book", relay=relay)
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    page.fill("[name=px]", "0.115")
+    page.click("#ticket-send")
+    page.wait_for_selector("#ticket-answer:has-text('the connection was lost before the answer')")
+    said = "The order got through" if arrives else "The order did not get through"
+    page.wait_for_selector(f"#toasts p:has-text('{said}')")
+    page.wait_for_selector("#link[data-state=open]")
+    count(page, "#orders tbody tr", 1 if arrives else 0)
+    if arrives:
+        page.click("#cancel-all")
+        count(page, "#orders tbody tr", 0)
+
+
+def test_without_a_connection_the_page_says_so_and_takes_no_order(visit: Any, logon: Any) -> None:
+    ends: list[Any] = []
+
+    def relay(route: Any, server: Any) -> None:
+        if ends:
+            server.close()
+            route.close(code=1013)
+        ends.append((route, server))
+
+    page = visit("#/book", relay=relay)
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    for end in ends[0]:
+        end.close(code=1001)
+    page.wait_for_selector("#link[data-state=closed]:has-text('no connection')")
+    page.fill("[name=px]", "0.1")
+    page.click("#ticket-send")
+    page.wait_for_selector("#ticket-answer:has-text('there is no connection')")
+    assert page.is_visible("#ladder-bids button:not(:empty)"), "what was known stays to be read"
+
+
+def test_a_proof_is_checked_from_a_file(visit: Any, proof: Any, tmp_path: Path) -> None:
+    page = visit("#/settlement")
+    page.wait_for_selector("#batches tbody tr")
+    (tmp_path / "good.json").write_text(json.dumps(proof), encoding="utf-8")
+    (tmp_path / "wrong.json").write_text(json.dumps({**proof, "account": 1}), encoding="utf-8")
+    page.set_input_files("#proof-file", tmp_path / "good.json")
+    page.wait_for_selector(".verdict[data-ok=true]")
+    assert page.locator(".steps [aria-label=fails]").count() == 0
+    page.set_input_files("#proof-file", tmp_path / "wrong.json")
+    page.wait_for_selector(".verdict[data-ok=false]")
+    assert page.locator(".steps li.down [aria-label=fails]").count() > 0, "the step that fails is marked"
+
+
+def test_a_phone_is_enough(visit: Any, logon: Any) -> None:
+    page = visit("#/book", size=(390, 844), theme="dark")
+    page.wait_for_selector(READY["contract"])
+    logon(page)
+    page.fill("[name=px]", "0.125")
+    page.click("#ticket-send")
+    page.wait_for_selector("#ticket-answer:has-text('1 in the book')")
+    page.click("#orders button:has-text('Cancel')")
+    count(page, "#orders tbody tr", 0)
+    touched = "button, select, .button, nav a, input:not(.hidden, [type=radio])"
+    small = page.evaluate(
+        """touched => [...document.querySelectorAll(touched)]
+        .filter(one => one.checkVisibility() && !one.closest(".check"))
+        .map(one => [one.outerHTML.slice(0, 80), one.getBoundingClientRect()])
+        .filter(([_, box]) => box.height < 24 || box.width < 24)
+        .map(([html]) => html)""",
+        touched,
+    )
+    assert small == [], "a finger finds them"
+    chosen = page.evaluate("""() => {
+        const box = document.querySelector("#contract-hours label:has(:checked)").getBoundingClientRect();
+        return box.left >= 0 && box.right <= innerWidth;
+    }""")
+    assert chosen, "the chosen hour is in sight"
+
+
+def test_a_large_screen_is_used(visit: Any) -> None:
+    page = visit("#/book", size=(3840, 2160))
+    page.wait_for_selector(READY["contract"])
+    rem_px = page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
+    assert rem_px >= 20, "the type grows with the screen"
+    assert page.evaluate("document.querySelector('main').clientWidth") > 3_000
+    assert page.evaluate("document.querySelector('.area-trades').getBoundingClientRect().top") < 2_160, "the floor fits"
