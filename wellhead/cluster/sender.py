@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.jetstream import Publisher, place_of
+from engine.records import joined
 from engine.sequencing import MAX_FRAME_COMMANDS, Frame
+from engine.types import COMMAND
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 4.0
 REFUSED_WAIT_S = 0.25
@@ -90,12 +92,12 @@ class Sender:
     def _form(self) -> None:
         """Make frames of what is pending, as far as the window lets."""
         while self._pending and len(self._flights) < self._window:
-            parts, count = [self._pending.popleft()], 0
+            parts = [self._pending.popleft()]
             count = len(parts[0])
             while self._pending and count + len(self._pending[0]) <= MAX_FRAME_COMMANDS:
                 parts.append(self._pending.popleft())
                 count += len(parts[-1])
-            commands = np.frombuffer(b"".join(part.tobytes() for part in parts), parts[0].dtype)
+            commands = joined(parts, COMMAND)
             if count > MAX_FRAME_COMMANDS:
                 self._pending.appendleft(commands[MAX_FRAME_COMMANDS:])
                 commands = commands[:MAX_FRAME_COMMANDS]
