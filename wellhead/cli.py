@@ -620,6 +620,12 @@ def status(data: Path, url: str, as_json: bool) -> None:
 
 
 @main.command()
+def dashboard() -> None:
+    """Print the Grafana dashboard of a node's metrics: `wellhead dashboard > grafana.json`, to be imported as it is."""
+    click.echo((Path(__file__).parent / "grafana.json").read_text(encoding="utf-8"), nl=False)
+
+
+@main.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--repair", is_flag=True, help="Do what is offered. Nothing is deleted; it moves to DATA/damaged.")
 @click.option(

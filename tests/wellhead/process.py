@@ -13,9 +13,13 @@ _LISTENS = re.compile(rb"ws://[\d.]+:(\d+)")
 
 
 class ServerProcess:
-    """`wellhead serve` on a free port. Use as an async context manager; it is killed on the way out if it still runs."""
+    """
+    `wellhead serve` on a free port, of the sources in `home`. Use as an async context manager; it is killed on the way
+    out if it still runs.
+    """
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, home: Path = ROOT, **environment: str) -> None:
+        self._home, self._environment = home, environment
         self._arguments = ["-m", "wellhead.cli", "serve", "--data", str(data_dir), "--port", "0", *options]
         self.url = self.said = ""
 
@@ -23,9 +27,9 @@ class ServerProcess:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             *self._arguments,
-            cwd=ROOT,
+            cwd=self._home,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "COLUMNS": "200"},
+            env={**os.environ, "COLUMNS": "200", **self._environment},
         )
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from gateway.metrics import Metrics
 from tests.gateway.node import Node
@@ -15,7 +16,7 @@ from wellhead.configuration import SECTIONS, settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-DASHBOARD = json.loads((DOCS / "grafana.json").read_text(encoding="utf-8"))
+DASHBOARD = json.loads(CliRunner().invoke(main, ["dashboard"]).output)
 METRIC = re.compile(r"\b(?:wellhead|process|python)_[a-z_]+\b")
 
 
