@@ -5,7 +5,7 @@ would take in two; that alone cost a sixth of the engine's speed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,8 @@ LINE_BYTES = 64
 
 
 def zeros(rows: int, dtype: np.dtype[Any], tail: tuple[int, ...] = ()) -> NDArray[Any]:
-    """A zeroed array of `rows` items, or of rows of the dimensions `tail`."""
-    line = _line(rows * math.prod(tail) * dtype.itemsize)
-    line[:] = 0
-    return np.ndarray((rows, *tail), dtype, line)
+    """A zeroed array of `rows` items, or of rows of the dimensions `tail`. Of a large one only what is touched takes memory."""
+    return np.ndarray((rows, *tail), dtype, _line(np.zeros, rows * math.prod(tail) * dtype.itemsize))
 
 
 def joined(parts: Sequence[NDArray[np.void] | memoryview], dtype: np.dtype[np.void]) -> NDArray[np.void]:
@@ -27,7 +25,7 @@ def joined(parts: Sequence[NDArray[np.void] | memoryview], dtype: np.dtype[np.vo
     Not np.concatenate: it compares the arrays' field lists anew for each part, which takes 50 us a part.
     """
     data = b"".join([part.tobytes() for part in parts])
-    line = _line(len(data))
+    line = _line(np.empty, len(data))
     line[:] = np.frombuffer(data, np.uint8)
     return np.ndarray(len(data) // dtype.itemsize, dtype, line)
 
@@ -37,8 +35,8 @@ def copied(records: NDArray[np.void]) -> NDArray[np.void]:
     return np.frombuffer(bytearray(records.tobytes()), records.dtype)
 
 
-def _line(nbytes: int) -> NDArray[np.uint8]:
+def _line(make: Callable[[int, type[np.uint8]], NDArray[np.uint8]], nbytes: int) -> NDArray[np.uint8]:
     """Bytes that begin at a cache line."""
-    block = np.empty(nbytes + LINE_BYTES, np.uint8)
+    block = make(nbytes + LINE_BYTES, np.uint8)
     start = -block.ctypes.data % LINE_BYTES
     return block[start : start + nbytes]
