@@ -179,7 +179,9 @@ class Deposits:
                 continue
             account = account_of_ref(self._venue, deposit.ref)
             quantity = token.to_micros(deposit.units)
-            amount, why = self._judge(token, account if account in accounts else None, quantity, now_s)
+            # Who has said which address is his own has an account, though the books may not have got to its opening.
+            known = account is not None and (account in accounts or self.home(account) is not None)
+            amount, why = self._judge(token, account if known else None, quantity, now_s)
             if amount is None or account is None:
                 self.hold(deposit, why)
                 continue

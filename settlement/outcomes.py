@@ -59,7 +59,9 @@ class Outcomes:
 
     def _outcome(self, site: Site, row: Withdrawal) -> NDArray[Any] | None:
         if row.seq in site.paid:
-            return payout_command(row, site.paid[row.seq])
+            # While ours is under way it may have to be signed anew, which is done only for what is still to be paid.
+            ours = site.outbox.of(withdrawal_purpose(row.seq))
+            return payout_command(row, site.paid[row.seq]) if not ours or ours[-1].state >= TxState.FINAL else None
         if row.route != Route.SINGLE:
             # A chunk is paid or tried again. A claim is never given back: a root has it, and totals in roots never fall.
             return None
@@ -67,9 +69,11 @@ class Outcomes:
         return None if proof is None else refund_command(row, proof)
 
     def _paid_alone(self, site: Site, token: Token, row: Withdrawal) -> bytes | None:
-        """The hash of the final transaction that paid it. A withdrawal may have been handed in by somebody else."""
+        """The hash of the final transaction that paid it. A withdrawal may have been handed in by somebody else, and be
+        paid while ours still waits for a block.
+        """
         entries = site.outbox.of(withdrawal_purpose(row.seq))
-        if not entries or entries[-1].state < TxState.FINAL:
+        if not entries:
             return None
         if entries[-1].state == TxState.FINAL:
             return entries[-1].tx_hash

@@ -99,9 +99,11 @@ def main() -> int:
     parser.add_argument("--faults", action="store_true")
     options = parser.parse_args()
     if options.faults:
+        from tests.simulation import chain_faults
         from tests.simulation.faults import hunt
 
-        return hunt(options.seeds, options.actions)
+        chain_faults.plant()
+        return hunt(options.seeds, options.actions, options.jobs)
     if options.seed is not None:
         outcome = simulate(options.seed, options.actions)
         print(f"seed {outcome.seed}: {outcome.steps} steps, {outcome.kills} kills, digest {outcome.digest}")

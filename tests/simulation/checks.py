@@ -41,6 +41,8 @@ def check(world: "World") -> None:
     _check_twin(world, engine, commands, events)
     for difference in audit(world.config.data_dir).differences:
         world.complain(f"audit: {difference}")
+    if world.money is not None:
+        world.money.check(commands, events, world.signed)
     executed = _executed(commands, events)
     for client in world.clients:
         _check_client(world, client, gateway, executed)

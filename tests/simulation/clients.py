@@ -14,10 +14,12 @@ from gateway.auth import sign
 from gateway.messages import Format
 from gateway.session import Session
 from tests.gateway.node import payloads
+from tests.simulation.money import DEPOSIT_UNITS, Money
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+BANKING = 0.15  # of what is done where there is a chain
 PRICE_MICROS = 2_650_000
 TICK_MICROS = 1_000
 UNDECIDED = {"OUTCOME_UNKNOWN"}
@@ -120,6 +122,7 @@ class Client:
         self.slow = False
         self._asked: dict[int, dict[str, Any]] = {}
         self._ids = 0
+        self.ref = b""  # with which he deposits
 
     # --- The connection -----------------------------------------------------------------------------------------------
 
@@ -175,7 +178,10 @@ class Client:
         if self.session is None:
             self.connect()
         elif self.logged_on:
-            self.rng.choices(ACTS, WEIGHTS)[0](self)
+            if self.world.money is not None and self.rng.random() < BANKING:
+                self.bank(self.world.money)
+            else:
+                self.rng.choices(ACTS, WEIGHTS)[0](self)
 
     def finish(self) -> bool:
         """Ask again what is in doubt; whether nothing is any more."""
@@ -260,6 +266,19 @@ class Client:
         to = self.world.accounts[self.rng.randrange(len(self.world.accounts))]
         self.send("transfer", to=to, amount=self._money(self.rng.randint(1, 10**9)))
 
+    def bank(self, money: Money) -> None:
+        """Something on the chain, or with the chain's money."""
+        name = self.world.accounts[self.number]
+        wallet, amount = money.wallets[name], self.rng.randint(*DEPOSIT_UNITS)
+        if not self.ref:
+            self.send("deposit.address", home=wallet.text)
+        elif self.rng.random() < 0.5 and not wallet.waits:
+            wallet.call("deposit", amount, self.ref)
+        else:
+            claim = self.rng.random() < 0.3
+            to = wallet.text if claim else money.recipient()
+            self.send("withdraw", coin=1, amount=self._money(amount // self.rng.randint(1, 20)), to=to, claim=claim)
+
     def look(self) -> None:
         self.send(self.rng.choice(("orders.open", "positions", "balances")))
 
@@ -315,6 +334,8 @@ class Client:
                     self.listens = True
             case "session.logon":
                 self.world.complain(f"{self.key} could not log on: {reply['err']}")
+            case "deposit.address" if reply["ok"]:
+                self.ref = bytes.fromhex(reply["r"]["coins"][0]["ref"][2:])
             case "order.batch" if reply["ok"]:
                 for item, result in zip(request["items"], reply["r"]["items"], strict=True):
                     self._settle(item, result)

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -20,6 +21,7 @@ import engine.snapshot
 import gateway.memory
 import gateway.pages
 import gateway.server
+import wellhead.custody
 import wellhead.exchange
 import wellhead.node
 import wellhead.papers
@@ -39,6 +41,7 @@ from tests.simulation.checks import check
 from tests.simulation.clients import Client, Wire
 from tests.simulation.disk import Disk, Killed
 from tests.simulation.loop import NS, Inline, SimLoop
+from tests.simulation.money import Money, quiet_logs
 from wellhead.config import Config
 from wellhead.exchange import RecoveryError
 from wellhead.node import Node
@@ -47,6 +50,7 @@ START_NS = 1_795_000_000 * NS  # a day in November 2026
 CATALOGUE = Catalogue.load()
 ACCOUNTS = ("ann", "ann:hedge", "bob", "cyd", "ann")
 """One for each client; the last shares the account of the first."""
+CHAIN_EVERY = 3  # seeds: in the others money comes from nowhere
 PAUSE_S = 0.004  # between what one client does and what it does next, on average
 SEGMENT_BYTES = 40_000
 MEMORY = Path("/dev/shm")
@@ -101,10 +105,12 @@ class World:
     ) -> None:
         """`plant` gives a fault to live with (faults.py)."""
         self.seed, self._wanted, self._plant = seed, actions, plant
+        chained = seed % CHAIN_EVERY == 0
         self.rng = random.Random(f"{seed} world")
         self.config = Config(
-            folder, markets=("H100S-USE",), list_hours=2, paper_micros=10**12, poll_ms=500,
+            folder, markets=("H100S-USE",), list_hours=2, paper_micros=0 if chained else 10**12, poll_ms=500,
             snapshot_every_commands=self.rng.choice((15, 60, 300)),
+            books_pause_ms=self.rng.choice((0, 10, 80)),
             settlement_queue_batches=self.rng.choice((2, 16, 256)),
             max_frame_commands=self.rng.choice((3, 100, 16_384)),
             gateway=GatewayConfig(
@@ -126,10 +132,12 @@ class World:
         self.lives = self.kills = 0
         self.node: Node | None = None
         self.final = b""  # the engine when the last life ended
+        self.signed: set[bytes] = set()  # by the outbox: hashes
         self._skew_ns = 0
         self._now_ns = START_NS
         self._loop: SimLoop | None = None
         self._connections = 0
+        self.money = Money(self) if chained else None
 
     # --- What clients use ---------------------------------------------------------------------------------------------
 
@@ -164,7 +172,8 @@ class World:
     def digest(self) -> str:
         """Stands for everything that was heard and decided: equal for equal runs."""
         heard = [(client.memory.events, client.memory.acks, client.memory.orders) for client in self.clients]
-        return sha256(repr((heard, self.disk.moments, self.problems)).encode() + self.final).hexdigest()[:16]
+        chain = [] if self.money is None else [block.hash for block in self.money.chain.blocks]
+        return sha256(repr((heard, chain, self.disk.moments, self.problems)).encode() + self.final).hexdigest()[:16]
 
     # --- Lives --------------------------------------------------------------------------------------------------------
 
@@ -193,11 +202,13 @@ class World:
         gateways = partial(Gateway, wall_ns=self.clock, challenge=lambda: "c" * 64)
         logs = partial(wellhead.exchange.FileLog, segment_bytes=SEGMENT_BYTES)
         quick_starts()
+        quiet_logs()
         with contextlib.ExitStack() as stack:
             for target, name, value in (
                 (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk),
                 (wellhead.exchange, "FileLog", logs), (wellhead.node, "Gateway", gateways),
                 (wellhead.node, "ThreadPoolExecutor", Inline), (wellhead.papers, "ThreadPoolExecutor", Inline),
+                (wellhead.custody, "ThreadPoolExecutor", Inline), (wellhead.custody.log, "exception", self._unexpected),
                 (wellhead.services, "ThreadPoolExecutor", Inline), (gateway.server, "serve", serve),
                 (gateway.pages, "StaticFiles", files), (gateway.memory, "compiled", _remembered(gateway.memory.compiled)),
                 (SqliteLedger, "apply", _interruptible(SqliteLedger.apply, self.disk)),
@@ -217,7 +228,9 @@ class World:
         ahead = self.disk.moments + int(self.rng.expovariate(1 / 400)) + 1
         if how in ("kill", "cut"):
             self.disk.dies_at = ahead
-            self.disk.dies_in = self.rng.choice(("", "write", "sync", "send", "job"))
+            self.disk.dies_in = self.rng.choice(
+                ("", "write", "sync", "send", "job", *("node",) * (self.money is not None))
+            )
         elif how == "full":
             self.disk.full_at = ahead
         elif how == "failing":
@@ -243,6 +256,8 @@ class World:
     async def _live(self, in_peace: bool) -> None:
         node = self.node = Node(self.config, CATALOGUE, self.clock)
         await node.start()
+        if self.money is not None:
+            await self.money.start(node, in_peace)
         failed = asyncio.ensure_future(node.failed())
         over = asyncio.ensure_future(self._settle() if in_peace else self._trade())
         await asyncio.wait([failed, over], return_when=asyncio.FIRST_COMPLETED)
@@ -252,6 +267,9 @@ class World:
             over.result()
         for client in self.clients:
             client.hang_up()
+        if self.money is not None:
+            self.signed = self.money.signed()
+            await self.money.stop()
         await node.stop()
         if in_peace:
             self.final = node.exchange.engine.to_bytes()
@@ -273,6 +291,10 @@ class World:
             return
         assert self.node is not None
         command = np.zeros(1, TRANSFER)
+        if self.money is not None:
+            command["kind"] = Kind.CLOSE_CYCLE
+            self.node.submit(command.view(wellhead.node.COMMAND))
+            return
         command["kind"] = self.rng.choice((Kind.DEPOSIT, Kind.WITHDRAW))
         command["account"], command["amount_micros"] = self.rng.randint(1, 4), self.rng.randint(1, 10**9)
         self.node.submit(command.view(wellhead.node.COMMAND))
@@ -281,9 +303,21 @@ class World:
         """Until nobody is in doubt about anything."""
         for _ in range(2_000):
             await asyncio.sleep(PAUSE_S)
-            if all([client.finish() for client in self.clients]):
+            if all([client.finish() for client in self.clients]) and self._is_quiet():
                 return
         self.complain("not all that was asked is answered in the end")
+
+    def _is_quiet(self) -> bool:
+        """Whether all money is where it should be; until then time runs faster."""
+        if self.money is None or self.money.is_quiet():
+            return True
+        self._skew_ns += NS // 20
+        return False
+
+    def _unexpected(self, *_: Any) -> None:
+        """Custody goes on after whatever it did not expect; here it is a finding."""
+        if not isinstance(sys.exception(), LogError | OSError):  # which end the node too
+            self.complain(f"custody: {sys.exception()!r}")
 
     def _bury(self) -> None:
         """What is left of a life."""
@@ -302,6 +336,8 @@ class World:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(BaseException):
                 task.get_coro().close()  # type: ignore[union-attr]
+        if self.money is not None:
+            self.money.bury()
         if node is not None:
             with contextlib.suppress(Killed):
                 node.exchange.close()

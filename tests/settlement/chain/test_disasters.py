@@ -190,6 +190,35 @@ def test_a_withdrawal_that_somebody_else_handed_in_first_is_paid_once(funded: Ri
     funded.assert_agrees()
 
 
+def test_a_withdrawal_that_somebody_else_had_paid_while_ours_waits_differs_from_nothing(
+    funded: Rig, site: Site
+) -> None:
+    site.node.automine(False)
+    funded.withdraw(funded.members[0], 30 * DOLLAR, to=TO)
+    funded.step()
+    (entry,) = outbox(funded).under_way()
+    mallory = funded.members[1].signer
+    stolen = Transaction(
+        funded.network.chain_id, funded.chain.nonce(mallory.address), entry.target, entry.data, 400_000, 10**11, 10**10
+    )
+    site.node.rpc("anvil_dropAllTransactions")
+    funded.chain.send(stolen.raw(mallory.sign(stolen.digest)))
+    funded.mine(1 + FINALITY)
+    funded.restart()  # which compares everything once
+    funded.step()
+    site.node.rpc("anvil_dropAllTransactions")
+    funded.pass_time(200)  # and more is offered for ours
+    funded.step()
+    assert len(outbox(funded).attempts(entry)) == 2
+    assert funded.custody.halts.open() == []
+    site.node.automine(True)
+    funded.run(4)
+    (row,) = funded.custody.flows.withdrawals()
+    assert (row.state, row.tx_hash) == (WithdrawalState.PAID, hash_of(stolen.raw(mallory.sign(stolen.digest))))
+    assert funded.coins_of(TO) == 30 * DOLLAR
+    funded.assert_agrees()
+
+
 # Undone
 
 
@@ -288,6 +317,17 @@ def test_a_mistyped_reference_is_nobodys_and_its_depositor_keeps_it(rig: Rig) ->
     root = rig.custody.roots.stored(1, 1, 1)
     assert rig.custody.roots.tree(site.tokens[0], root).leaf(alice.text).exit_units == 50 * DOLLAR
     rig.assert_agrees()
+
+
+def test_a_deposit_does_not_wait_for_an_operator_because_the_books_are_behind(rig: Rig) -> None:
+    alice = rig.members[0]
+    rig.deposit(alice, 100 * DOLLAR)
+    rig.mine(FINALITY)
+    site = rig.custody.sites[0]
+    site.look()
+    rig.custody.deposits.scan(rig.chain, rig.token, site.final)
+    due = rig.custody.deposits.due(rig.token, accounts=set(), now_s=rig.now_s())
+    assert due["account"].tolist() == [alice.account]
 
 
 def test_whoever_deposits_first_for_an_account_does_not_become_its_owner(rig: Rig) -> None:
