@@ -1,7 +1,7 @@
 """The whole single-node exchange under one seed, in one process: no socket, no thread, no real time, a disk that lies down.
 
-What runs is the product: `wellhead.node.Node` with its gateway, log, engine, snapshots and books, and custody. Only what is around it is
-not real:
+What runs is the product: `wellhead.node.Node` with its gateway, log, engine, snapshots and books, and custody. Only what
+is around it is not real:
 
     disk.py     the module `os` as engine.log and engine.snapshot see it: what was written, and what would survive
     loop.py     an event loop whose time is a number; what the node does on threads happens between two callbacks
