@@ -1,99 +1,266 @@
-"""`python -m tests.wellhead.crash_campaign --kills 100`: the real server, killed again and again under load.
+"""`python -m tests.wellhead.crash_campaign --kills 1000`: the real server, ended again and again under load.
 
-One data directory, many lives. In each, clients place and cancel; at a random instant the process gets kill -9, sometimes
-after it stood still (SIGSTOP) with requests under way, and the next start is timed. In the end everything that was ever
-acknowledged is looked for, the directory is audited, and the log is replayed beside the engine's own speed.
+One data directory, many lives. In each, clients place and cancel until, at a random instant, something happens:
+
+    kill     kill -9
+    stop     it stands still (SIGSTOP) with requests under way, and is killed
+    pause    it stands still, goes on, and is killed a moment later
+    full     the disk is full (a small tmpfs where one may be mounted, and a limit on the size of files), until it ends
+    clock    its clock is set forward or back, by up to two hours, and it is killed a moment later
+
+In the end everything that was ever acknowledged is looked for in the log: each order under its number and its client's
+name for it, once; each cancel. The directory is audited, start-up is shown against the log's size, and replay beside the
+engine's own speed.
 """
 
 import argparse
 import asyncio
+import contextlib
+import os
 import random
+import resource
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from engine.catalogue import unpack_id
 from engine.engine import Engine
 from engine.log import read_log
+from engine.types import EventKind
 from tests.wellhead.process import ServerProcess
-from tests.wellhead.test_kill import OPTIONS, make_keys, place_until_killed
-from wellhead import Client
+from tests.wellhead.set_clock import CLOCK_FILE, set_clock
+from tests.wellhead.test_kill import OPTIONS, make_keys
+from wellhead import Client, WellheadError
 from wellhead.audit import audit
 
 ACCOUNTS = ("ann", "bob", "cyd")
 TASKS = 4  # of each account
+KINDS = {"kill": 50, "stop": 15, "pause": 10, "full": 10, "clock": 15}
+DISK_MIB = 1_024
+LONGEST_JUMP_S = 7_200
+ENDS_S = 10  # in which a server whose disk is full should have ended
+NS = 1_000_000_000
+
+
+@dataclass
+class Promised:
+    """What one account was told in one kind of life: order -> its cid, and the orders that were cancelled."""
+
+    placed: dict[int, str] = field(default_factory=dict)
+    cancelled: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Life:
+    """One start and one end."""
+
+    kind: str
+    log_bytes: int
+    start_s: float = 0.0
+    ended_itself: bool = False
+    promised: dict[str, Promised] = field(default_factory=lambda: {name: Promised() for name in ACCOUNTS})
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(len(one.placed) + len(one.cancelled) for one in self.promised.values())
+
+
+async def trade(client: Client, promised: Promised, rng: random.Random) -> None:
+    """Bids that rest, some taken back, until cancelled. What is noted is only what was answered."""
+    symbols: list[str] = []
+    while True:
+        try:
+            symbols = symbols or [instrument.sym for instrument in await client.instruments()]
+            price = f"0.{rng.randint(100, 400)}"
+            ack = await client.place(rng.choice(symbols), "buy", qty=rng.randint(1, 3), px=price)
+            promised.placed[ack.oid] = ack.cid or ""
+            working = [oid for oid in list(promised.placed)[-50:] if oid not in promised.cancelled]
+            if working and rng.random() < 0.3:
+                oid = rng.choice(working)
+                await client.cancel(oid)
+                promised.cancelled.add(oid)
+        except WellheadError:  # a gate has passed, or the exchange is gone
+            symbols = []
+            await asyncio.sleep(0.02)
 
 
 @dataclass
 class Campaign:
-    """What was promised, and what it cost to come back."""
+    """A directory's lives."""
 
     data_dir: Path
     rng: random.Random
-    promised: dict[str, dict[int, str]] = field(default_factory=lambda: {name: {} for name in ACCOUNTS})
-    starts: list[tuple[int, float]] = field(default_factory=list)  # bytes of log, seconds to the open port
-    stopped: int = 0
-    lost: list[str] = field(default_factory=list)
+    small_disk: bool = False  # whether the directory is on one of its own
+    lives: list[Life] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    lost: Counter[int] = field(default_factory=Counter)  # by life
+    _offset_ns: int = 0
 
-    async def life(self, keys: dict[str, str]) -> None:
-        """One start, some load, one kill."""
-        log_bytes = sum(path.stat().st_size for path in self.data_dir.glob("log/*.log"))
+    @property
+    def clock_file(self) -> Path:
+        return self.data_dir / "clock"
+
+    async def life(self, keys: dict[str, str], kind: str) -> None:
+        """One start, some load, one end."""
+        life = Life(kind, sum(path.stat().st_size for path in self.data_dir.glob("log/*.log")))
+        self.lives.append(life)
         begun = time.perf_counter()
-        async with ServerProcess(self.data_dir, *OPTIONS) as server:
-            self.starts.append((log_bytes, time.perf_counter() - begun))
+        async with self._server() as server, contextlib.AsyncExitStack() as stack:
+            life.start_s = time.perf_counter() - begun
             clients = [Client(server.url, key=name, private_key=private) for name, private in keys.items()]
             for client in clients:
                 await client.__aenter__()
-            symbols = [instrument.sym for instrument in await clients[0].instruments()]
+                stack.push_async_callback(_leave, client)
             tasks = [
-                asyncio.create_task(
-                    place_until_killed(client, symbols, self.promised[name], random.Random(self.rng.random()))
-                )
+                asyncio.create_task(trade(client, life.promised[name], random.Random(self.rng.random())))
                 for client, name in zip(clients, keys, strict=True)
                 for _ in range(TASKS)
             ]
-            await asyncio.sleep(self.rng.uniform(0.05, 1.5))
-            if self.rng.random() < 0.3:
-                self.stopped += 1
-                server.process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(self.rng.uniform(0.01, 0.3))
-            await server.kill()
+            await asyncio.sleep(self.rng.uniform(0.05, 1.0))
+            await self._happen(life, server)
+            if server.process.returncode is None:
+                await server.kill()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*(client.__aexit__(None, None, None) for client in clients), return_exceptions=True)
 
-    async def count(self, keys: dict[str, str]) -> int:
-        """Look for every order that was acknowledged and not taken back; how many are there."""
-        found = 0
-        async with ServerProcess(self.data_dir, *OPTIONS) as server:
-            for name, private in keys.items():
-                async with Client(server.url, key=name, private_key=private) as client:
-                    working = {order.oid: order.cid for order in await client.orders()}
-                missing = [oid for oid, cid in self.promised[name].items() if working.get(oid) != cid]
-                self.lost += [f"{name}: order {oid}" for oid in missing]
-                found += len(self.promised[name]) - len(missing)
+    def _server(self) -> ServerProcess:
+        set_clock(self.clock_file, self._offset_ns)
+        os.environ[CLOCK_FILE] = str(self.clock_file)
+        return ServerProcess(self.data_dir, *OPTIONS, module="tests.wellhead.set_clock")
+
+    async def _happen(self, life: Life, server: ServerProcess) -> None:
+        match life.kind:
+            case "stop" | "pause":
+                server.process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(self.rng.uniform(0.01, 0.3))
+                if life.kind == "pause":
+                    server.process.send_signal(signal.SIGCONT)
+                    await asyncio.sleep(self.rng.uniform(0.05, 0.3))
+            case "clock":
+                self._offset_ns += self.rng.choice((1, -1)) * int(LONGEST_JUMP_S ** self.rng.random() * NS)
+                set_clock(self.clock_file, self._offset_ns)
+                await asyncio.sleep(self.rng.uniform(0.05, 0.5))
+            case "full":
+                no_room = full(self.data_dir, server.process.pid, self.rng, self.small_disk)
+                with no_room, contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(server.process.wait(), ENDS_S)
+                    life.ended_itself = True
+
+    async def finish(self) -> None:
+        """Start once more in peace, stop cleanly, and look for everything that was promised."""
+        async with self._server() as server:
             if await server.interrupt():
-                self.lost.append("the last server did not stop cleanly")
-        self.lost += audit(self.data_dir).differences
-        return found
+                self.wrong.append("the last server did not stop cleanly")
+        self.wrong += audit(self.data_dir).differences
+        cids, times, cancelled = self._in_the_log()
+        self.wrong += [
+            f"{cid} of account {account} is {count} orders" for (account, cid), count in times.items() if count > 1
+        ]
+        for number, life in enumerate(self.lives):
+            for promised in life.promised.values():
+                lost = [oid for oid, cid in promised.placed.items() if cids.get(oid) != cid]
+                lost += promised.cancelled - cancelled
+                self.lost[number] += len(lost)
+                self.wrong += [f"life {number} ({life.kind}): order {oid} or its cancel is lost" for oid in lost]
 
-    def report(self, found: int) -> None:
-        promised = sum(map(len, self.promised.values()))
-        print(f"{len(self.starts)} kills -9 under load, {self.stopped} of them of a process that stood still")
-        print(f"acknowledged and working {promised:,}, recovered {found:,}, wrong: {self.lost[:5] or 'nothing'}")
-        for name, half in (
-            ("the first half", self.starts[: (len(self.starts) + 1) // 2]),
-            ("the second half", self.starts[len(self.starts) // 2 :]),
-        ):
-            size, seconds = (statistics.median(column) for column in zip(*half, strict=True))
-            print(f"start to open port, {name}: median {seconds:.2f} s with a log of {size / 1024:,.0f} KiB")
+    def _in_the_log(self) -> tuple[dict[int, str], Counter[tuple[int, str]], set[int]]:
+        """Order -> cid; how many orders each account's cid became; the orders that were cancelled."""
+        cids: dict[int, str] = {}
+        times: Counter[tuple[int, str]] = Counter()
+        cancelled: set[int] = set()
+        engine = Engine()
+        for commands in read_log(self.data_dir / "log"):
+            events = engine.apply(commands)
+            placed = events[events["kind"] == EventKind.NEW]
+            rows = commands[np.searchsorted(commands["seq"], placed["command_seq"])]
+            for oid, account, name in zip(placed["order_id"].tolist(), placed["account"].tolist(), rows, strict=True):
+                cids[oid] = unpack_id(name["cl_ord_id"])
+                times[account, cids[oid]] += 1
+            cancelled |= set(events["order_id"][events["kind"] == EventKind.CANCELED].tolist())
+        return cids, times, cancelled
+
+    def report(self) -> None:
+        """The table."""
+        print(f"{'':8} {'lives':>6} {'acknowledged':>13} {'recovered':>10} {'lost':>5} {'start, median':>14}")
+        for kind in [*KINDS, ""]:
+            numbers = [at for at, life in enumerate(self.lives) if kind in (life.kind, "")]
+            if not numbers:
+                continue
+            acknowledged = sum(self.lives[at].acknowledged for at in numbers)
+            lost = sum(self.lost[at] for at in numbers)
+            start_s = statistics.median(self.lives[at].start_s for at in numbers)
+            print(
+                f"{kind or 'all':8} {len(numbers):>6,} {acknowledged:>13,} {acknowledged - lost:>10,} {lost:>5,}"
+                f" {start_s:>12.2f} s"
+            )
+        ended = [life.ended_itself for life in self.lives if life.kind == "full"]
+        if ended:
+            where = "a tmpfs and a limit on files" if self.small_disk else "a limit on files"
+            print(
+                f"full disk ({where}): {sum(ended)} of {len(ended)} ended by themselves with an error, the others were killed"
+            )
+        print(f"wrong: {self.wrong[:5] or 'nothing'}")
+        quarter = max(1, len(self.lives) // 4)
+        for part in range(0, len(self.lives), quarter):
+            some = self.lives[part : part + quarter]
+            size, seconds = (
+                statistics.median(one.log_bytes for one in some),
+                statistics.median(one.start_s for one in some),
+            )
+            print(
+                f"start to open port, lives {part + 1} on: median {seconds:.2f} s with a log of {size / 1024:,.0f} KiB"
+            )
         print(replay_speed(self.data_dir))
+
+
+async def _leave(client: Client) -> None:
+    with contextlib.suppress(Exception):
+        await client.__aexit__(None, None, None)
+
+
+@contextlib.contextmanager
+def full(data_dir: Path, pid: int, rng: random.Random, small_disk: bool) -> Iterator[None]:
+    """No room any more: nothing left of the file system, or files that may not grow."""
+    room = rng.randrange(16_384)
+    if not small_disk or rng.random() < 0.5:
+        newest = max(data_dir.glob("log/*.log"), key=lambda path: path.name)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (newest.stat().st_size + room, resource.RLIM_INFINITY))
+        yield
+        return
+    ballast = data_dir / "ballast"
+    state = os.statvfs(data_dir)
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - room))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextlib.contextmanager
+def small_disk() -> Iterator[tuple[Path, bool]]:
+    """A directory on a file system of its own where this user may mount one, else anywhere."""
+    with tempfile.TemporaryDirectory(prefix="wellhead-crash-") as name:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "none", name]
+        try:
+            mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            mounted = False
+        try:
+            yield Path(name), mounted
+        finally:
+            if mounted:
+                subprocess.run(["umount", name], check=False)
 
 
 def replay_speed(data_dir: Path) -> str:
@@ -113,25 +280,32 @@ def replay_speed(data_dir: Path) -> str:
     )
 
 
-async def run(kills: int, seed: int, data_dir: Path) -> int:
-    """A campaign; an exit code."""
-    campaign, keys = Campaign(data_dir, random.Random(seed)), make_keys(data_dir, *ACCOUNTS)
-    for kill in range(kills):
-        await campaign.life(keys)
-        if kill % 100 == 0:
-            print(f"{kill + 1} of {kills} kills", flush=True)
-    campaign.report(await campaign.count(keys))
-    return int(bool(campaign.lost))
+async def run(kills: int, seed: int, data_dir: Path, mounted: bool = False, kinds: tuple[str, ...] = ()) -> int:
+    """A campaign of so many lives, of these kinds in turn or of all at random; an exit code."""
+    rng = random.Random(seed)
+    campaign, keys = Campaign(data_dir, rng, mounted), make_keys(data_dir, *ACCOUNTS)
+    for number in range(kills):
+        kind = kinds[number % len(kinds)] if kinds else rng.choices(list(KINDS), list(KINDS.values()))[0]
+        await campaign.life(keys, kind)
+        if number % 50 == 0:
+            print(f"{number + 1} of {kills} lives", flush=True)
+    await campaign.finish()
+    campaign.report()
+    return int(bool(campaign.wrong))
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser("python -m tests.wellhead.crash_campaign", description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
+    parser = argparse.ArgumentParser(
+        "python -m tests.wellhead.crash_campaign",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=20, help="lives")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="wellhead-crash-") as folder:
-        return asyncio.run(run(options.kills, options.seed, Path(folder)))
+    with small_disk() as (folder, mounted):
+        return asyncio.run(run(options.kills, options.seed, folder, mounted))
 
 
 if __name__ == "__main__":
