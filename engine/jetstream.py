@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -100,13 +99,25 @@ class Servers:
     copies: int = 3
 
     async def connect(self, name: str, *, system: bool = False) -> Client:
-        """A connection that mends itself. Raises nats.errors.Error, OSError when no server can be reached."""
-        return await nats.connect(
+        """A connection that mends itself. Raises nats.errors.Error, and OSError when no server lets us in for PATIENCE_S."""
+        client = Client()
+        connecting = asyncio.create_task(client.connect(
             list(self.urls), name=name, user=self.system_user if system else self.user or None,
             password=self.system_password if system else self.password or None, max_reconnect_attempts=-1,
             reconnect_time_wait=1, connect_timeout=2, ping_interval=PING_S, max_outstanding_pings=2,
             error_cb=_note,
-        )  # fmt: skip
+        ))  # fmt: skip
+        try:
+            # Whoever may reconnect for ever tries for ever at first, too.
+            await asyncio.wait([connecting], timeout=PATIENCE_S)
+        finally:
+            if not connecting.done():
+                await end([connecting])
+                await client.close()
+        if connecting.cancelled():
+            raise OSError(f"no connection to {', '.join(self.urls)} in {PATIENCE_S:g} s: {client.last_error}")
+        connecting.result()
+        return client
 
 
 async def _note(error: Exception) -> None:

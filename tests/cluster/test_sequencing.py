@@ -1,6 +1,7 @@
 """One order out of many writers: whatever the network does to frames, each is taken once and in its sender's order."""
 
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engine.engine import Engine
+from engine.log import GENESIS
 from engine.sequencing import (
+    _ENTRY,
+    _FRAME,
+    MAX_FRAME_COMMANDS,
     MAX_SENDERS,
     MAX_VOID,
     Entry,
@@ -59,6 +64,32 @@ def test_commands_out_of_bounds_are_refused_and_long_ones_are_cut() -> None:
     frames = list(frames_of("a", 4, marked(*range(10_000))))
     assert [frame.number for frame in frames] == [5, 6, 7]
     assert np.concatenate([frame.commands["tag"] for frame in frames]).tolist() == list(range(10_000))
+
+
+def resealed(data: bytes, at: int, change: bytes) -> bytes:
+    """A packed frame with other bytes in its header, under a checksum that holds."""
+    header, body = data[: _FRAME.size - 4], data[_FRAME.size :]
+    header = header[:at] + change + header[at + len(change) :]
+    return header + zlib.crc32(body, zlib.crc32(header)).to_bytes(4, "little") + body
+
+
+def test_whole_frames_of_nonsense_are_refused() -> None:
+    """Their checksum holds: somebody sent them so."""
+    data = Frame("a", 1, marked(1, 2)).pack()
+    assert Frame.unpack(resealed(data, 8, b"b")).sender == "b"
+    for count in (0, 1, 3, MAX_FRAME_COMMANDS + 1):
+        with pytest.raises(FrameError, match=f"speaks of {count} commands and has 384 bytes"):
+            Frame.unpack(resealed(data, 4, count.to_bytes(4, "little")))
+    with pytest.raises(FrameError, match="not ASCII"):
+        Frame.unpack(resealed(data, 8, b"\xff"))
+
+
+def test_a_message_that_was_looked_at_is_not_looked_at_again() -> None:
+    sequencer = Sequencer()
+    sequencer.take(5, 0, b"")
+    for number in (5, 4):
+        with pytest.raises(ValueError, match=f"message {number} of the stream after 5"):
+            sequencer.take(number, 0, b"")
 
 
 @given(st.binary(max_size=300), st.integers(0, 250), st.integers(1, 255))
@@ -254,6 +285,41 @@ def test_a_changed_byte_in_the_journal_is_refused(place: int, change: int) -> No
     data[place % len(data)] ^= change
     with pytest.raises(JournalError):
         Journal().take(bytes(data))
+
+
+def test_whole_entries_of_nonsense_are_refused() -> None:
+    whole, size = WRITTEN[0], _ENTRY.size
+
+    def sealed(at: int, value: int) -> bytes:
+        header = whole[:at] + value.to_bytes(4, "little") + whole[at + 4 : size - 4]
+        return header + zlib.crc32(whole[size:], zlib.crc32(header)).to_bytes(4, "little") + whole[size:]
+
+    for data, words in (
+        (whole[: size - 1], f"{size - 1} bytes are no entry"),
+        (sealed(4, 2), "of another version"),
+        (sealed(48, 99), "sizes do not fit"),
+    ):
+        with pytest.raises(JournalError, match=f"behind message 0 of the input: .*{words}"):
+            Journal().take(data)
+
+
+def test_entries_with_other_numbers_are_refused() -> None:
+    entry = Entry.unpack(WRITTEN[0])
+    entry.parts[0].commands["seq"] += 1
+    with pytest.raises(JournalError, match="commands do not follow number 0"):
+        Journal().take(entry.pack())
+    nothing = Part(1, "a", 1, marked(), NO_EVENTS)
+    with pytest.raises(JournalError, match="commands do not follow number 0"):
+        Journal().take(Entry("r1", 0, 1, [nothing], entry.chain).pack())
+
+
+def test_an_entry_may_cover_messages_of_which_nothing_came() -> None:
+    journal = Journal()
+    entry = Entry("r1", 0, 7, [], GENESIS)
+    assert entry.last_seq == 0
+    assert journal.take(entry.pack()) is not None
+    assert (journal.in_seq, journal.seq, journal.chain) == (7, 0, GENESIS)
+    assert Entry.unpack(WRITTEN[-1]).last_seq == 18
 
 
 def test_whole_entries_of_another_history_are_refused() -> None:
