@@ -365,13 +365,8 @@ def _set_terms(s, c, slot):
 
 @kernel
 def cancel(s, c):
-    """CANCEL. Returns the reason of a refusal, or NONE."""
-    if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
-    slot = find_order(s, c)
-    if slot == NIL:
-        return ORDER_NOT_FOUND
-    drop(s, c, slot, BY_REQUEST)
+    """CANCEL of an order that matching.cancel has found. Returns NONE."""
+    drop(s, c, find_order(s, c), BY_REQUEST)
     return NONE
 
 
@@ -391,12 +386,8 @@ def expire(s, c):
 
 @kernel
 def amend(s, c):
-    """AMEND. Returns the reason of a refusal, what is short, or NONE."""
-    if not known_account(s, c.account):
-        return UNKNOWN_ACCOUNT
+    """AMEND of an order that matching.amend has found. Returns the reason of a refusal, what is short, or NONE."""
     slot = find_order(s, c)
-    if slot == NIL:
-        return ORDER_NOT_FOUND
     order, r = s.orders[slot], s.request[0]
     if is_late(s, c):
         return DEADLINE_PASSED
@@ -422,8 +413,12 @@ def change(s, c, slot, price, qty, stop_price, requeue):
     order = s.orders[slot]
     book, control = s.books[order.side_index >> 1], s.controls[order.account]
     total = order.cum_qty + order.leaves_qty
-    if not good_change(book, control, order, price, qty, total, stop_price):
-        return _bad_change(control, qty, total)
+    most = _most_qty(control, order, qty, total)
+    if not 1 <= qty <= most:
+        return BAD_QTY
+    in_band = book.low_price <= price <= book.high_price or price == order.price
+    if not (in_band and 0 <= stop_price <= book.max_price):
+        return BAD_PRICE
     if qty <= order.cum_qty:
         drop(s, c, slot, BY_REQUEST)
         return NONE
@@ -460,17 +455,12 @@ def change(s, c, slot, price, qty, stop_price, requeue):
 
 
 @kernel
-def good_change(book, control, order, price, qty, total, stop_price):
-    """Whether an order may have this new total, price and stop price (0: as it was)."""
-    most = control.max_qty if control.max_qty != 0 and qty > total else MAX_QTY
-    in_band = book.low_price <= price <= book.high_price or price == order.price
-    return 1 <= qty <= most and in_band and 0 <= stop_price <= book.max_price
-
-
-@kernel
-def _bad_change(control, qty, total):
-    most = control.max_qty if control.max_qty != 0 and qty > total else MAX_QTY
-    return BAD_PRICE if 1 <= qty <= most else BAD_QTY
+def _most_qty(control, order, qty, total):
+    """The largest new total. An account's limit is about what grows; of a quote, which is filled up again, what is open."""
+    if control.max_qty == 0 or qty <= total:
+        return MAX_QTY
+    filled = order.cum_qty if order.flags & QUOTED != 0 else 0
+    return min(MAX_QTY, control.max_qty + filled)
 
 
 @kernel

@@ -125,6 +125,35 @@ def test_an_account_has_so_many_quotes_in_a_book() -> None:
     )
 
 
+def test_an_accounts_limit_is_about_what_a_quote_has_open() -> None:
+    """A quote that was filled in part is filled up again: what it traded before is no part of its size."""
+    check("""
+        limits A size 5
+        quote A buy 6 @ 2600 group 1                   -> rejected BAD_QTY
+        quote A buy 5 @ 2600 group 1 as a1
+        sell B 3 @ 2600                                -> new, trade 3
+        quote A buy 6 @ 2600 group 1                   -> rejected BAD_QTY
+        quote A buy 5 @ 2600 group 1                   -> replaced 5 a1 lost qty 8 cum 3
+        sell B 4 @ 2600                                -> new, trade 4
+        quote A buy 5 @ 2601 group 1                   -> replaced 5 @ 2601 a1 lost qty 12 cum 7
+        amend a1 qty 13                                -> rejected BAD_QTY
+        amend a1 qty 11                                -> replaced 4 kept
+        amend a1 qty 12                                -> replaced 5 lost
+        buy A 5 @ 2600 as a2
+        sell B 6 @ 2600                                -> new, trade 5 @ 2601, trade 1 @ 2600
+        amend a2 qty 6                                 -> rejected BAD_QTY      # of an order, all that it ever asked
+        quote A buy 1 @ 2600 group 1                   -> new
+    """)
+    check("""
+        quote A buy 1000000 @ 1 group 1 as a1
+        sell B 900 @ 1
+        quote A buy 1000000 @ 1 group 1                -> rejected BAD_QTY      # a total has a bound of its own
+        quote A buy 999100 @ 1 group 1                 -> kept 999100 qty 1000000
+        limits A size 999990
+        quote A buy 999100 @ 2 group 1                 -> replaced 999100
+    """)
+
+
 def test_protection_after_so_many_fills() -> None:
     check("""
         mmp A group 1 lots 100 fills 2 window 10       -> mmp_set 100 group 1 fills 2 window 10
@@ -146,6 +175,25 @@ def test_protection_after_so_many_fills() -> None:
         reset A group 2                                -> rejected BAD_FIELD
         quote A buy 5 @ 2600 group 1                   -> new
     """)
+
+
+def test_protection_comes_after_the_maker_is_settled() -> None:
+    """An iceberg shows anew before protection cancels it, and a maker that is done stays done."""
+    check(
+        """
+        mmp A group 1 lots 100 fills 1 window 10
+        sell A 9 @ 2600 show 2 group 1 as a1
+        sell A 1 @ 2601 group 1
+        buy B 4 @ 2600                                 -> new, trade 2 a1 with A, refreshed 2 a1, mmp_triggered 2 fills 1,
+                                                          canceled 7 a1 mmp contra_leaves 2, canceled 1 @ 2601 mmp
+        expect X asks none, X bids 2 @ 2600, A open_orders 0, A open_sell 0
+        reset A group 1
+        sell A 2 @ 2600 group 1 as a2                  -> new, trade 2
+        sell A 2 @ 2610 group 1 as a3
+        buy B 2 @ 2610                                 -> new, trade 2, mmp_triggered 2 fills 1
+        expect A open_orders 0
+    """.replace("trade 2 a1 with A", "trade 2 with A")
+    )
 
 
 def test_protection_after_so_many_lots_in_a_window_that_rolls() -> None:
@@ -211,6 +259,7 @@ def test_there_are_so_many_protections() -> None:
         mmp A group 2 lots 1 fills 1 window 1          -> rejected OVERLOADED
         mmp A group 1 lots 2 fills 1 window 1          -> mmp_set 2
         mmp A group 1                                  -> mmp_set 0
+        mmp A group 1                                  -> mmp_set 0            # it had none
         mmp A group 2 lots 1 fills 1 window 1          -> mmp_set 1
         """,
         max_mmp_groups=1,

@@ -223,7 +223,9 @@ class Orders(Trading):
     def check_terms(self, order: Order, book: Book, price: int, total: int) -> None:
         """The checks of an amend's quantity and price."""
         most = self.accounts[order.account].most_qty or MAX_QTY
-        need(1 <= total <= (most if total > order.qty else MAX_QTY), Reason.BAD_QTY)
+        need(1 <= total <= MAX_QTY, Reason.BAD_QTY)
+        limited = total - order.cum if order.level >= 0 else total
+        need(total <= order.qty or limited <= most, Reason.BAD_QTY)
         need(price == order.price or book.low <= price <= book.high, Reason.BAD_PRICE)
 
     def replace(self, order: Order, book: Book, change: Change) -> None:
