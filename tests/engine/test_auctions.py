@@ -25,6 +25,9 @@ from tests.tables import check, command
         ("buy 5 2610, sell 5 2605", "auction 5 @ 2605"),
         ("buy 5 2590, sell 5 2580", "auction 5 @ 2590"),
         ("buy 5 2610, sell 5 2590", "auction 5 @ 2600"),
+        # as many bids left over as offers a tick higher
+        ("buy 5 2601, buy 2 2600, sell 5 2600, sell 2 2601", "auction 5 @ 2600 surplus 2"),
+        ("buy 5 2590, buy 2 2589, sell 5 2589, sell 2 2590", "auction 5 @ 2590 surplus -2"),
         ("buy 7 2600, sell 5 2600", "auction 5 @ 2600 surplus 2"),
         ("buy 5 2600, sell 7 2600", "auction 5 @ 2600 surplus -2"),
         ("buy 5 2610 show 1, sell 7 2610 show 2", "auction 5 @ 2610 surplus -2"),
@@ -114,6 +117,20 @@ def test_what_may_not_open_is_cancelled_and_the_rest_uncrossed_again() -> None:
         status X continuous              -> auction 6 @ 2594 surplus -2, trade 4 @ 2594 with A, canceled 4 a1 nothing_to_reduce,
                                             auction 1 @ 2595 surplus 1, trade 1 @ 2595 with C, status
         expect X bids 1 @ 2600
+    """)
+
+
+def test_buyers_that_may_only_reduce() -> None:
+    check("""
+        sell A 4 @ 2600
+        buy B 4 @ 2600
+        status X auction
+        buy A 4 @ 2610 reduce as a1
+        buy A 3 @ 2611 as a2             # it trades before
+        sell C 6 @ 2600
+        status X continuous              -> auction 6 @ 2600 surplus 1, trade 3 a2 with C, trade 1 a1 with C,
+                                            canceled 3 a1 nothing_to_reduce, status
+        expect A net 0, X asks 2 @ 2600
     """)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.engine import Engine, apply_on
+from engine.engine import Engine, apply_on, warm_up
 from engine.kernel import JIT
 from engine.types import COMMAND, EVENT, TRANSFER, EventKind, Kind
 
@@ -59,3 +59,7 @@ def test_commands_out_of_sequence_change_nothing(numbers):
 
 def test_no_commands_are_no_events():
     assert len(Engine().apply(np.zeros(0, COMMAND))) == 0
+
+
+def test_warming_up_says_whether_it_compiled():
+    assert warm_up() == (JIT and bool(apply_on.stats.cache_misses))

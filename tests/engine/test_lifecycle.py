@@ -221,6 +221,9 @@ def test_who_may_deliver_what_and_when() -> None:
         deliver A A 1               -> rejected BAD_DELIVERY
         deliver B C 1               -> rejected BAD_DELIVERY
         deliver A B 9223372036854775807 -> rejected BAD_DELIVERY
+        open D
+        deliver D B 1               -> rejected BAD_DELIVERY
+        deliver A D 1               -> rejected BAD_DELIVERY
         deliver A B 1 refund -1     -> rejected BAD_AMOUNT
         deliver A B 1 refund 20800001 -> rejected BAD_AMOUNT
         deliver A B 1 damages -1    -> rejected BAD_AMOUNT

@@ -27,10 +27,14 @@ from engine.log import (
     GENESIS,
     MAX_FRAME_COMMANDS,
     READ_COMMANDS,
+    Beyond,
     FileLog,
     LogDamaged,
     LogError,
     LogLocked,
+    beyond,
+    copy_before,
+    read_log,
     verify,
 )
 from engine.types import COMMAND, LISTING
@@ -766,6 +770,74 @@ class TestVerify:
         assert not [*tmp_path.iterdir()]
 
 
+class TestReadLog:
+    """As `wellhead` tools read it: without a lock, and whatever is still good of a damaged one."""
+
+    def test_from_every_seq(self, tmp_path: Path) -> None:
+        whole = write_log(tmp_path, [2, 1, 4], segment_bytes=1)
+        for from_seq in range(1, 9):
+            got = b"".join(part.tobytes() for part in read_log(tmp_path, from_seq))
+            assert got == whole[(from_seq - 1) * RECORD_BYTES :]
+        assert [*read_log(tmp_path, 99)] == []
+
+    def test_damage_is_named_before_anything_is_read(self, tmp_path: Path) -> None:
+        write_log(tmp_path, [2, 1])
+        flip(segments(tmp_path)[0], SEGMENT_HEADER_BYTES + 200)
+        with pytest.raises(LogDamaged):
+            read_log(tmp_path)
+        with pytest.raises(LogError, match="not a directory"):
+            read_log(tmp_path / "none")
+
+    def test_what_is_beyond_a_damage_is_counted(self, tmp_path: Path) -> None:
+        whole = write_log(
+            tmp_path / "log", [2, 1, 4, 3, 2], segment_bytes=SEGMENT_HEADER_BYTES + frame_bytes(2) + frame_bytes(3)
+        )
+        paths = segments(tmp_path / "log")
+        assert [int(path.stem) for path in paths] == [1, 4, 8]
+        flip(paths[0], SEGMENT_HEADER_BYTES + 200)
+        assert beyond(refused(tmp_path / "log")) == Beyond(frames=4, commands=10, first_seq=3, last_seq=12)
+        flip(paths[1], 50)  # a header that is not whole: nothing in it can be trusted
+        damage = LogDamaged(paths[0], SEGMENT_HEADER_BYTES, 1, "as before")
+        assert beyond(damage) == Beyond(frames=3, commands=6, first_seq=3, last_seq=12)
+        assert beyond(LogDamaged(paths[2], SEGMENT_HEADER_BYTES, 8, "")) == Beyond(1, 2, 11, 12)
+        assert beyond(LogDamaged(paths[2], paths[2].stat().st_size, 13, "")) == Beyond(0, 0, 0, 0)
+        assert len(whole) == 12 * RECORD_BYTES
+
+    def test_what_is_before_a_damage_can_be_kept(self, tmp_path: Path) -> None:
+        whole = write_log(
+            tmp_path / "log", [2, 1, 4, 3, 2], segment_bytes=SEGMENT_HEADER_BYTES + frame_bytes(2) + frame_bytes(3)
+        )
+        flip(segments(tmp_path / "log")[1], SEGMENT_HEADER_BYTES + 200)
+        damage = refused(tmp_path / "log")
+        report = copy_before(damage, tmp_path / "out")
+        assert (report.ok, report.head_seq, report.segments) == (True, 3, 1)  # of the second nothing is whole
+        assert contents(FileLog(tmp_path / "out")) == whole[: 3 * RECORD_BYTES]
+        with pytest.raises(FileExistsError):
+            copy_before(damage, tmp_path / "out")
+        flip(segments(tmp_path / "log")[1], SEGMENT_HEADER_BYTES + 200)
+        later = LogDamaged(segments(tmp_path / "log")[2], SEGMENT_HEADER_BYTES + frame_bytes(3), 11, "")
+        assert copy_before(later, tmp_path / "more").head_seq == 10
+
+    def test_a_file_that_becomes_shorter_while_it_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_log(tmp_path, [2])
+        (path,) = segments(tmp_path)
+        size, pread = path.stat().st_size, os.pread
+
+        def shrinking(fd: int, count: int, offset: int) -> bytes:
+            if offset >= SEGMENT_HEADER_BYTES:
+                os.truncate(path, SEGMENT_HEADER_BYTES + 10)
+            return pread(fd, count, offset)
+
+        with FileLog(tmp_path) as log, monkeypatch.context() as patch:
+            patch.setattr(os, "pread", shrinking)
+            with pytest.raises(LogDamaged, match="no whole frame where one was written"):
+                list(log.read())
+            os.truncate(path, size)
+            assert verify(tmp_path).torn_bytes == size - SEGMENT_HEADER_BYTES
+
+
 class TestOneWriter:
     def test_a_second_is_refused_until_the_first_closes(self, tmp_path: Path) -> None:
         with FileLog(tmp_path), pytest.raises(LogLocked, match="open for writing elsewhere"):
@@ -787,6 +859,41 @@ class TestOneWriter:
         (tmp_path / "file").touch()
         with pytest.raises(LogError, match="cannot open the log"):
             FileLog(tmp_path / "file" / "log")
+
+    def test_a_lock_that_cannot_be_had(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As on a file system that has none. No file stays open."""
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr("fcntl.flock", failing(errno.ENOLCK))
+            with pytest.raises(LogError, match="cannot open the log") as refusal:
+                FileLog(tmp_path)
+        assert not isinstance(refusal.value, LogLocked)
+        assert len(os.listdir("/proc/self/fd")) == before
+        FileLog(tmp_path).close()
+
+    def test_a_first_segment_that_cannot_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        write = os.write
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, raw: write(fd, raw[:100]))
+            with pytest.raises(LogError, match="segment header cut short"):
+                FileLog(tmp_path)
+        assert len(os.listdir("/proc/self/fd")) == before
+        with FileLog(tmp_path) as log:
+            assert log.append(batch(1)) == 1
+
+    def test_a_torn_tail_that_cannot_be_cut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_log(tmp_path, [2])
+        with segments(tmp_path)[0].open("ab") as file:
+            file.write(b"torn")
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", failing(errno.EIO))
+            with pytest.raises(LogError, match="cannot open the log"):
+                FileLog(tmp_path)
+        assert len(os.listdir("/proc/self/fd")) == before
+        with FileLog(tmp_path) as log:
+            assert (log.head_seq, log.recovered.torn_bytes) == (2, 4)
 
 
 class TestSyncBesideAppend:

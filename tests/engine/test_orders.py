@@ -108,6 +108,53 @@ def test_an_account_may_trade_with_itself() -> None:
     """)
 
 
+def test_levels_far_apart_are_found_one_after_the_other() -> None:
+    """Prices are found through three words of 64 bits; each step here is in another one."""
+    check("""
+        sell A 1 @ 5
+        sell A 1 @ 60
+        sell A 1 @ 70
+        sell A 1 @ 5000
+        sell A 1 @ 90000 as a1
+        sell A 1 @ 99999 as a2
+        cancel a1                        # alone in its word, and not the best
+        buy B 5 @ 89999 fok              -> rejected FOK_NOT_FILLABLE
+        buy B 5 market fok               -> new @ 99999, trade 1 @ 5, trade 1 @ 60, trade 1 @ 70, trade 1 @ 5000, trade 1 @ 99999
+        expect X asks none
+    """)
+
+
+def test_a_first_order_that_does_not_rest() -> None:
+    """The account has no position in the book yet."""
+    check("""
+        list Y
+        nominate A 5 in Y
+        open B
+        sell A 5 @ 2600 in Y
+        buy B 1 @ 2600 in Y ioc          -> rejected INSUFFICIENT_FUNDS
+        sell B 1 @ 2600 in Y ioc         -> rejected INSUFFICIENT_CAPACITY
+        deposit B 1000000000
+        buy B 1 @ 2600 in Y ioc          -> new, trade 1
+        expect B net 1 in Y
+    """)
+
+
+def test_pages_of_a_closed_book_serve_another() -> None:
+    check("""
+        list Y
+        list Z
+        buy A 1 @ 5 in Y
+        buy A 1 @ 70 in Y
+        buy A 1 @ 90000 in Y
+        close Y
+        buy A 2 @ 90001 in Z
+        buy A 2 @ 71 in Z
+        buy A 2 @ 4 in Z
+        expect Z bids 2 @ 90001 2 @ 71 2 @ 4
+        sell A 1 @ 5 in Z                -> rejected INSUFFICIENT_CAPACITY
+    """)
+
+
 def test_prices_reach_from_zero_to_the_highest() -> None:
     check("""
         buy  A 1 @ 0               -> new @ 0 held 1

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,17 @@ def test_a_snapshot_under_another_name(tmp_path: Path) -> None:
     newer = path.rename(tmp_path / f"{9:020d}.snapshot")
     with pytest.raises(SnapshotDamaged, match="its name says otherwise"):
         Snapshot.load(newer)
+
+
+def test_a_snapshot_of_another_version_is_named(tmp_path: Path) -> None:
+    """Its seal holds: it is whole, and cannot be read all the same."""
+    (path,) = write(tmp_path, 1)
+    raw = path.read_bytes()
+    head = len(raw) - sum(map(len, SECTIONS.values())) - len(b"1") - 32
+    changed = raw[:8] + b"\x02\0\0\0" + raw[12:head]
+    path.write_bytes(changed + sha256(changed).digest() + raw[head + 32 :])
+    with pytest.raises(SnapshotDamaged, match="version 2 cannot be read, only 1"):
+        Snapshot.load(path)
 
 
 def test_when_all_are_damaged_none_is_taken(tmp_path: Path) -> None:

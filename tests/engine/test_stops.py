@@ -83,6 +83,65 @@ def test_the_order_of_those_that_are_due() -> None:
     )
 
 
+def test_a_stop_becomes_an_iceberg() -> None:
+    check(
+        TRADED
+        + """
+        buy A 9 @ 2620 stop 2610 show 4 as a1   -> new 9 waiting shows 4
+        expect a1 shown 0
+        sell B 3 @ 2610
+        buy C 1 @ 2610                   -> new, trade 1, triggered 9 a1 shows 4, trade 2 with B
+        expect X bids 7 @ 2620, a1 shown 4
+    """
+    )
+
+
+def test_a_stop_that_reduces_finds_nothing_to_reduce() -> None:
+    """With something to trade with, and in the middle of it."""
+    check("""
+        sell B 9 @ 2601
+        buy A 9 @ 2601                   # A is long 9
+        sell A 5 @ 2500 stop 2599 reduce as a1
+        sell A 4 @ 2500 stop 2599 reduce as a2
+        sell A 9 @ 2599                  # before them
+        buy C 1 @ 2598
+        buy D 9 @ 2599                   -> new, trade 9 with A, triggered a1, canceled 5 a1 nothing_to_reduce,
+                                            triggered a2, canceled 4 a2 nothing_to_reduce
+        expect A net 0, X bids 1 @ 2598
+    """)
+    check("""
+        sell B 9 @ 2601
+        buy A 9 @ 2601
+        sell A 9 @ 2500 stop 2599 reduce as a1
+        sell A 6 @ 2599
+        buy C 5 @ 2598
+        buy D 6 @ 2599                   -> new, trade 6 with A, triggered a1, trade 3 with C leaves 6,
+                                            canceled 6 a1 nothing_to_reduce cum 3
+        expect A net 0, X bids 2 @ 2598
+    """)
+
+
+def test_buys_that_are_due_come_before_sells() -> None:
+    """Both wait as long as nothing was traded; and the first one's trades decide whether the next is due at all."""
+    check("""
+        sell A 1 @ 2600 stop 3000 as a1
+        buy A 1 @ 2500 stop 1 as a2
+        sell B 1 @ 2700
+        buy C 1 @ 2700                   -> new, trade 1, triggered a2, triggered a1
+        expect X bids 1 @ 2500, X asks 1 @ 2600
+    """)
+    check("""
+        status X auction
+        sell A 2 @ 2600 stop 2650 as a1
+        buy B 2 @ 2800 stop 2650 as b1
+        sell C 1 @ 2650
+        buy D 1 @ 2650
+        sell C 2 @ 2700
+        status X continuous              -> auction 1 @ 2650, trade 1 @ 2650, status, triggered b1, trade 2 @ 2700
+        expect X sell_stops 2 @ 2650
+    """)
+
+
 def test_a_cascade() -> None:
     check(
         TRADED
@@ -242,6 +301,29 @@ def test_reduce_only_brings_a_position_nearer_to_zero() -> None:
     )
 
 
+def test_what_is_open_to_reduce_counts_on_the_short_side_too() -> None:
+    check("""
+        buy B 5 @ 2600
+        sell A 5 @ 2600                  # A is short
+        sell A 1 @ 2700 reduce           -> rejected RISK_LIMIT
+        buy A 6 @ 2590 reduce            -> rejected RISK_LIMIT
+        buy A 2 @ 2590 as a1
+        buy A 1 @ 2700 stop 2650 as a2   # what waits is open, too
+        buy A 3 @ 2590 reduce            -> rejected RISK_LIMIT
+        buy A 2 @ 2590 reduce as a3      -> new
+        buy A 1 @ 2590 reduce            -> rejected RISK_LIMIT
+        amend a3 qty 3                   -> rejected RISK_LIMIT
+        cancel a1
+        amend a3 qty 4                   -> replaced 4 lost
+        sell C 9 @ 2590                  -> new, trade 4 with A
+        expect A net -1
+        buy A 1 @ 2600 reduce            -> rejected RISK_LIMIT
+        cancel a2
+        buy A 1 @ 2600 reduce ioc        -> new, trade 1 with C
+        buy A 1 @ 2600 reduce            -> rejected RISK_LIMIT
+    """)
+
+
 def test_unknown_things() -> None:
     check("""
         buy A 5 @ 2600 gtd till 9 as a1
@@ -250,6 +332,7 @@ def test_unknown_things() -> None:
         raw kind 2 account 9 order_id 1          -> rejected UNKNOWN_ACCOUNT
         raw kind 6 account 9 instrument 1 group 1    -> rejected UNKNOWN_ACCOUNT
         amend a1 by B                            -> rejected ORDER_NOT_FOUND
+        raw kind 49 account 9 amount_micros 1    -> rejected UNKNOWN_ACCOUNT
         amend a1 post                            -> rejected BAD_FIELD
         raw kind 22 account 9                    -> rejected UNKNOWN_ACCOUNT
         raw kind 15 account 1                    -> rejected UNKNOWN_KIND

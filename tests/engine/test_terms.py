@@ -67,6 +67,17 @@ def test_a_minimum_quantity_is_asked_at_entry_only() -> None:
     """)
 
 
+def test_amends_of_special_orders_are_checked_as_those_of_plain_ones() -> None:
+    check("""
+        buy A 5 @ 2600 tag 7 as a1
+        sell B 3 @ 2600
+        amend a1 qty 6 @ 90000           -> replaced 3 lost
+        amend a1 qty 900000              -> rejected INSUFFICIENT_FUNDS
+        amend a1 qty 3                   -> canceled 3 a1 by_request cum 3
+        amend a1 qty 6                   -> rejected ORDER_NOT_FOUND
+    """)
+
+
 def test_an_order_that_slides() -> None:
     check("""
         sell A 5 @ 2600

@@ -21,13 +21,10 @@ from engine.types import (
     ANY_SIDE,
     COMMAND,
     EVENT,
-    MAX_POSITION_LOTS,
-    MAX_QTY,
     TRANSFER,
     EventKind,
     Kind,
     Reason,
-    Side,
 )
 from tests.both import make_engine, make_twin
 from tests.pair import Pair, run_in_batches, shrink
@@ -119,26 +116,6 @@ def repeat(rows: list[NDArray[np.void]], pair: Pair) -> NDArray[np.void]:
     return stamp(np.concatenate([row.view(COMMAND) for row in rows]), pair.twin.applied_seq + 1, 0, step_ns=1)
 
 
-def test_lots_are_bounded_in_a_position() -> None:
-    """Bids for lots that cost next to nothing reach the bound on a position."""
-    pair = Pair(max_open_orders_per_account=2_000).open((1,), RICH)
-    bid = command(Kind.NEW_ORDER, account=1, instrument=1, price=0, qty=MAX_QTY)
-    last = command(Kind.NEW_ORDER, account=1, instrument=1, price=0, qty=1)
-    sale = command(Kind.NEW_ORDER, account=2, instrument=1, price=0, qty=100, side=Side.SELL)
-    bound = MAX_POSITION_LOTS // MAX_QTY
-    events = pair.apply_many(repeat([bid] * bound + [last, sale, last], pair))
-    refused = events[events["kind"] == EventKind.REJECTED]
-    assert refused["reason"].tolist() == [Reason.POSITION_LIMIT] * 2
-    assert pair.twin.positions[1, 1].net == 100
-
-    newest = max(pair.twin.orders)
-    amends = [command(Kind.AMEND, account=1, order_id=newest, price=0, qty=qty) for qty in (2, 3, 4, 3)]
-    most = command(Kind.NEW_ORDER, account=1, instrument=1, price=0, qty=MAX_QTY - 3)
-    events = pair.apply_many(repeat([*amends[:1], most, *amends[1:], last], pair))
-    limit = Reason.POSITION_LIMIT
-    assert events["reason"].tolist() == [Reason.KEPT, Reason.NONE, Reason.LOST, limit, Reason.KEPT, limit]
-
-
 def test_positions_outlive_those_of_a_delisted_book() -> None:
     """Positions are found by hashing: when a book's are dropped, those that had been displaced by them must still be found."""
     pair = Pair()
@@ -220,18 +197,6 @@ def test_batches_make_no_difference(workload: NDArray[np.void]) -> None:
         whole = run_in_batches(log, len(log))
         for size in (1, 7, 256):
             assert run_in_batches(log, size) == whole
-
-
-def test_a_mass_cancel_larger_than_the_room_for_events() -> None:
-    """The door stops in front of a command whose events may not fit; Python makes room; nobody sees it."""
-    limits = {"max_open_orders_per_account": 10_000}
-    pair = Pair(**limits).open((0,), RICH)
-    orders = [command(Kind.NEW_ORDER, account=1, instrument=1, price=i % 99, qty=1) for i in range(9_000)]
-    sweep = command(Kind.MASS_CANCEL, account=1, side=ANY_SIDE)
-    events = pair.apply_many(repeat([*orders, sweep, *orders, sweep], pair))
-    assert Counter(events["kind"].tolist()) == {EventKind.NEW: 18_000, EventKind.CANCELED: 18_000}
-    log = pair.log()
-    assert run_in_batches(log, 1_000, **limits) == run_in_batches(log, len(log), **limits)
 
 
 OTHER_PROCESS = """
