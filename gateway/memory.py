@@ -124,7 +124,7 @@ class Tables:
         self._phrases_used = len(phrases.values)
         self._known_phrases: dict[bytes, int] = {}
         self._spoken: dict[int, Error] = {}
-        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds"):
+        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds", "stp"):
             self.head[f"phrase_{name}"] = getattr(phrases, name)
         for reason, number in phrases.error.items():
             self._arrays["reasons"][reason] = number
@@ -319,7 +319,12 @@ class Tables:
         """Stored rows in today's layout: columns that are new are zero, columns that are gone are left out."""
         dtype = self._arrays[name].dtype
         if dtype.names is None:
-            return rows.reshape(len(rows), *self._arrays[name].shape[1:])
+            plain = np.zeros((len(rows), *self._arrays[name].shape[1:]), dtype)
+            if plain.ndim == 1:
+                plain[:] = rows.ravel()
+            else:
+                plain[:, : rows.shape[1]] = rows
+            return plain
         fitted = np.zeros(len(rows), dtype)
         for column in set(dtype.names) & set(rows.dtype.names or ()):
             fitted[column] = rows[column]

@@ -1357,7 +1357,7 @@ def _refusal(data: bytes, wire: Format, failure: Exception) -> RequestError:
         return RequestError(Code.BAD_MESSAGE, f"not {wire.name.lower()}: {failure}")
     try:
         head = _head_decoders[wire](data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return RequestError(Code.BAD_MESSAGE, f"not an object: {failure}")
     refusal = _invalid(head.op, str(failure))
     if type(head.id) is int and 0 <= head.id <= MAX_ID:

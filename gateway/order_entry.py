@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import pack_id
 from engine.records import copied
-from engine.types import ANY_SIDE, COMMAND, MAX_QTY, UNCHANGED, EventKind, Kind, Reason
+from engine.types import ANY_SIDE, COMMAND, MAX_QTY, UNCHANGED, EventKind, Flag, Kind, Reason
 from engine.types import Status as EngineStatus
 from gateway.commands import Command
 from gateway.config import GatewayConfig
@@ -269,7 +269,10 @@ class OrderEntry:
         found = self._pending.get(int(row["ref"]))
         if found is None:
             names = ("instrument", "side", "ord_type", "time_in_force", "flags", "price", "qty")
+            terms = {name: int(row[name]) for name in ("flags", "tag", "group", "stp_group")}
+            terms["flags"] &= ~Flag.EXTENDED
             body = (*(int(row[name]) for name in names), *NO_TERMS)
+            body = tuple(terms.get(name, value) for name, value in zip(BODY, body, strict=True))
             found = self._pending[int(row["ref"])] = Pending(Kind.NEW_ORDER, [], account, cid, body, is_answered=True)
         return found
 

@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from engine.types import STP_MASK, EventKind, Flag, OrdType, Reason, Side, TimeInForce
 from gateway.fast import doors
+from gateway.fast.tables import STP_GROUP_BITS
 from gateway.memory import Tables
 from gateway.messages import (
     AccountEvent,
@@ -70,8 +71,6 @@ PREVENTED_BY: dict[int, StpName] = {
     Reason.EXPIRE_BOTH: "expire_both",
     Reason.DECREMENT: "decrement",
 }
-STP_GROUP_BITS = 7
-"""An owner's own numbers of groups, in the low bits of the engine's `stp_group`; above them is who the owner is."""
 EXECS: dict[int, Literal["new", "replaced", "canceled", "triggered", "refreshed"]] = {
     EventKind.NEW: "new",
     EventKind.REPLACED: "replaced",
@@ -240,8 +239,7 @@ class PrivateStreams:
             message.why = WHY.get(Reason(event.reason), Reason(event.reason).name.lower())
         elif event.kind == EventKind.REPLACED:
             message.kept = event.reason == Reason.KEPT
-        if order.special or order.level:
-            _add_terms(message, order)
+        _add_terms(message, order)
         self._emit(order.account, message)
 
     def _prevented(self, event: EventRow) -> None:
@@ -406,8 +404,7 @@ def order_state(found: Order) -> OrderState:
         cum=order.cum, tif=TIF_NAMES[order.time_in_force], post=order.post_only, st=order.status,
         ts=order.ts_ns // 1000,
     )  # fmt: skip
-    if order.special or order.level:
-        _add_terms(state, order)
+    _add_terms(state, order)
     return state
 
 

@@ -14,7 +14,20 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from engine.types import LISTING, TRANSFER, UNCHANGED, EventKind, Flag, Kind, OrdType, Reason, Side, Status, TimeInForce
+from engine.types import (
+    LISTING,
+    STP_MASK,
+    TRANSFER,
+    UNCHANGED,
+    EventKind,
+    Flag,
+    Kind,
+    OrdType,
+    Reason,
+    Side,
+    Status,
+    TimeInForce,
+)
 from gateway.commands import Command
 from gateway.fast import doors
 from gateway.fast.tables import ORDER
@@ -27,7 +40,7 @@ from gateway.views import Account, AllOrders, Depth, Order, Position, Row, colum
 PPM = 1_000_000
 CID_COLUMNS = ("c0", "c1", "c2", "c3", "c4")
 LISTED_TERMS = frozenset(LISTING.names or ()) - {"symbol"}
-PLAIN_FLAGS = Flag.POST_ONLY | Flag.REQUEUE
+PLAIN_FLAGS = Flag.POST_ONLY | Flag.REQUEUE | STP_MASK | Flag.EXTENDED
 PLAIN_TEXT = frozenset(map(chr, range(0x20, 0x7F))) - set('"\\')
 
 
@@ -321,7 +334,7 @@ class Projection:
     def _take_over(self, order: Order, command: CommandRow) -> None:
         """A quote belongs to whoever sent it last."""
         order.session, order.flags, order.stp_group = command.session, command.flags, command.stp_group
-        if command.flags & ~PLAIN_FLAGS or command.stp_group:
+        if command.flags & ~PLAIN_FLAGS:
             order.special = 1
 
     def _triggered(self, _step: Step, event: EventRow) -> None:
@@ -378,7 +391,7 @@ class Projection:
         self.tables.need_account(number)
         account = self.accounts[number] = Account(self.tables, number, name)
         self.account_by_name.setdefault(name, account)
-        self.first_of_owner.setdefault(owner(name), number)
+        self.tables.accounts[number]["owner"] = self.first_of_owner.setdefault(owner(name), number)
 
     def _cash_moved(self, _step: Step, event: MoneyRow) -> None:
         self.accounts[event.account].cash += event.amount_micros
@@ -627,8 +640,8 @@ def _terms(command: CommandRow) -> dict[str, int]:
 def _is_special(command: CommandRow, event: EventRow, cid: str) -> bool:
     """Whether compiled code is to leave the order alone."""
     known = command.ord_type <= OrdType.MARKET and command.time_in_force <= TimeInForce.FOK
-    if command.group if command.kind == Kind.NEW_ORDER else command.stp_group:
-        return True
+    if command.kind == Kind.NEW_ORDER and command.flags & Flag.EXTENDED:
+        known = known and not (command.show_qty or command.min_qty)
     plain = known and not command.flags & ~PLAIN_FLAGS and not event.contra_leaves_qty and event.reason == Reason.NONE
     return not plain or not PLAIN_TEXT.issuperset(cid)
 

@@ -6,8 +6,9 @@ them is used.
 
 from engine.types import Flag, TimeInForce
 from gateway.decimals import InexactError, from_text, to_text
+from gateway.fast.tables import LAST_OWNER, STP_GROUP_BITS
 from gateway.messages import Amend, Code, Format, MassQuote, Place, RequestError, bad_field
-from gateway.private import STP_GROUP_BITS, STP_NAMES, TIF_NAMES, TYPE_NAMES
+from gateway.private import STP_NAMES, TIF_NAMES, TYPE_NAMES
 from gateway.projection import Projection, owner
 
 TYPE_NUMBERS = {name: number for number, name in TYPE_NAMES.items()}
@@ -17,7 +18,6 @@ POST_FLAGS = {"reject": Flag.POST_ONLY, "slide": Flag.SLIDE}
 IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
 US = 1_000
 """Nanoseconds."""
-LAST_OWNER = 2 ** (31 - STP_GROUP_BITS) - 1
 EXTENDED_FIELDS = ("stop", "show", "min_qty", "expire", "deadline", "tag", "stp_group")
 
 

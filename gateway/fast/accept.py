@@ -14,7 +14,7 @@ from engine.types import MAX_QTY, UNCHANGED, Flag, Kind, TimeInForce
 from gateway.fast.answer import send
 from gateway.fast.read import AMEND, BATCH, CANCEL, PLACE, read_message
 from gateway.fast.store import find_cid, find_order, find_pending, find_symbol, key_hash
-from gateway.fast.tables import BATCH_ROWS
+from gateway.fast.tables import BATCH_ROWS, LAST_OWNER, STP_GROUP_BITS
 from gateway.fast.write import JSON
 
 US = 1_000_000
@@ -31,6 +31,7 @@ class Take(IntEnum):
 TAKEN, DECLINED, FULL = int(Take.TAKEN), int(Take.DECLINED), int(Take.FULL)
 NEW_ORDER, CANCEL_ORDER, AMEND_ORDER = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND)
 GTG, IOC, POST_ONLY = int(TimeInForce.GTG), int(TimeInForce.IOC), int(Flag.POST_ONLY)
+STP, EXTENDED, NS = int(Flag.STP_EXPIRE_TAKER), int(Flag.EXTENDED), 1_000
 OF_THIS_BATCH = -1
 NO_ROW = np.int64(0)  # of numpy's: see follow.py
 
@@ -72,6 +73,8 @@ def check_place(s, r, account, row):
     if (r.ord_type and not immediate) or (r.has_post and immediate) or bool(r.ord_type) == bool(r.has_px):
         return False
     if r.has_px and not is_price(s, r.px, r.instrument):
+        return False
+    if r.has_stp_group and s.accounts[account].owner > LAST_OWNER:
         return False
     if not r.has_cid:
         return True
@@ -115,16 +118,23 @@ def find_named(s, r, account, row):
     return order.account == account and order.done == 0 and order.special == 0
 
 
+@inlined
+def has_labels(r):
+    return r.has_tag or r.has_group or r.has_stp or r.has_stp_group
+
+
 @kernel
 def check_change(s, r, account, row):
     """An amend or a cancel."""
     if r.has_sym or r.has_side or r.has_type or r.has_tif or r.has_post or r.has_cod:
         return False
-    if not find_named(s, r, account, row):
+    if has_labels(r) or not find_named(s, r, account, row):
         return False
     if r.op == CANCEL:
-        return not r.has_px and not r.has_qty
+        return not r.has_px and not r.has_qty and not r.has_deadline
     if not (r.has_px or r.has_qty) or (r.has_qty and not 1 <= r.qty <= MAX_QTY):
+        return False
+    if r.has_deadline and r.pending:  # what waits has no place for one
         return False
     return not r.has_px or (r.instrument != 0 and is_price(s, r.px, r.instrument))
 
@@ -140,7 +150,7 @@ def check(s, r, account, row):
 def check_items(s, r, account, items):
     if items < 1 or r.has_oid or r.has_px or r.has_qty or r.has_cid or r.has_sym or r.has_side:
         return False
-    if r.has_type or r.has_tif or r.has_post or r.has_cod:
+    if r.has_type or r.has_tif or r.has_post or r.has_cod or r.has_deadline or has_labels(r):
         return False
     for k in range(1, items + 1):
         item = s.requests[k]
@@ -195,7 +205,13 @@ def send_place(s, h, r, asker, account, serial):
     command.side = r.side
     command.ord_type = r.ord_type
     command.time_in_force = r.time_in_force
-    command.flags = POST_ONLY if r.has_post else 0
+    command.flags = (POST_ONLY if r.has_post else 0) | r.stp * STP
+    command.group = r.group
+    if r.has_tag or r.has_stp_group or r.has_deadline:
+        command.flags |= EXTENDED
+        command.tag = r.tag
+        command.deadline_ns = r.deadline * NS
+        command.stp_group = s.accounts[account].owner << STP_GROUP_BITS | r.stp_group if r.has_stp_group else 0
     command.price = r.px // s.instruments[r.instrument].tick_micros if r.has_px else 0
     command.qty = r.qty
     pending.side = command.side
@@ -204,6 +220,9 @@ def send_place(s, h, r, asker, account, serial):
     pending.flags = command.flags
     pending.price = command.price
     pending.qty = command.qty
+    pending.group = command.group
+    pending.tag = command.tag
+    pending.stp_group = command.stp_group
     if not r.has_cod or r.cod:
         command.session = serial
     if r.has_cid:
@@ -230,6 +249,10 @@ def send_change(s, h, r, asker, account):
     command.order_id = order.id
     if r.op == AMEND:
         command.price, command.qty = price_and_qty(s, r)
+        if r.has_deadline:
+            command.flags = EXTENDED
+            command.stop_price = UNCHANGED
+            command.deadline_ns = r.deadline * NS
 
 
 @kernel

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from engine.kernel import FLAGS, JIT, cached_beside, kernel
 from engine.types import EventKind
 from gateway.fast.pointers import TABLES, tables_at
-from gateway.fast.tables import ITEMS
+from gateway.fast.tables import ITEMS, VALUES
 from gateway.fast.templates import ASEQ, CUM, ID, KEPT, LEFT, NUMBER, OID, T_IN, T_OUT, WORD, Hole, Outcome
 from gateway.fast.write import HEADER, JSON, framed, put, put_amount, put_big, put_digits, put_end, put_literal
 
@@ -32,7 +32,7 @@ RECORD_MESSAGE, RECORD_FRAME, REPLY_FRAME, BATCH_FRAME = range(4)
 def put_record(s, at, row, wire):
     """A private event as a message."""
     record = s.records[row]
-    for k in range(16):
+    for k in range(VALUES):
         s.holes[k] = s.values[row, k]
     s.texts[0, 0] = record.c0
     s.texts[0, 1] = record.c1

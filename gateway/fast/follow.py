@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 from engine.kernel import inlined, kernel
-from engine.types import EventKind, Flag, Kind, OrdType, Reason, TimeInForce
+from engine.types import STP_MASK, UNCHANGED, EventKind, Flag, Kind, OrdType, Reason, TimeInForce
 from gateway.fast.answer import BY_PYTHON, ERROR_WANTED, answer_step, attempt_waiting, store_for_hold
 from gateway.fast.compose import RECORD_FRAME, message
 from gateway.fast.store import (
@@ -26,7 +26,8 @@ from gateway.fast.store import (
     position_of,
     status_of,
 )
-from gateway.fast.templates import NUMBER
+from gateway.fast.tables import STP_GROUP_BITS
+from gateway.fast.templates import NUMBER, Term
 
 
 class Stage(IntEnum):
@@ -63,7 +64,11 @@ REJECTED, NEW, TRADE = int(EventKind.REJECTED), int(EventKind.NEW), int(EventKin
 CANCELED, REPLACED, QUOTE_KEPT = int(EventKind.CANCELED), int(EventKind.REPLACED), int(EventKind.QUOTE_KEPT)
 NONE, BY_REQUEST, UNFILLED = int(Reason.NONE), int(Reason.BY_REQUEST), int(Reason.UNFILLED)
 KEPT, LOST = int(Reason.KEPT), int(Reason.LOST)
-PLAIN_FLAGS = int(Flag.POST_ONLY | Flag.REQUEUE)
+PLAIN_FLAGS = int(Flag.POST_ONLY | Flag.REQUEUE | STP_MASK | Flag.EXTENDED)
+EXTENDED, UNTOUCHED = int(Flag.EXTENDED), int(UNCHANGED)
+FIRST_STP = int(Flag.STP_EXPIRE_TAKER)
+STP_BITS, STP_GROUP_BIT, GROUP_BIT, TAG_BIT = int(STP_MASK), int(Term.STP_GROUP), int(Term.GROUP), int(Term.TAG)
+OWN_GROUP = (1 << STP_GROUP_BITS) - 1
 LAST_TYPE, LAST_TIF = int(OrdType.MARKET), int(TimeInForce.FOK)
 PPM = 1_000_000
 MOST_EVENTS = 200
@@ -76,6 +81,9 @@ CID_WORD = 15  # the first word of cl_ord_id in a command
 ORDER_NEW, ORDER_CANCELED = np.int64(NUMBER["order_new"]), np.int64(NUMBER["order_canceled"])
 ORDER_REPLACED, FILL = np.int64(NUMBER["order_replaced"]), np.int64(NUMBER["fill"])
 QUOTE_EVENTS = np.int64(NUMBER["quote_new"] - NUMBER["order_new"])
+# A set of terms has three templates, in the order of those of plain orders; the first set is 1.
+LABELLED_ORDERS = np.int64(NUMBER["order_new_1"] - NUMBER["order_new"] - 3)
+LABELLED_QUOTES = np.int64(NUMBER["quote_new_1"] - NUMBER["order_new"] - 3)
 POSITION, BALANCE = np.int64(NUMBER["position"]), np.int64(NUMBER["balance"])
 
 
@@ -105,13 +113,13 @@ def is_plain_command(s, c, i):
     if c.kind == CANCEL:
         return True
     if c.kind == QUOTE:
-        return c.flags & ~PLAIN_FLAGS == 0 and c.stp_group == 0
-    if c.kind != NEW_ORDER and c.kind != AMEND:
-        return False
-    if c.flags & ~PLAIN_FLAGS or c.group != 0:
+        return c.flags & ~PLAIN_FLAGS == 0
+    if (c.kind != NEW_ORDER and c.kind != AMEND) or c.flags & ~PLAIN_FLAGS:
         return False
     if c.kind == AMEND:
-        return True
+        return c.flags & EXTENDED == 0 or c.stop_price == 0 or c.stop_price == UNTOUCHED
+    if c.flags & EXTENDED and (c.stop_price or c.show_qty or c.min_qty or c.expire_ns):
+        return False
     return c.ord_type <= LAST_TYPE and c.time_in_force <= LAST_TIF and is_client_id(s, i)
 
 
@@ -219,8 +227,13 @@ def follow_new(s, h, c, e):
     order.body_qty = c.qty
     if c.kind == QUOTE:
         order.group = c.group
+        order.stp_group = c.stp_group
         order.level = c.tag + 1
     else:
+        order.group = c.group
+        if c.flags & EXTENDED:
+            order.tag = c.tag
+            order.stp_group = c.stp_group
         i = h.command_at
         order.c0 = s.words[i, CID_WORD]
         order.c1 = s.words[i, CID_WORD + 1]
@@ -420,10 +433,25 @@ def name_order(s, row, order):
     record.c4 = order.c4
 
 
+@inlined
+def labelled(order, template):
+    """The template for the terms that an order has beyond a plain one."""
+    terms = 1 if order.flags & STP_BITS else 0
+    if order.stp_group & OWN_GROUP:
+        terms |= STP_GROUP_BIT
+    if order.level:
+        return template + QUOTE_EVENTS if terms == 0 else template + LABELLED_QUOTES + 3 * terms
+    if order.group:
+        terms |= GROUP_BIT
+    if order.tag:
+        terms |= TAG_BIT
+    return template if terms == 0 else template + LABELLED_ORDERS + 3 * terms
+
+
 @kernel
 def tell_order(s, h, e, at, template):
     order = s.orders[at]
-    row = begin_record(s, h, order.account, template + (QUOTE_EVENTS if order.level else 0), e.seq, e.ts_ns // 1000)
+    row = begin_record(s, h, order.account, labelled(order, template), e.seq, e.ts_ns // 1000)
     name_order(s, row, order)
     s.values[row, 3] = order.id
     s.values[row, 4] = order.price * order.tick_micros
@@ -439,9 +467,10 @@ def tell_order(s, h, e, at, template):
         s.values[row, 13] = h.phrase_why + (1 if e.reason == UNFILLED else 0)
     elif template == ORDER_REPLACED:
         s.values[row, 13] = 1 if e.reason == KEPT else 0
-    if order.level:
-        s.values[row, 14] = order.group
-        s.values[row, 15] = order.level - 1
+    s.values[row, 14] = order.group
+    s.values[row, 15] = order.level - 1 if order.level else order.tag
+    s.values[row, 16] = h.phrase_stp + (order.flags & STP_BITS) // FIRST_STP - 1
+    s.values[row, 17] = order.stp_group & OWN_GROUP
 
 
 @kernel

@@ -44,11 +44,16 @@ PX, TIF, POST, CID, COD, OID, LIST = (_word(n) for n in (b"px", b"tif", b"post",
 ORDER_PL, ORDER_AM, ORDER_CA = _word(b"order.pl"), _word(b"order.am"), _word(b"order.ca")
 ORDER_BA, ACE, END, NCEL, TCH = _word(b"order.ba"), _word(b"ace"), _word(b"end"), _word(b"ncel"), _word(b"tch")
 BUY, SELL, LIMIT, MARKET, REJECT = (_word(name) for name in (b"buy", b"sell", b"limit", b"market", b"reject"))
+TAG, GROUP, STP, DEADLINE = (_word(name) for name in (b"tag", b"group", b"stp", b"deadline"))
+STP_GROUP = _word(b"stp_grou")  # its last letter is looked at where the name is read
+EXPIRE_T, EXPIRE_M, EXPIRE_B, DECREMEN = (_word(n) for n in (b"expire_t", b"expire_m", b"expire_b", b"decremen"))
+AKER, OTH, T = _word(b"aker"), _word(b"oth"), _word(b"t")
 GTG, GTC, IOC, FOK = (_word(name) for name in (b"gtg", b"gtc", b"ioc", b"fok"))
 NOT_TAKEN = -1
 W0, W1, W2, W3, W4 = (np.int64(k) for k in range(5))  # of numpy's: see follow.py
-MAX_DIGITS = 15
-MAX_NUMBER = 10**MAX_DIGITS - 1
+MAX_DIGITS, PRICE_DIGITS = 16, 15
+MAX_NUMBER = 2**53
+MAX_GROUP, MAX_STP_GROUP = 2**31 - 1, 127
 SPACE, TAB, NEWLINE, RETURN = 0x20, 0x09, 0x0A, 0x0D
 QUOTE, BACKSLASH, COMMA, COLON, ZERO, NINE = 0x22, 0x5C, 0x2C, 0x3A, 0x30, 0x39
 OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST = 0x7B, 0x7D, 0x5B, 0x5D
@@ -116,6 +121,8 @@ def json_number(s, p, end):
         return NOT_TAKEN
     letter = s.payload[p]
     if letter == 0x2E or letter == 0x65 or letter == 0x45:  # . e E
+        return NOT_TAKEN
+    if value > MAX_NUMBER:
         return NOT_TAKEN
     s.token[0] = NUMBER
     s.token[3] = value
@@ -273,7 +280,7 @@ def read_price(s, r, wire):
         r.px = s.token[3]
         return s.token[0] == NUMBER
     at, size = s.token[1], s.token[2]
-    if s.token[0] != STRING or size < 1 or size > MAX_DIGITS:
+    if s.token[0] != STRING or size < 1 or size > PRICE_DIGITS:
         return False
     value, decimals, point = 0, 0, False
     for k in range(size):
@@ -321,6 +328,50 @@ def read_word(s, key, r):
 
 
 @kernel
+def read_stp(s, r):
+    at, size = s.token[1], s.token[2]
+    if r.has_stp or s.token[0] != STRING or size < 9 or size > 12:
+        return False
+    r.has_stp = 1
+    head = packed(s, at, 8)
+    rest = packed(s, at + 8, size - 8)
+    if head == EXPIRE_T and rest == AKER:
+        r.stp = 1
+    elif head == EXPIRE_M and rest == AKER:
+        r.stp = 2
+    elif head == EXPIRE_B and rest == OTH:
+        r.stp = 3
+    elif head == DECREMEN and rest == T:
+        r.stp = 4
+    return r.stp != 0
+
+
+@kernel
+def read_label(s, key, r):
+    """tag, group, stp_group, deadline."""
+    value = s.token[3]
+    if value < 1:
+        return False
+    if key == TAG and not r.has_tag:
+        r.has_tag = 1
+        r.tag = value
+        return True
+    if key == GROUP and not r.has_group:
+        r.has_group = 1
+        r.group = value
+        return value <= MAX_GROUP
+    if key == STP_GROUP and not r.has_stp_group:
+        r.has_stp_group = 1
+        r.stp_group = value
+        return value <= MAX_STP_GROUP
+    if key == DEADLINE and not r.has_deadline:
+        r.has_deadline = 1
+        r.deadline = value
+        return True
+    return False
+
+
+@kernel
 def read_field(s, key, r, wire):
     """Take the token as the value of a name; False when it does not fit."""
     if key == OP:
@@ -337,10 +388,10 @@ def read_field(s, key, r, wire):
         r.has_cod = 1
         r.cod = s.token[3]
         return True
-    if key != ID and key != QTY and key != OID:
-        return read_word(s, key, r)
+    if key == STP:
+        return read_stp(s, r)
     if s.token[0] != NUMBER:
-        return False
+        return read_word(s, key, r)
     if key == ID and not r.has_id:
         r.has_id = 1
         r.id = s.token[3]
@@ -353,7 +404,7 @@ def read_field(s, key, r, wire):
         r.has_oid = 1
         r.oid = s.token[3]
         return True
-    return False
+    return read_label(s, key, r)
 
 
 # --- Objects ----------------------------------------------------------------------------------------------------------
@@ -375,9 +426,11 @@ def read_key(s, p, end, wire):
         p = json_string(s, p, end)
     else:
         p = msgpack_value(s, p, end)
-    if p == NOT_TAKEN or s.token[0] != STRING or s.token[2] > 5:
+    if p == NOT_TAKEN or s.token[0] != STRING or s.token[2] > 9:
         return NOT_TAKEN
-    s.token[4] = packed(s, s.token[1], s.token[2])
+    s.token[4] = packed(s, s.token[1], min(8, s.token[2]))
+    if (s.token[2] == 9) != (s.token[4] == STP_GROUP) or (s.token[2] == 9 and s.payload[s.token[1] + 8] != 0x70):
+        return NOT_TAKEN
     return expect(s, p, end, COLON) if wire == JSON else p
 
 

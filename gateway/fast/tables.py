@@ -22,10 +22,13 @@ HASH_ROWS = 1 << 18
 SESSION_ROWS = 16_384
 CHUNK = 32
 """Private events of an account lie together in chunks of so many."""
-VALUES = 16
+VALUES = 18
 OUT_BYTES = 4 << 20
 INBOX_BYTES = 1 << 20
 UNSENT_ROWS = 4_096
+STP_GROUP_BITS = 7
+"""An owner's own numbers of self-trade groups, in the low bits of the engine's `stp_group`; above them is who the owner is."""
+LAST_OWNER = 2 ** (31 - STP_GROUP_BITS) - 1
 WORDS_OF_COMMAND = COMMAND.itemsize // 8
 
 
@@ -49,15 +52,17 @@ HEAD = np.dtype(
         "out_used pieces groups unsent ref pending batches_free batches_used waits_free waits_used t_in inbox_bytes "
         "general python release quotes waiting waiting_order error_phrase stopping max_message_bytes taken composer "
         # Numbers of the first phrases of their kinds.
-        "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds"
+        "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds phrase_stp"
     )
 )
 
 ACCOUNT = np.dtype(
     _integers("cash held escrow fees_due bond rebate frozen aseq step first_aseq moved first_chunk_at")
-    + _integers("first_order last_order orders first_position last_position first_chunk last_chunk is_frozen")
+    + _integers("first_order last_order orders first_position last_position first_chunk last_chunk is_frozen owner")
 )
-"""`step` and `moved` say which command made `first_aseq`, and moved money last. `first_chunk_at`: the aseq before its first."""
+"""`step` and `moved` say which command made `first_aseq`, and moved money last. `first_chunk_at`: the aseq before its first.
+`owner`: the lowest number of its owner's accounts.
+"""
 
 LIVE = np.dtype(_integers("bucket_level bucket_at_us") + _integers("first_holder has_bucket"))
 """Of an account, and not remembered: its token bucket, and the sessions that hold its private stream."""
@@ -110,7 +115,7 @@ SESSION = np.dtype(
 PENDING = np.dtype(
     _integers("ref uid request t_in price qty c0 c1 c2 c3 c4")
     + _integers("session account instrument item batch next_cid first_wait last_wait")
-    + _integers("kind python has_cid extra side ord_type time_in_force flags")
+    + _integers("kind python has_cid extra side ord_type time_in_force flags group tag stp_group")
 )
 """`python`: Python answers it. `extra`: Python has more to answer than the request itself."""
 
@@ -124,8 +129,9 @@ WISH = np.dtype(_integers("side level price qty"))
 
 REQUEST = np.dtype(
     _integers("id oid px qty c0 c1 c2 c3 c4 s0 s1 s2 s3 s4")
-    + _integers("op side ord_type time_in_force post cod")
+    + _integers("op side ord_type time_in_force post cod group tag stp stp_group deadline")
     + _integers("has_id has_oid has_px has_qty has_cid has_sym has_side has_type has_tif has_post has_cod has_op")
+    + _integers("has_group has_tag has_stp has_stp_group has_deadline")
     + _integers("order instrument pending hash")
 )
 PIECE = np.dtype(_integers("start stop next") + _integers("session held"))
@@ -200,7 +206,7 @@ FIRST_ROWS = {
     "batches": BATCH_ROWS, "results": BATCH_ROWS * ITEMS, "result": 1, "reasons": 1 << 16, "refused": 1 << 16,
     "requests": ITEMS + 1, "wishes": ITEMS, "fresh": 16_384,
     "moved_accounts": 4_096, "moved_positions": 4_096, "dirty": 4_096, "changed": 16_384, "trades": 8_192, "key": 8,
-    "token": 8, "holes": 16, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
+    "token": 8, "holes": VALUES, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
     "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,
 }  # fmt: skip
 REMEMBERED = (

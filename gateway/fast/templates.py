@@ -4,7 +4,9 @@ A template is made by encoding a message whose values are marks, and cutting the
 and what is left out come from the structs in gateway/messages.py and from msgspec, and nothing about a message is said twice.
 """
 
+from collections.abc import Callable, Iterable
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,6 +31,7 @@ from gateway.messages import (
     PositionState,
     Reply,
     SideName,
+    StpName,
     encode,
 )
 
@@ -115,12 +118,38 @@ def _order_event(mark: Marks, exec_: Any, **more: Any) -> OrderEvent:
     )  # fmt: skip
 
 
-GROUP, LEVEL = 14, 15  # holes of a quote
+GROUP, LEVEL, TAG, STP, STP_GROUP = 14, 15, 15, 16, 17  # holes; of a quote the level stands where others have a tag
 
 
-def _quote_event(mark: Marks, exec_: Any, **more: Any) -> OrderEvent:
-    event = _order_event(mark, exec_, **more)
+class Term(IntEnum):
+    """What an order may have beyond a plain one, a bit each: every set of them has templates of its own."""
+
+    STP = 1
+    STP_GROUP = 2
+    GROUP = 4
+    TAG = 8
+
+
+ORDER_TERMS, QUOTE_TERMS = range(1, 16), range(1, 4)
+"""Sets of terms other than none. A quote has its group in any case, and no tag."""
+
+
+def _quote_event(mark: Marks, exec_: Any, terms: int = 0, **more: Any) -> OrderEvent:
+    event = _labelled_event(mark, exec_, terms, **more)
     event.group, event.level = mark(INT, GROUP), mark(INT, LEVEL)
+    return event
+
+
+def _labelled_event(mark: Marks, exec_: Any, terms: int, **more: Any) -> OrderEvent:
+    event = _order_event(mark, exec_, **more)
+    if terms & Term.STP:
+        event.stp = mark(PHRASE, STP)
+    if terms & Term.STP_GROUP:
+        event.stp_group = mark(INT, STP_GROUP)
+    if terms & Term.GROUP:
+        event.group = mark(INT, GROUP)
+    if terms & Term.TAG:
+        event.tag = mark(INT, TAG)
     return event
 
 
@@ -219,6 +248,16 @@ def _refused(mark: Marks, err: Any) -> Reply:
     return Reply(mark(INT, ID), False, mark(INT, T_IN), mark(INT, T_OUT), err=err)
 
 
+def _add_labelled(name: str, make: Callable[..., Any], sets: Iterable[int]) -> None:
+    """In the order of the sets, and in each as above."""
+    for terms in sets:
+        for exec_, more in (("new", {}), ("canceled", {"why": PHRASE}), ("replaced", {"kept": BOOL})):
+            MESSAGES[f"{name}_{exec_}_{terms}"] = partial(make, exec_=exec_, terms=terms, **more)
+
+
+# Behind the others: stored private events have the numbers of their templates.
+_add_labelled("order", _labelled_event, ORDER_TERMS)
+_add_labelled("quote", _quote_event, QUOTE_TERMS)
 NUMBER = {name: number for number, name in enumerate(MESSAGES)}
 
 
@@ -230,6 +269,8 @@ STATUSES: tuple[OrderStatus, ...] = ("new", "partial", "filled", "canceled", "wa
 WHYS = {Reason.BY_REQUEST: "by_request", Reason.UNFILLED: "unfilled"}
 """Why an order was cancelled; other reasons are for the general path."""
 LIQUIDITY = ("taker", "maker")
+STPS: tuple[StpName, ...] = ("expire_taker", "expire_maker", "expire_both", "decrement")
+"""In the order of the engine's modes, from 1."""
 SENTENCES = ("not enough free cash; ", " is free", "order ", " is ")
 """Around the numbers in the errors FUNDS and DONE."""
 
@@ -247,6 +288,7 @@ class Phrases:
         self.liquidity = self._add(LIQUIDITY)
         self.own = self._add(own)
         self.funds = self._add(SENTENCES)
+        self.stp = self._add(STPS)
         self.error = {reason: self._add([error]) for reason, error in errors.items()}
 
     def _add(self, values: Any) -> int:

@@ -85,6 +85,10 @@ def encoded(request: dict[str, Any], wire: Format) -> bytes:
     return msgspec.json.encode(request) if wire is Format.JSON else msgspec.msgpack.encode(request)
 
 
+STPS = ("expire_taker", "expire_maker", "expire_both", "decrement")
+FAR_US = 1_795_000_500_000_000
+
+
 def price(rng: random.Random, wire: Format) -> Any:
     ticks = rng.randrange(2_395, 2_412)
     micros = ticks * 1_000 if rng.random() < 0.95 else ticks * 1_000 + 1
@@ -100,7 +104,8 @@ def place(rng: random.Random, wire: Format, cids: list[str]) -> dict[str, Any]:
         request["px"] = price(rng, wire)
     optional = {
         "type": rng.choice(("limit", "market")), "tif": rng.choice(("gtg", "gtc", "ioc", "fok")), "post": "reject",
-        "cod": rng.random() < 0.5,
+        "cod": rng.random() < 0.5, "tag": rng.randrange(1, 4), "group": rng.randrange(1, 4), "stp_group": rng.randrange(1, 3),
+        "stp": rng.choice(STPS), "deadline": rng.choice((1, FAR_US, FAR_US)),
     }  # fmt: skip
     request |= {name: value for name, value in optional.items() if rng.random() < 0.15}
     if rng.random() < 0.8:
@@ -118,6 +123,7 @@ def change(rng: random.Random, wire: Format, cids: list[str]) -> dict[str, Any]:
     if request["op"] == "order.amend":
         request |= {"qty": rng.randrange(1, 9)} if rng.random() < 0.6 else {}
         request |= {"px": price(rng, wire)} if rng.random() < 0.6 else {}
+        request |= {"deadline": rng.choice((1, FAR_US))} if rng.random() < 0.1 else {}
     return request
 
 
@@ -125,10 +131,8 @@ def special(rng: random.Random, wire: Format, cids: list[str]) -> dict[str, Any]
     """An order with some of all the terms there are; or a plain one of a kind that they meet."""
     request = place(rng, wire, cids)
     some = {
-        "tif": "gtd", "expire": 1_795_000_500_000_000, "deadline": rng.choice((1, 1_795_000_500_000_000)),
-        "show": rng.randrange(1, 5), "min_qty": rng.randrange(1, 4), "reduce_only": True, "tag": rng.randrange(1, 3),
-        "stp": rng.choice(("expire_taker", "expire_maker", "expire_both", "decrement")), "stp_group": 1,
-        "group": rng.randrange(1, 3), "post": "slide",
+        "tif": "gtd", "expire": FAR_US,
+        "show": rng.randrange(1, 5), "min_qty": rng.randrange(1, 4), "reduce_only": True, "post": "slide",
     }  # fmt: skip
     request |= {name: value for name, value in some.items() if rng.random() < 0.2}
     if rng.random() < 0.3:
@@ -193,17 +197,32 @@ REQUESTS = st.sampled_from(
     [
         {"op": "order.place", "id": 1, "sym": SYMBOL, "side": "buy", "qty": 3, "px": "2.4", "cid": "a", "tif": "gtc"},
         {"op": "order.place", "id": 1, "sym": SYMBOL, "side": "sell", "qty": 3, "type": "market", "cod": False},
+        {
+            "op": "order.place",
+            "id": 1,
+            "sym": SYMBOL,
+            "side": "buy",
+            "qty": 3,
+            "px": "2.4",
+            "tag": 7,
+            "group": 2,
+            "stp": "decrement",
+            "stp_group": 5,
+            "deadline": FAR_US,
+        },
         {"op": "order.cancel", "id": 2, "cid": "known"},
-        {"op": "order.amend", "id": 2, "cid": "known", "px": "2.399", "qty": 4},
+        {"op": "order.amend", "id": 2, "cid": "known", "px": "2.399", "qty": 4, "deadline": FAR_US},
         {"op": "order.batch", "id": 4, "items": [{"op": "order.cancel", "cid": "known"}]},
     ]
 )
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 2**64 - 1), st.floats(allow_nan=False),
+    st.none(), st.booleans(), st.integers(-5, 2**64 - 1), st.integers(120, 130), st.integers(2**53 - 1, 2**53 + 1),
     st.sampled_from(["", "buy", "sell", "a", "2.4", "2.40000000", "02.4", ".5", "5.", "1e3", "é", "x" * 37, '"', "\\", "\0"]),
-    st.text(max_size=8), st.lists(st.integers(0, 3), max_size=2),
+    st.floats(allow_nan=False), st.sampled_from(STPS), st.text(max_size=8), st.lists(st.integers(0, 3), max_size=2),
 )  # fmt: skip
-NAMES = st.sampled_from("op id sym side qty type px tif post cid cod oid items rl x".split())
+NAMES = st.sampled_from(
+    "op id sym side qty type px tif post cid cod oid items rl x tag group stp stp_group stp_grouq deadline".split()
+)
 
 
 @st.composite

@@ -184,3 +184,11 @@ def test_lists_of_messages_are_complete() -> None:
     assert tagged == set(PUSHES)
     private = {cls for cls in structs if cls.__struct_config__.tag_field == "ev"}
     assert private - {messages.Private} == set(PRIVATE_EVENTS)
+
+
+def test_a_field_of_a_wrong_type_beside_bytes_that_are_no_text() -> None:
+    """The look at `op` and `id` after a refusal meets what the refusal came before."""
+    data = b"\x82\xa2id\xa1\xa3\xa2op\xa1\xff"
+    with pytest.raises(RequestError) as refused:
+        decode(data, Format.MSGPACK)
+    assert refused.value.error.code == Code.BAD_MESSAGE
