@@ -60,7 +60,7 @@ MAX_MESSAGES = 256  # handed over at once, so that what they cause is looked at 
 
 END_OF_REQUEST = b"\r\n\r\n"
 OPCODES = frozenset((0x0, 0x1, 0x2, 0x8, 0x9, 0xA))
-MASKED = 0x80
+MASKED, CLOSE = 0x80, 0x88
 UINT64 = Struct("!Q")
 
 
@@ -170,6 +170,8 @@ class Connection(ServerConnection):
                 payload = apply_mask(data[body:stop], data[body - 4 : body])
                 self._take_message(payload, first == WHOLE_TEXT)
             else:
+                if first == CLOSE:
+                    protocol.current_size = None  # a message in fragments that ends so is no breach; the library takes it for one
                 self._to_library(data[at:stop])
             at = stop
         return end if protocol.eof_sent else at
