@@ -17,6 +17,7 @@ from gateway.auth import sign
 FORMATS = {"json": msgspec.json, "msgpack": msgspec.msgpack}
 REPLY_STARTS = (b'{"id"', *(bytes([0x80 | fields]) + b"\xa2id" for fields in range(4, 9)))
 LIMIT_S = 60
+PING, PONG = 0x89, 0x8A
 HANDSHAKE = (
     "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -29,14 +30,6 @@ class Reply(msgspec.Struct):
     id: int | None = None
     ok: bool = True
     ch: str | None = None
-
-
-class Pushed(msgspec.Struct):
-    """What is looked at of a private event."""
-
-    ch: str = ""
-    aseq: int = 0
-    ev: str = ""
 
 
 @numba.njit(cache=True)
@@ -76,7 +69,8 @@ class Peer(asyncio.Protocol):
         self.wire = wire
         self.decode = FORMATS[wire].Decoder(Reply).decode
         self.on_reply: Callable[[int], None] = lambda request: None
-        self.on_private: Callable[[Pushed], None] | None = None
+        self.on_push: Callable[[bytes], None] | None = None
+        self.on_answer: Callable[[Any], None] | None = None
         self.rest, self.received, self.refused = b"", 0, 0
         self.skips_pushes = False  # look at replies only; an echo is no reply by its first bytes
         self.count_only, self._skip, self.last_ns = False, 0, 0
@@ -116,8 +110,11 @@ class Peer(asyncio.Protocol):
             start += 4 if data[at + 1] & 0x80 else 0
             if start + length > end:
                 break
-            at = start + length
-            self.message(data[start:at])
+            first, at = data[at], start + length
+            if first == PING:
+                self.transport.write(bytes((PONG, 0x80 | length, 0, 0, 0, 0)) + data[start:at])
+            else:
+                self.message(data[start:at])
         self.rest = data[at:]
 
     def message(self, payload: bytes) -> None:
@@ -127,11 +124,13 @@ class Peer(asyncio.Protocol):
         reply = self.decode(payload)
         if reply.ch is None and reply.id is not None:
             self.refused += not reply.ok
+            if self.on_answer is not None:
+                self.on_answer(FORMATS[self.wire].decode(payload))
             self.on_reply(reply.id)
-        elif self.on_private is not None and reply.ch == "private":
-            self.on_private(FORMATS[self.wire].decode(payload, type=Pushed))
         elif not self.pushed.done():
             self.pushed.set_result(payload)
+        elif self.on_push is not None:
+            self.on_push(payload)
 
 
 def frame(payload: bytes, wire: str) -> bytes:

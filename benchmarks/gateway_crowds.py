@@ -5,9 +5,10 @@ import json
 import time
 from typing import Any
 
+import msgspec
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
-from benchmarks.gateway_client import Peer, Pushed, Target, ask, frame
+from benchmarks.gateway_client import Peer, Target, ask, frame
 from benchmarks.gateway_servers import ACCOUNTS, QUOTER
 
 NS = 1_000_000_000
@@ -92,6 +93,13 @@ def counted(target: Target, wire: str, readers: list[Peer], taken_s: float, used
 # --- Reconnects -------------------------------------------------------------------------------------------------------
 
 
+class Pushed(msgspec.Struct):
+    """What is looked at of a private event."""
+
+    aseq: int = 0
+    ev: str = ""
+
+
 class Follower:
     """A client that holds a private stream over several connections, and counts what is missing or came twice."""
 
@@ -101,8 +109,9 @@ class Follower:
         self.aseq = -1  # of the last event; -1: no snapshot yet
         self.missing = self.doubled = self.snapshots = self.tries = 0
 
-    def take(self, event: Pushed) -> None:
+    def take(self, payload: bytes) -> None:
         """An event, or a snapshot."""
+        event = msgspec.json.decode(payload, type=Pushed)
         if event.ev == "snapshot":
             self.snapshots += 1
         elif event.aseq > self.aseq + 1:
@@ -117,7 +126,7 @@ class Follower:
             self.tries += 1
             try:
                 self.peer = await self.target.connect("json")
-                self.peer.on_private = self.take
+                self.peer.on_push = self.take
                 await self._log_on(self.peer)
             except (OSError, TimeoutError):
                 continue

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,8 +41,10 @@ HOURS = 24
 LOTS = 1_000_000  # of the maker's orders
 NO_LIMIT = 10**9
 TCP, PLAIN, OURS, BROADCAST = "raw tcp echo", "serve() echo", "our echo", "broadcast()"
-MEMORY, DURABLE = "orders, not durable", "orders, durable"
-NODES = (MEMORY, DURABLE)
+MEMORY, DURABLE, SMALL = "orders, not durable", "orders, durable", "orders, little remembered"
+NODES = (MEMORY, DURABLE, SMALL)
+FULL_SOON = {"max_remembered_orders": 5_000, "private_ring_events": 512, "history_rows": 5_000}
+"""So little of the past is kept that all of it has its full size soon, and what grows then is a leak."""
 HELD_BYTES = 1 << 20
 """What `broadcast()` may leave in a connection's buffer before the next burst; it waits for nobody by itself."""
 
@@ -101,7 +103,7 @@ async def start_echo(kind: str) -> int:
     return int(next(iter(server.sockets)).getsockname()[1])
 
 
-async def start_node(directory: Path, durable: bool, readers: int) -> tuple[int, dict[str, str], list[str]]:
+async def start_node(directory: Path, kind: str, readers: int) -> tuple[int, dict[str, str], list[str]]:
     """A node with a deep offer by one maker, an account and a key for each connection, and keys that only read."""
     keys = write_keys(directory, readers)
     names = [f"bot{number}" for number in range(QUOTER + 1)]
@@ -109,7 +111,9 @@ async def start_node(directory: Path, durable: bool, readers: int) -> tuple[int,
         rate_per_s=NO_LIMIT, rate_burst=NO_LIMIT, max_pending_per_session=NO_LIMIT, max_connections_per_ip=10_000,
         ping_interval_ms=NO_LIMIT,
     )  # fmt: skip
-    config = Config(directory, port=0, durable=durable, markets=(MARKET,), list_hours=HOURS, gateway=limits)
+    if kind == SMALL:
+        limits = replace(limits, ping_interval_ms=15_000, **FULL_SOON)
+    config = Config(directory, port=0, durable=kind == DURABLE, markets=(MARKET,), list_hours=HOURS, gateway=limits)
     node = Node(config, Catalogue.load())
     await node.start()
     listed = sorted(node.gateway.projection.instruments.values(), key=lambda one: one.gate_ns)
@@ -156,7 +160,7 @@ async def fund(node: Node, names: list[str], instrument: int) -> None:
 async def serving(kind: str, directory: Path, readers: int) -> None:
     logging.disable(logging.ERROR)  # clients leave without a word
     if kind in NODES:
-        port, keys, symbols = await start_node(directory, kind == DURABLE, readers)
+        port, keys, symbols = await start_node(directory, kind, readers)
     else:
         port, keys, symbols = await start_echo(kind), {}, ["H100S-USE-H26112214"]
     print(json.dumps({"port": port, "keys": keys, "symbols": symbols}), flush=True)
