@@ -30,6 +30,19 @@ async def run_script(*arguments: str, cwd: Path) -> str:
     ("script", "arguments", "expected"),
     [
         ("first_order.py", (), ["is new", "('0.5', 2)", "is canceled"]),
+        (
+            "own_client.py",
+            (),
+            [
+                "logged on as alice with read, trade",
+                "order own-1 is new, the book has it",
+                "amended to 2 lots, place lost",
+                ", resumed",
+                "order own-2 is new",
+                "order own-1 is canceled",
+                "order own-2 is canceled",
+            ],
+        ),
         ("ladder.py", ("L4-EUC", "1.5"), ["4 bids for L4-EUC", "4 bids taken back"]),
     ],
 )
