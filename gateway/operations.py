@@ -189,7 +189,7 @@ class Operations:
     def _account(self, name: str) -> int:
         account = self._projection.account_by_name.get(name)
         if account is None:
-            raise bad_field("account", f"there is no account {name!r}")
+            raise RequestError(Code.UNKNOWN_ACCOUNT, f"there is no account {name!r}", field="account")
         return account.number
 
     def _list(self, ask: Ask, request: AdminList) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.types import MAX_QTY, Kind, Reason
+from engine.types import MAX_QTY, Kind
 from gateway.config import GatewayConfig
 from gateway.messages import Close, Code
-from gateway.order_entry import WORDS
 from tests.gateway.node import CASH_MICROS, SYMBOL, Bot, Node, market
 from tests.gateway.test_session import logon_fields
 
@@ -125,9 +124,9 @@ def group_frozen(maker: Bot, taker: Bot) -> dict[str, Any]:
     return place(maker, group=3)
 
 
-def refused_reason(node: Node, reason: Reason) -> dict[str, Any]:
-    """Of what no request of ours can bring the engine to say: the words are there all the same."""
-    return {"code": int(reason), "final": True, "msg": WORDS[reason]}
+def beyond_the_limit(node: Node, taker: Bot) -> dict[str, Any]:
+    node.simple(Kind.SET_LIMITS, account=2, price=3)  # lots net
+    return place(taker, qty=4)
 
 
 WAYS: dict[Code, Way] = {
@@ -147,7 +146,7 @@ WAYS: dict[Code, Way] = {
     Code.BAD_QTY: lambda node, maker, taker: place(maker, qty=MAX_QTY + 1),
     Code.CID_REUSED_DIFFERENT: lambda node, maker, taker: reused(maker),
     Code.LOCKED: lambda node, maker, taker: locked(maker),
-    Code.POSITION_LIMIT: lambda node, maker, taker: refused_reason(node, Reason.POSITION_LIMIT),
+    Code.POSITION_LIMIT: lambda node, maker, taker: beyond_the_limit(node, taker),
     Code.BAD_TIF: lambda node, maker, taker: place(maker, tif="ioc", post="reject"),
     Code.TOO_MANY_OPEN_ORDERS: lambda node, maker, taker: many_orders(maker),
     Code.ORDER_NOT_FOUND: lambda node, maker, taker: maker.bad("order.cancel", oid=999),
@@ -159,7 +158,9 @@ WAYS: dict[Code, Way] = {
     Code.INSUFFICIENT_FUNDS: lambda node, maker, taker: place(taker, px="100", qty=CASH_MICROS // 800_000_000 + 1),
     Code.COD_REQUIRED: lambda node, maker, taker: quoter_without_cod(node),
     Code.INSUFFICIENT_CAPACITY: lambda node, maker, taker: place(taker, side="sell"),
-    Code.UNKNOWN_ACCOUNT: lambda node, maker, taker: refused_reason(node, Reason.UNKNOWN_ACCOUNT),
+    Code.UNKNOWN_ACCOUNT: lambda node, maker, taker: key_of(node, "op", "admin").bad(
+        "admin.lock", account="nobody", on=True
+    ),
     Code.INSTRUMENT_EXISTS: lambda node, maker, taker: key_of(node, "op", "admin").bad("admin.list", sym=SYMBOL),
     Code.BAD_AMOUNT: lambda node, maker, taker: key_of(node, "maker", "withdraw").bad(
         "withdraw", coin=1, amount="0", to="x"
