@@ -171,9 +171,7 @@ class Connection(ServerConnection):
                 self._take_message(payload, first == WHOLE_TEXT)
             else:
                 if first == CLOSE:
-                    protocol.current_size = (
-                        None  # between fragments it is no breach, though the library takes it for one
-                    )
+                    protocol.current_size = None  # between fragments: no breach, though the library sees one
                 self._to_library(data[at:stop])
             at = stop
         return end if protocol.eof_sent else at
