@@ -203,8 +203,13 @@ class Node:
             await self._book_jobs.put(None)
 
     def _take(self) -> NDArray[np.void]:
-        """What is pending, up to a frame's worth, in one array that is stamped with the time."""
-        taken, count = [], 0
+        """What is pending, up to a frame's worth, in one array that is stamped with the time.
+
+        Before it comes what is due by then: no order trades after its date because nobody looked at the clock.
+        """
+        now_ns = self.now_ns()
+        due = self.timers.due(now_ns, self.config.max_frame_commands)
+        taken, count = [due], len(due)
         while self._pending and count < self.config.max_frame_commands:
             part = self._pending.pop(0)
             room = self.config.max_frame_commands - count
@@ -216,7 +221,7 @@ class Node:
         if not self._pending and not self._draining.is_set():
             self._arrived.clear()
         commands = joined(taken, COMMAND)
-        commands["ts_ns"] = self.now_ns()
+        commands["ts_ns"] = now_ns
         return commands
 
     async def _step(self, commands: NDArray[np.void]) -> None:

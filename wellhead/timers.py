@@ -74,14 +74,14 @@ class Timers:
             self._timers[key] = due_ns
             self._timers_due.add((due_ns, *key))
 
-    def due(self, now_ns: int) -> NDArray[np.void]:
+    def due(self, now_ns: int, at_most: int = MAX_COMMANDS) -> NDArray[np.void]:
         """The commands (COMMAND) for what is due, earliest first. The caller must have them applied before it asks again."""
         rows: list[tuple[int, int, int, int]] = []
-        while self._timers_due and self._timers_due[0][0] <= now_ns and len(rows) < MAX_COMMANDS:
+        while self._timers_due and self._timers_due[0][0] <= now_ns and len(rows) < at_most:
             _, account, tag = self._timers_due.pop(0)
             del self._timers[account, tag]
             rows.append((Kind.DEAD_MAN, account, 0, tag))
-        while self._expiries and self._expiries[0][0] <= now_ns and len(rows) < MAX_COMMANDS:
+        while self._expiries and self._expiries[0][0] <= now_ns and len(rows) < at_most:
             _, order_id, account = self._expiries.pop(0)
             if self._works(order_id):
                 rows.append((Kind.EXPIRE, account, order_id, 0))

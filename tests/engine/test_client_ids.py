@@ -55,6 +55,20 @@ def test_another_order_under_the_same_id_is_refused(other: str, outcome: str) ->
     """)
 
 
+@pytest.mark.parametrize(
+    ("is_now", "was"),
+    [("till 98", "till 99"), ("stop 98000", "stop 99000"), ("show 3", "show 2"), ("tag 4", "tag 3"), ("group 5", "group 4"),
+     ("stp_group 6", "stp_group 7"), ("@ 2601", "@ 2600"), ("buy A 6", "buy A 5"), ("gtc", "gtd till 99")],
+)  # fmt: skip
+def test_each_field_alone_makes_another_order(is_now: str, was: str) -> None:
+    order = "buy A 5 @ 2600 stop 99000 gtd till 99 show 2 tag 3 group 4 stp_group 7 cid 7"
+    check(f"""
+        {order}                              -> new 5 waiting
+        {order}                              -> duplicate 5
+        {order.replace(was, is_now)}         -> rejected CID_REUSED_DIFFERENT
+    """)
+
+
 def test_a_refused_order_is_not_remembered() -> None:
     check("""
         buy A 5000000 @ 2600 cid 7           -> rejected BAD_QTY

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from engine.engine import Engine
 from engine.types import COMMAND, LISTING, TRANSFER, EventKind, Flag, Kind, Side, Status, TimeInForce
 from tests.tables import command
 from wellhead.calendar import Calendar
+from wellhead.config import Config
+from wellhead.node import Node
 from wellhead.timers import Timers
 
 START_NS = 1_795_356_000 * NS
@@ -178,3 +181,34 @@ def test_a_catalogue_says_how_far_prices_may_go() -> None:
     contract = Contract(catalogue.classes[0], catalogue.regions[0], START_NS // NS)
     row = catalogue.listing(contract, 1, 0, 2_650).view(LISTING)[0]
     assert (row["band_ppm"], row["collar_ppm"], row["dynamic_ppm"]) == (1, 2, 3)
+
+
+async def test_no_order_trades_after_its_date_because_nobody_looked_at_the_clock(tmp_path: Path) -> None:
+    """The node looks at the time now and then; a command that comes in between finds done what was due before it."""
+    now_ns = START_NS
+    node = Node(Config(tmp_path, port=0, markets=("H100S-USE",), list_hours=1, poll_ms=60_000), clock=lambda: now_ns)
+    await node.start()
+    try:
+
+        async def execute(*rows: NDArray[np.void]) -> list[EventKind]:
+            events = await node.execute(np.concatenate([row.view(COMMAND) for row in rows]))
+            return [EventKind(int(kind)) for kind in events["kind"]]
+
+        for account in (1, 2):
+            who = {"account": account}
+            money = command(Kind.DEPOSIT, TRANSFER, amount_micros=10**12, **who)
+            await execute(command(Kind.OPEN_ACCOUNT, TRANSFER, **who), money)
+        dated = {"time_in_force": TimeInForce.GTD, "flags": Flag.EXTENDED, "expire_ns": START_NS + NS}
+        bid = command(Kind.NEW_ORDER, account=1, instrument=1, price=2_650, qty=1, **dated)
+        timer = command(Kind.CANCEL_AFTER, account=1, tag=7, expire_ns=START_NS + NS)
+        other = command(Kind.NEW_ORDER, account=1, instrument=1, price=2_640, qty=1, tag=7, flags=Flag.EXTENDED)
+        sale = command(Kind.NEW_ORDER, account=2, instrument=1, side=Side.SELL, price=2_600, qty=1)
+        await execute(command(Kind.NOMINATE, TRANSFER, account=2, instrument=1, lots=9), bid, other, timer)
+        now_ns = START_NS + NS - 1
+        assert await execute(sale) == [EventKind.NEW, EventKind.TRADE]
+        await execute(bid)
+        now_ns = START_NS + NS
+        assert await execute(sale) == [EventKind.NEW]
+        assert node.exchange.engine.dump()["accounts"][1][3] == 0, "open orders"
+    finally:
+        await node.stop()
