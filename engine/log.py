@@ -304,10 +304,12 @@ class FileLog:
         segment_bytes: int = SEGMENT_BYTES,
         durable: bool = True,
         verify_from: int = 1,
+        lock: int | None = None,
     ) -> None:
         """Open or create the log, verify it and cut a torn tail.
 
         `verify_from`: frames in segments wholly before this seq are taken on trust (a snapshot's applied_seq + 1).
+        `lock`: that of `log_lock`, where the caller has it already.
         `durable=False` never forces anything to the disk; `durable_seq` then means written.
         Raises LogLocked, LogDamaged, LogError.
         """
@@ -320,7 +322,7 @@ class FileLog:
         with contextlib.ExitStack() as opened:
             opened.enter_context(_as_log_error(f"cannot open the log in {self._directory}"))
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = _lock(self._directory / "lock")
+            self._lock_fd = _lock(self._directory / "lock") if lock is None else os.dup(lock)
             opened.callback(os.close, self._lock_fd)
             self.recovered: Report = _Scan(self._directory, verify_from).report
             if self.recovered.damage is not None:
@@ -686,6 +688,22 @@ def _lock(path: Path) -> int:
             raise LogLocked(f"{path.parent} is open for writing elsewhere") from error
         raise
     return fd
+
+
+@contextlib.contextmanager
+def log_lock(directory: str | os.PathLike[str]) -> Iterator[int]:
+    """Nobody else writes the log in a directory meanwhile; a FileLog that is opened with this keeps the lock.
+
+    Makes the directory. Raises LogLocked, LogError.
+    """
+    place = Path(directory)
+    with _as_log_error(f"cannot open the log in {place}"):
+        place.mkdir(parents=True, exist_ok=True)
+        fd = _lock(place / "lock")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _sealed(raw: bytes) -> bytes:

@@ -5,6 +5,7 @@ that is not ahead of the books, then every command of the log behind it, through
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
 from engine.engine import Engine
-from engine.log import FileLog
+from engine.log import FileLog, log_lock
 from engine.snapshot import Snapshot
 from engine.state import Limits
 from settlement.database import FormatError
@@ -57,28 +58,26 @@ class Exchange:
     def open(cls, config: Config, catalogue: Catalogue) -> Self:
         """Open or make a data directory; `recover` must follow. Raises LogError, LogDamaged, RecoveryError."""
         config.data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            settlement = Settlement(config.settlement_dir, catalogue, config.ledger)
-        except (FormatError, LedgerError, ImportError) as error:
-            raise RecoveryError(str(error)) from error
-        try:
+        # Before the books: whoever opens them takes them away from a node that writes them.
+        with log_lock(config.log_dir) as lock:
+            return cls._open(config, catalogue, lock)
+
+    @classmethod
+    def _open(cls, config: Config, catalogue: Catalogue, lock: int) -> Self:
+        with ExitStack() as opened:
+            settlement = _settlement(config, catalogue)
+            opened.callback(settlement.close)
             # A snapshot ahead of the books would leave them without the events between.
             latest = Snapshot.latest(config.snapshot_dir, max_seq=settlement.applied_seq)
             snapshot = latest.snapshot
             first = snapshot.applied_seq + 1 if snapshot else 1
-            log = FileLog(config.log_dir, durable=config.durable, verify_from=first)
-        except BaseException:
-            settlement.close()
-            raise
-        try:
+            log = FileLog(config.log_dir, durable=config.durable, verify_from=first, lock=lock)
+            opened.callback(log.close)
             _check_agreement(log, settlement, snapshot)
             limits = _limits(config)
             under = limits.at(first - 1)
             engine = Engine.from_bytes(snapshot.sections["engine"], under) if snapshot else Engine(under)
-        except BaseException:
-            log.close()
-            settlement.close()
-            raise
+            opened.pop_all()
         return cls(config, catalogue, log, engine, settlement, limits, snapshot, latest.warnings)
 
     def recover(self, follower: Follower | None = None, progress: Progress | None = None) -> int:
@@ -120,6 +119,13 @@ class Exchange:
             self.log.close()
         finally:
             self.settlement.close()
+
+
+def _settlement(config: Config, catalogue: Catalogue) -> Settlement:
+    try:
+        return Settlement(config.settlement_dir, catalogue, config.ledger)
+    except (FormatError, LedgerError, ImportError) as error:
+        raise RecoveryError(str(error)) from error
 
 
 def _limits(config: Config) -> LimitsHistory:
