@@ -11,13 +11,15 @@ from gateway.auth import KeyStore, KeyStoreError
 from gateway.tls import Tls
 from wellhead.additions import load_catalogue
 from wellhead.config import Config
+from wellhead.doctor import DoctorError, examine
 
 LEAST_FREE_BYTES = 1 << 30
 
 
 def problems(config: Config) -> list[str]:
     """What is wrong, in words; empty when nothing is."""
-    return [*_directory(config.data_dir), *_keys(config), *_tls(config), *_port(config), *_catalogue(config)]
+    looks = (_directory(config.data_dir), _data(config), _tls(config), _port(config), _catalogue(config))
+    return [problem for look in looks for problem in look]
 
 
 def _directory(path: Path) -> Iterator[str]:
@@ -31,6 +33,19 @@ def _directory(path: Path) -> Iterator[str]:
     free = space.f_bavail * space.f_frsize
     if free < LEAST_FREE_BYTES:
         yield f"{existing} has {free >> 20} MiB left; a log needs {LEAST_FREE_BYTES >> 20}"
+
+
+def _data(config: Config) -> Iterator[str]:
+    """What a start would refuse in the directory; reads the whole log, where there is one."""
+    if not config.log_dir.is_dir():
+        yield from _keys(config)
+        return
+    try:
+        findings = examine(config.data_dir).findings
+    except DoctorError as error:
+        yield str(error)
+        return
+    yield from (f"{one.what}. {one.remedy}" for one in findings if one.stops)
 
 
 def _keys(config: Config) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import tarfile
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,11 @@ from wellhead.types import WellheadError
 
 PAGE = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 SYMBOL_OF_THE_PAGE = "L4-EUC-H26112214"
+EARLIER = Path(__file__).parent / "data" / "earlier_version.tar.xz"
+"""
+A data directory as an earlier version left it, whose books have another format: alice bought 3 of L4-EUC from bob at 0.45,
+with a million paper dollars.
+"""
 SETTINGS = """markets = ["L4-EUC"]
 list_hours = 2
 paper_micros = 1_000_000_000_000
@@ -92,9 +98,13 @@ async def test_the_procedures_of_the_runbook(operator: Operator) -> None:
             await rotates(operator, alice)
         await operator.types("wellhead settle run --data DATA", exit_code=75)
         operator.copy_of_a_running_node()
+        async with Client.from_key_file(server.url, "alice-2.key", cod=False) as alice:
+            await order(alice, operator.symbol)
         server.process.send_signal(signal.SIGTERM)
         assert await server.process.wait() == 0
     await reconciles(operator)
+    await loses_the_log(operator)
+    await delists_a_market(operator)
     await restores(operator)
 
 
@@ -162,6 +172,35 @@ async def reconciles(operator: Operator) -> None:
     await operator.types("wellhead settle show --data DATA")
 
 
+async def loses_the_log(operator: Operator) -> None:
+    """The log's disk is gone, and the copy's log is older than the books: the order after the copy is lost."""
+    shutil.rmtree(operator.data / "log")
+    shutil.copytree(operator.backup / "log", operator.data / "log")
+    shutil.copy(operator.backup / "limits.json", operator.data)
+    check = "wellhead serve --data DATA --config wellhead.toml --check"
+    await operator.types(check, exit_code=1)
+    said = await operator.types("wellhead doctor DATA", exit_code=1)
+    assert "the log has lost commands" in said
+    (seq,) = set(re.findall(r"--give-up-from (\d+)", said))
+    await operator.types("wellhead doctor DATA --repair --give-up-from SEQ", SEQ=seq)
+    await operator.types(check)
+
+
+async def delists_a_market(operator: Operator) -> None:
+    """One that is left out of `markets`: what is listed trades on, and no hour of it is added."""
+    settings = operator.home / "wellhead.toml"
+    settings.write_text(SETTINGS.replace("L4-EUC", "L4-USE").replace("= 2", "= 3"), encoding="utf-8")
+    async with operator.serve(operator.data) as server:
+        async with Client.from_key_file(server.url, "alice-2.key", cod=False) as alice:
+            assert len(await alice.orders()) == 2  # as in the copy
+            listed = [one.sym for one in await alice.instruments() if one.status == "continuous"]
+            assert sorted(symbol.rsplit("-", 1)[0] for symbol in listed) == ["L4-EUC"] * 3 + ["L4-USE"] * 3
+            await order(alice, operator.symbol)
+        assert await server.interrupt() == 0
+    settings.write_text(SETTINGS, encoding="utf-8")
+    assert "everything agrees" in await operator.types("wellhead verify --data DATA")
+
+
 async def restores(operator: Operator) -> None:
     """A copy of a running node whose log ends in half a frame, and whose books are lost."""
     newest = max((operator.backup / "log").glob("*"))
@@ -175,6 +214,28 @@ async def restores(operator: Operator) -> None:
             assert len(await alice.orders()) == 2
         assert await server.interrupt() == 0
     assert "everything agrees" in await operator.types("wellhead verify --data DATA", DATA=str(operator.backup))
+
+
+async def test_an_upgrade_over_what_an_earlier_version_left(operator: Operator) -> None:
+    """The books are refused by name of their format and made again from the log; the old snapshot is in nobody's way."""
+    with tarfile.open(EARLIER) as archive:
+        archive.extractall(operator.home, filter="data")
+    shutil.copytree(operator.data, operator.backup)
+    assert "the books have format 4" in await operator.types("wellhead verify --data COPY", exit_code=1)
+    await operator.types("wellhead doctor COPY --repair")
+    await operator.types("wellhead keys create alice --data DATA --out alice-2.key", DATA=str(operator.backup))
+    assert "wellhead serve --data COPY --port 0" in PAGE
+    async with ServerProcess(operator.backup) as server:
+        async with Client.from_key_file(server.url, "alice-2.key", cod=False) as alice:
+            (fill,) = (await alice.request("fills"))["fills"]
+            assert (fill["qty"], fill["px"], fill["side"]) == (3, "0.45", "buy")
+            assert 999_990 < (await alice.balances()).cash < 1_000_010
+        assert await server.interrupt() == 0
+    assert "everything agrees" in await operator.types("wellhead verify --data COPY")
+    check = "wellhead serve --data DATA --config wellhead.toml --check"
+    assert "the books have format 4" in await operator.types(check, exit_code=1)
+    await operator.types("wellhead doctor DATA --repair")
+    await operator.types(check)
 
 
 def test_every_command_of_the_runbook_is_done_here_or_elsewhere() -> None:
