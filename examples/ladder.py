@@ -51,4 +51,6 @@ async def main(url: str, key_file: str, market: str, seconds: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 5:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:5]))

@@ -62,4 +62,6 @@ async def main(url: str, key_file: str, symbol: str, lots: str, price: str) -> N
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 6:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:6]))

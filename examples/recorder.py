@@ -87,4 +87,6 @@ async def main(url: str, out: str, market: str, seconds: str = "") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     asyncio.run(main(*sys.argv[1:5]))

@@ -31,8 +31,10 @@ class AuditReport:
 def audit(data_dir: Path) -> AuditReport:
     """Audit a data directory that no node has open. Changes nothing but the log's torn tail. Raises AuditError."""
     config, catalogue = Config(data_dir), load_catalogue(data_dir)
-    if not config.log_dir.is_dir() or not has_books(config.settlement_dir):
+    if not config.log_dir.is_dir():
         raise AuditError(f"{data_dir} is not the data directory of an exchange")
+    if not has_books(config.settlement_dir):
+        raise AuditError(f"{data_dir} has no books to hold the log against: a start makes them from the log")
     report = AuditReport([], [])
     try:
         with FileLog(config.log_dir) as log, Books(config.settlement_dir, catalogue, read_only=True) as books:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from wellhead.book import Book
 from wellhead.client import Client
-from wellhead.types import Fill, Instrument, Order, OrderEvent, Snapshot, Trade
+from wellhead.types import Fill, Instrument, InstrumentEvent, Order, OrderEvent, Snapshot, Trade
 
 LADDER = 10
 TRADES = 20
@@ -57,6 +57,19 @@ class Scene:
     account: str = ""
     left_out: int = 0  # contracts that are listed and not shown
     connected: bool = True
+    listed: dict[str, Instrument] = field(default_factory=dict)
+    is_stale: bool = False  # the name means other contracts by now
+
+    def on_listing(self, event: InstrumentEvent) -> None:
+        """What is listed, or what has become of it: hours come and go while one looks."""
+        for one in event.instruments:
+            self.listed[one.sym] = one
+        try:
+            found = choose(self.what, list(self.listed.values()))[:MOST_BOOKS]
+        except WatchError:
+            return  # it is gone: what was known of it stays to be read
+        self.is_stale = [one.sym for one in found] != [one.sym for one in self.instruments]
+        self.instruments = [self.listed.get(one.sym, one) for one in self.instruments]
 
     def on_trade(self, trade: Trade) -> None:
         """A public trade."""
@@ -87,7 +100,7 @@ class Scene:
 
 
 def choose(what: str, listed: list[Instrument]) -> list[Instrument]:
-    """The contracts that a name means: one symbol, or all of a class, a region, or a class in a region.
+    """The contracts that a name means: one symbol, or all open ones of a class, a region, or a class in a region.
 
     Raises WatchError, which says what there is.
     """
@@ -97,7 +110,7 @@ def choose(what: str, listed: list[Instrument]) -> list[Instrument]:
     if not found:
         names = sorted({f"{one.gpu_class}-{one.region}" for one in open_ones})
         raise WatchError(f"nothing listed is called {what!r}; there are {', '.join(names) or 'no contracts'}")
-    return found
+    return [one for one in found if one.status != "closed"] or found
 
 
 # --- The picture ------------------------------------------------------------------------------------------------------
@@ -220,11 +233,15 @@ async def watching(url: str, what: str, key_file: Path | None = None) -> AsyncIt
             async for trade in client.trades(*shown):
                 scene.on_trade(trade)
 
+        async def follow_listings() -> None:
+            async for event in client.listings():
+                scene.on_listing(event)
+
         async def follow_events() -> None:
             async for event in events:
                 scene.on_event(event)
 
-        tasks = [group.create_task(follow_trades())]
+        tasks = [group.create_task(follow_trades()), group.create_task(follow_listings())]
         if key_file:
             tasks.append(group.create_task(follow_events()))
         for sym in shown:
@@ -245,10 +262,17 @@ async def watch(
     url: str, what: str, key_file: Path | None, seconds: float | None, show: Callable[[RenderableType], None]
 ) -> None:
     """Show a picture several times a second, for ever or for some seconds."""
-    async with watching(url, what, key_file) as scene:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    show(picture(scene))
-                    await asyncio.sleep(FRAME_S)
-        show(picture(scene))
+    ends, traded = None, dict[str, Traded]()
+    while True:
+        async with watching(url, what, key_file) as scene:
+            scene.traded = traded  # also of what was seen before the hours changed
+            if seconds is not None and ends is None:
+                ends = asyncio.get_running_loop().time() + seconds
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(ends):
+                    while not scene.is_stale:
+                        show(picture(scene))
+                        await asyncio.sleep(FRAME_S)
+            show(picture(scene))
+            if not scene.is_stale:
+                return

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -73,3 +74,14 @@ async def test_the_session_of_the_readme_is_as_it_says(tmp_path: Path) -> None:
 def shape(printed: str) -> str:
     """What is printed, without numbers, names of keys and orders, and the breaks of lines."""
     return re.sub(r"alice-[0-9a-f]{8}|[0-9a-f]{12}-1|[\d,.]*\d", "#", " ".join(printed.split()))
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_that_is_not_told_enough_says_how_it_is_used(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    said = capsys.readouterr().err + str(end.value.code)
+    assert f"{script.name} " in said

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from wellhead import Client
 from wellhead.cli import main
 from wellhead.config import Config
 from wellhead.node import Node
-from wellhead.types import Instrument
+from wellhead.types import Instrument, InstrumentStatus
 from wellhead.watch import Scene, WatchError, choose, picture, watching
 
 
@@ -85,6 +86,39 @@ async def test_a_market_has_a_line_for_each_hour(tmp_path: Path) -> None:
                 shown = text(scene)
                 assert sum("-H" in line for line in shown.splitlines()) == lines
                 assert ("0.5000" in shown) == (what == "L4-USE")
+
+
+async def test_hours_come_and_go_while_one_looks(tmp_path: Path) -> None:
+    async with market(tmp_path) as (node, _, _):
+        KeyStore(node.config.keys_path).create(
+            "operator", "operator", scopes=("read", "admin"), private_path=tmp_path / "operator.key"
+        )
+        async with (
+            watching(node.server.url, "L4-USE") as scene,
+            Client.from_key_file(node.server.url, tmp_path / "operator.key") as operator,
+        ):
+            await until(lambda: scene.listed)
+            assert not scene.is_stale
+            last = scene.instruments[-1]
+            hour = datetime.fromtimestamp(last.start / 1e6, UTC) + timedelta(hours=2)
+            await operator.request("admin.list", sym=f"L4-USE-H{hour:%y%m%d%H}")
+            await until(lambda: scene.is_stale)
+        async with watching(node.server.url, "L4-USE") as scene:
+            assert len(scene.instruments) == 3
+
+
+def test_what_is_closed_is_left_out_unless_it_is_named() -> None:
+    def contract(sym: str, status: InstrumentStatus) -> Instrument:
+        money = dict.fromkeys(("tick", "lot_tick", "max_px", "ref_px"), Decimal(1))
+        times = dict.fromkeys(
+            ("gpus_per_lot", "hours", "start", "opens", "gate", "taker_ppm", "rebate_ppm", "bond_ppm"), 1
+        )
+        return Instrument(sym=sym, gpu_class="L4", region="USE", status=status, **money, **times)  # type: ignore[arg-type]
+
+    over, trading = contract("L4-USE-H26112213", "closed"), contract("L4-USE-H26112214", "continuous")
+    assert choose("L4", [over, trading]) == [trading]
+    assert choose(over.sym, [over, trading]) == [over]
+    assert choose("L4", [over]) == [over]
 
 
 async def test_the_command_ends_and_refuses(tmp_path: Path) -> None:
