@@ -71,6 +71,9 @@ class Subscriber(Protocol):
     def push_public(self, data: bytes, frame: Frames | None = None) -> None:
         """Queue an encoded message, which `frame` has framed."""
 
+    def push_all(self, messages: list[bytes], frames: Frames) -> None:
+        """Queue several at once, which `frames` has framed."""
+
 
 def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> dict[Format, bytes]:
     """Send one message to many, encoded and framed once for each format. Returns the encodings."""
@@ -83,6 +86,35 @@ def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> dict[Format, byt
             frames[wire] = framed(encoded[wire], wire)
         subscriber.push_public(encoded[wire], frames[wire])
     return encoded
+
+
+class Bundles:
+    """What a publication sends, by the subscribers of its topics: whoever holds the same topics as others is handed what
+    these have to say as one piece, joined once for all of them.
+    """
+
+    def __init__(self) -> None:
+        self._by_crowd: dict[frozenset[Subscriber], tuple[frozenset[Subscriber], list[dict[Format, bytes]]]] = {}
+
+    def add(self, topic: "Topic", encoded: dict[Format, bytes]) -> None:
+        """A message to all who hold a topic."""
+        if topic.crowd is None:
+            topic.crowd = frozenset(topic.members)
+        # Equal sets become one object, so that they are found equal at a glance from then on.
+        topic.crowd, messages = self._by_crowd.setdefault(topic.crowd, (topic.crowd, []))
+        messages.append(encoded)
+
+    def deliver(self) -> None:
+        """Hand everything over."""
+        for crowd, messages in self._by_crowd.values():
+            joined: dict[Format, tuple[list[bytes], Frames]] = {}
+            for subscriber in crowd:
+                wire = subscriber.wire
+                if wire not in joined:
+                    parts = [encoded[wire] for encoded in messages]
+                    joined[wire] = parts, Frames(b"".join([framed(data, wire) for data in parts]))
+                subscriber.push_all(*joined[wire])
+        self._by_crowd.clear()
 
 
 class Book:
@@ -107,6 +139,7 @@ class Topic:
         self.key: TopicKey = (channel, depth)
         self.book = book
         self.members: set[Subscriber] = set()
+        self.crowd: frozenset[Subscriber] | None = None  # the members once more, None where they have changed
         self.seq = book.depth.seq
         self.wires: set[Format] = set()  # of those who hold it or held it
         self._sent: deque[tuple[int, dict[Format, bytes]]] = deque(maxlen=KEPT_MESSAGES)
@@ -125,6 +158,25 @@ class Topic:
         for wire in self.wires - encoded.keys():
             encoded[wire] = encode(message, wire)
         self._sent.append((message.prev, encoded))
+
+    def keep(self, message: Any) -> dict[Format, bytes]:
+        """The next message, encoded and kept for those who come again."""
+        encoded = {wire: encode(message, wire) for wire in self.wires}
+        self._sent.append((message.prev, encoded))
+        return encoded
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Somebody holds the topic."""
+        self.members.add(subscriber)
+        self.wires.add(subscriber.wire)
+        self.crowd = None
+        subscriber.topics.add(self)
+
+    def part(self, subscriber: Subscriber) -> None:
+        """Somebody holds it no more."""
+        self.members.discard(subscriber)
+        self.crowd = None
+        subscriber.topics.discard(self)
 
     def since(self, seq: int, wire: Format) -> list[bytes] | None:
         """The messages after the one with this `seq`, None when some of them are not kept."""
@@ -353,13 +405,18 @@ class MarketData:
 
     def publish(self) -> None:
         """Send what changed in each book since the last time. Only after whole commands."""
-        for number in self._projection.dirty_books | self._projection.traded:
-            if number in self._topics:
-                self._publish(number)
+        self._publish(self._projection.dirty_books | self._projection.traded)
         self._projection.settle()
         self._trades = self._trades[:0]
 
-    def _publish(self, number: int) -> None:
+    def _publish(self, numbers: Iterable[int]) -> None:
+        bundles = Bundles()
+        for number in numbers:
+            if number in self._topics:
+                self._collect(number, bundles)
+        bundles.deliver()
+
+    def _collect(self, number: int, bundles: Bundles) -> None:
         book = self._book(number)
         topics = self._topics.get(number, {})
         if ("trades", None) in topics and len(self._trades):
@@ -367,7 +424,7 @@ class MarketData:
         for topic in topics.values():
             message = topic.update()
             if message is not None:
-                topic.send(message)
+                bundles.add(topic, topic.keep(message))
         book.fresh.clear()
 
     def begin(self, trades: NDArray[np.void]) -> None:
@@ -399,7 +456,7 @@ class MarketData:
                     subscriber.push_public(encode(topic.snapshot(), subscriber.wire))
 
     def _closed(self, event: EventRow) -> None:
-        self._publish(event.instrument)
+        self._publish((event.instrument,))
         self._change_status(event, self._book(event.instrument).instrument, "closed")
 
     def _delisted(self, event: EventRow) -> None:
@@ -413,7 +470,7 @@ class MarketData:
     def _moved(self, event: EventRow) -> None:
         instrument = self._book(event.instrument).instrument
         if instrument.status == EngineStatus.CONTINUOUS:
-            self._publish(event.instrument)  # it is no longer crossed
+            self._publish((event.instrument,))  # it is no longer crossed
         if (topic := self._status_topic(event.instrument)) is not None:
             message = topic.message("change", event.ts_ns // 1000, status_of(instrument))
             message.why = "collar" if event.reason == Reason.COLLAR else "by_request"
@@ -555,9 +612,7 @@ class MarketData:
         topic = topics.get((channel, depth))
         if topic is None:
             topic = topics[channel, depth] = self._topic(self._book(instrument.number), channel, depth)
-        topic.members.add(subscriber)
-        topic.wires.add(subscriber.wire)
-        subscriber.topics.add(topic)
+        topic.join(subscriber)
         return topic
 
     def _topic(self, book: Book, channel: str, depth: DepthName | None) -> Topic:
@@ -579,8 +634,7 @@ class MarketData:
             self._part(subscriber, topic)
 
     def _part(self, subscriber: Subscriber, topic: Topic) -> None:
-        topic.members.discard(subscriber)
-        subscriber.topics.discard(topic)
+        topic.part(subscriber)
         if not topic.members:
             self._idle[topic] = LINGER_S
 

@@ -152,6 +152,14 @@ class Session:
             if self.conflation.size > self._config.conflate_items:
                 self._drop_slow(self._transport.buffered())
 
+    def push_all(self, messages: list[bytes], frames: Frames) -> None:
+        """Queue encoded public messages, which `frames` has framed."""
+        if self.conflation is None:
+            self.push(frames)
+        else:
+            for data in messages:
+                self.push_public(data)
+
     def writable(self) -> None:
         """The transport has room again: the reader gets what it has missed, and everything from here on."""
         if self.conflation is not None and not self.closed:

@@ -343,3 +343,22 @@ def test_market_time_is_the_logs(trio: Trio) -> None:
     node.now_ns += 3 * NS
     maker.place("buy", 1, "2.4")
     assert taker.take()[0]["ts"] == node.now_ns // 1000
+
+
+def test_readers_of_the_same_topics_are_told_the_same_and_others_their_own(trio: tuple[Node, Bot, Bot]) -> None:
+    """They are told in one piece; whoever comes, goes or holds something else is not of them."""
+    node, maker, _ = trio
+    same, alike, more = Bot(node), Bot(node), Bot(node, Format.MSGPACK)
+    for bot in (same, alike, more):
+        bot.subscribe("l2", symbols=[SYMBOL])
+        bot.subscribe("l1", symbols=[SYMBOL])
+    more.subscribe("ticker", symbols=[SYMBOL])
+    maker.place("buy", 3, "2.4")
+    first, second, third = same.take(), alike.take(), more.take()
+    assert [message["ch"] for message in first] == ["l2", "l1"] and first == second
+    assert sorted(message["ch"] for message in third) == ["l1", "l2", "ticker"]
+    alike.good("unsubscribe", channels=[{"name": "l1", "symbols": [SYMBOL]}])
+    maker.place("buy", 3, "2.401")
+    assert [message["ch"] for message in same.take()] == ["l2", "l1"]
+    assert [message["ch"] for message in alike.take()] == ["l2"]
+    assert {message["seq"] for message in more.take()} == {node.gateway.seq}
