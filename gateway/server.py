@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 TLS_POLLS = 200  # polls from one look at the certificate to the next
 CLOSE_TIMEOUT_S = 2
+BACKLOG = 4_096
+"""Connections that the kernel keeps for us until we look: when all come back at once, those beyond wait a second and more."""
 
 
 class WebsocketTransport:
@@ -81,6 +83,7 @@ class Server:
             self._serve,
             self._host,
             self.port,
+            backlog=BACKLOG,
             create_connection=guarded(self.doors),
             ssl=self._tls.context if self._tls else None,
             open_timeout=config.handshake_timeout_ms / 1000,

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from gateway.tls import Tls
 from tests.gateway.certificate import make_certificate
 from tests.gateway.node import Node
 from tests.gateway.test_server import ask, closed, serving
+
+
+SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
 async def get(server: Server, path: str) -> tuple[int, bytes]:
@@ -173,3 +177,12 @@ async def test_what_the_log_of_events_says(tmp_path: Path, caplog: pytest.LogCap
     assert events["logon_refused"].why == "BAD_SIGNATURE"  # type: ignore[attr-defined]
     assert (events["closed"].code, events["closed"].ip) == (4003, "127.0.0.1")  # type: ignore[attr-defined]
     assert private not in caplog.text
+
+
+@pytest.mark.skipif(int(SOMAXCONN.read_text()) < 1_000 if SOMAXCONN.exists() else True, reason="the kernel keeps fewer")
+async def test_all_may_come_at_once(tmp_path: Path) -> None:
+    """As after a restart: the kernel keeps them until the server has time, and sends none away to try again."""
+    async with serving(tmp_path) as (_, server):
+        with contextlib.ExitStack() as stack:
+            for _ in range(600):  # the server does not run meanwhile
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=0.9))
