@@ -23,7 +23,6 @@ from tests.gateway.certificate import make_certificate
 from tests.gateway.node import Node
 from tests.gateway.test_server import ask, closed, serving
 
-
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
 
