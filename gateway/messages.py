@@ -1293,7 +1293,10 @@ def with_text(message: Any) -> Any:
         fields = _money_fields[cls] = _find_money_fields(cls)
     if not fields:
         return message
-    return msgspec.structs.replace(message, **{name: function(getattr(message, name)) for name, function in fields})
+    message = message.__copy__()
+    for name, function in fields:
+        setattr(message, name, function(getattr(message, name)))
+    return message
 
 
 _to_json = msgspec.json.Encoder().encode
