@@ -33,7 +33,7 @@ def unknown(count: int) -> NDArray[np.void]:
 def test_a_large_book_is_the_same_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     large = LARGE_ORDERS
     if not JIT:  # where a constant may still be another, and thousands of orders take long
-        monkeypatch.setattr(engine.engine, "LARGE_ORDERS", large := 200)
+        monkeypatch.setattr(engine.engine, "LARGE_ORDERS", large := 50)
     states = []
     for churn in (Churn(books=3), OneByOne(books=3)):
         churn.fill(large + 500)

@@ -72,14 +72,14 @@ def small_pools(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(POOLS, name, pool._replace(first_size=1))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_storm_in_the_least_room(seed: int, small_pools: None) -> None:
-    pair = TightPair().open((0, 2, 4), RICH).play(random_steps(700 + seed, 250, wrecked=0.02))
+    pair = TightPair().open((0, 2, 4), RICH).play(random_steps(700 + seed, 200, wrecked=0.02))
     assert pair.refused_for_room == 0
     assert pair.stops > 1_000
 
 
-@pytest.mark.parametrize("size", [1, 16, 1_000])
+@pytest.mark.parametrize("size", [1, 100])
 def test_pools_that_grew_hold_what_others_do(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Pair().open((0, 2, 4), RICH).play(random_steps(800, 250)).log()
     usual, small = make_engine(), None

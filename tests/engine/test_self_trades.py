@@ -77,6 +77,44 @@ def test_orders_of_one_group_are_of_one_person() -> None:
     """)
 
 
+def test_two_accounts_of_one_person_shrink() -> None:
+    """Each by what is its own: the hold is the buyer's, what is open falls for both, whoever took."""
+    check("""
+        sell A 5 @ 2600 stp_group 7 as a1
+        buy B 3 @ 2600 stp_decrement stp_group 7     -> new 3 held 62431203, prevented 3 B with A held -62431203 contra_leaves 2,
+                                                        canceled 0
+        expect A open_sell 2, A open_orders 1, B open_buy 0, B held 0, A net 0, A cash 994800000000, B cash 994800000000
+        cancel a1
+        buy A 5 @ 2600 stp_group 7 as a2             -> new 5 held 104052005
+        sell B 3 @ 2600 stp_decrement stp_group 7    -> new 3, prevented 3 B with A held -62431203 contra_leaves 2, canceled 0
+        expect A open_buy 2, A held 41620802, B open_sell 0, B open_orders 0
+        mass_cancel A                                -> canceled 2 a2 held -41620802
+    """)
+
+
+def test_a_stop_takes_with_its_mode_when_it_is_triggered() -> None:
+    check("""
+        sell A 5 @ 2610 as a1
+        sell B 2 @ 2611
+        buy A 4 @ 2620 stop 2605 stp_maker
+        sell B 1 @ 2605
+        buy C 1 @ 2605                       -> new, trade 1, triggered 4, prevented 4 expire_maker, canceled 5 a1, trade 2 @ 2611
+        expect X bids 2 @ 2620
+    """)
+
+
+def test_a_minimum_is_not_met_by_oneself() -> None:
+    check("""
+        sell B 2 @ 2600
+        sell A 9 @ 2600
+        sell B 2 @ 2600 show 1
+        buy A 9 @ 2600 min 5 stp_maker       -> rejected FOK_NOT_FILLABLE
+        buy A 9 @ 2600 min 3 stp_both        -> rejected FOK_NOT_FILLABLE
+        buy A 9 @ 2600 min 4 stp_maker       -> new 9, trade 2, prevented 7, canceled 9, trade 1, refreshed 1, trade 1
+        expect X bids 5 @ 2600
+    """)
+
+
 def test_what_counts_for_a_fok() -> None:
     check("""
         sell B 2 @ 2600

@@ -169,6 +169,9 @@ def test_the_limit_of_a_stop_keeps_to_collar_and_band() -> None:
         sell A 1 @ 2339 stop 2345 in Y   -> rejected BAD_PRICE
         amend a1 @ 2500                  -> rejected AMEND_NOT_ALLOWED
         amend a1 stop 2500               -> replaced 1 @ 2475 lost
+        bands Y collar 1200              # 3.12 ticks of 2600 are 3
+        buy A 1 stop 2600 in Y           -> new @ 2603 waiting
+        sell A 1 stop 2600 in Y          -> new @ 2597 waiting
     """)
 
 

@@ -50,6 +50,23 @@ def test_good_till_a_date() -> None:
     """)
 
 
+@pytest.mark.parametrize("status", ["auction", "pre_open", "halted", "cancel_only"])
+def test_dates_and_timers_come_in_every_status(status: str) -> None:
+    check(f"""
+        buy A 5 @ 2600 gtd till 200 as a1
+        buy A 4 @ 2700 stop 2650 gtd till 200 as a2
+        buy A 3 @ 2600 tag 7
+        cancel_after A tag 7 till 200
+        status X {status}
+        halt
+        clock 200
+        expire a1                               -> canceled 5 expired
+        expire a2                               -> canceled 4 expired
+        dead_man A tag 7                        -> dead_man_set 0, canceled 3 dead_man
+        expect X bids none, X buy_stops none, A held 0, A open_orders 0
+    """)
+
+
 def test_a_minimum_quantity_is_asked_at_entry_only() -> None:
     check("""
         sell A 3 @ 2600
