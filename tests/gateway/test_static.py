@@ -102,7 +102,7 @@ def test_the_page_refers_to_nothing_elsewhere_and_to_nothing_missing() -> None:
         if "vendor" in path.parts or path.suffix not in (".html", ".js", ".css"):
             continue
         text = path.read_text(encoding="utf-8")
-        found = re.findall(r"""(?:src=|href=|from |import |url\()["'(]?([^"')\s>]+)""", text)
+        found = re.findall(r"""(?:(?:src=|href=|url\()["'(]?|(?:from |import )["'])([^"')\s>]+)""", text)
         for name in found if path.suffix != ".js" else [name for name in found if name.startswith((".", "/", "http"))]:
             if name.startswith(("#", "data:")):
                 continue
