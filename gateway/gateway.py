@@ -769,12 +769,19 @@ class Gateway:
         return self.capture()()
 
     def capture(self) -> Callable[[], bytes]:
-        """The same in two steps: the state is copied now, and the call that makes its bytes may be made on any thread."""
+        """The same in two steps: the state is copied now, and the call that makes its bytes may be made on any thread. That
+        one also forces the history's files to the disk, for which the market must not wait.
+        """
         self.publisher.publish()
         seq, market_ns, projection = self.seq, self._market_ns, self.projection.capture()
         parts = (self.streams, self.market, self.channels, self.history)
         others = [msgspec.Raw(msgspec.msgpack.encode(part.dump())) for part in parts]
-        return lambda: msgspec.msgpack.encode(GatewayState(seq, market_ns, projection(), *others))  # type: ignore[arg-type]
+
+        def stored() -> bytes:
+            self.history.sync()
+            return msgspec.msgpack.encode(GatewayState(seq, market_ns, projection(), *others))  # type: ignore[arg-type]
+
+        return stored
 
     def restore(self, data: bytes) -> None:
         """Take over a snapshot, before the first batch. Raises msgspec.DecodeError when it is none."""

@@ -7,6 +7,7 @@ log, so nothing has to be forced to the disk but before a snapshot. Batches are 
 when somebody asks.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,7 @@ class Ring:
 
     def __init__(self, dtype: np.dtype[np.void], capacity: int, path: Path | None) -> None:
         self.count = 0
+        self._path = path
         self._rows: NDArray[np.void]
         if path is None:
             self._rows = np.zeros(capacity, dtype)
@@ -174,9 +176,13 @@ class Ring:
         self._last = dict(zip(accounts.tolist(), (count - 1 - places).tolist(), strict=True))
 
     def sync(self) -> None:
-        """Force the file to the disk."""
-        if isinstance(self._rows, np.memmap):
-            self._rows.flush()
+        """Force the file to the disk. On any thread, and without keeping the others from running, as a memmap's flush does."""
+        if self._path is not None:
+            fd = os.open(self._path, os.O_RDWR)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 class History:
@@ -379,15 +385,18 @@ class History:
     # --- Storing ------------------------------------------------------------------------------------------------------
 
     def dump(self) -> HistoryState:
-        """What `load` needs beside the files, which are on the disk when this returns."""
+        """What `load` needs beside the files, which `sync` puts on the disk: rows that come meanwhile are made again."""
         self.take_in()
-        self.fills.sync()
-        self.orders.sync()
         working = self._open[self._open["order_id"] != 0]
         return HistoryState(
             self._seq, self.fills.count, self.orders.count, working.tobytes(),
             [(number, *terms) for number, terms in sorted(self._terms.items())], has_stops=True,
         )  # fmt: skip
+
+    def sync(self) -> None:
+        """Force the files to the disk; on any thread."""
+        self.fills.sync()
+        self.orders.sync()
 
     def load(self, state: HistoryState) -> None:
         """Go on from a stored state, before the first batch."""

@@ -192,6 +192,18 @@ def test_history_survives_a_restart(tmp_path: Path, rows: int) -> None:
         assert part == whole[: len(part)]
 
 
+def test_a_snapshot_forces_the_files_behind_the_market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, _, _ = market(tmp_path)
+    served(node, tmp_path / "history")
+    node.restart()
+    forced: list[int] = []
+    monkeypatch.setattr("gateway.history.os.fsync", forced.append)
+    stored = node.gateway.capture()
+    assert forced == []
+    stored()
+    assert len(forced) == 2
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12), max_size=8),
