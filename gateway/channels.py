@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from engine.types import EVENT, EventKind
 from gateway.candles import Candles, CandlesState
 from gateway.config import GatewayConfig
+from gateway.history import pick
 from gateway.indices import Indices
 from gateway.market_data import MarketData
 from gateway.projection import Projection
@@ -54,4 +55,4 @@ class Channels:
 
 def of_kind(events: NDArray[np.void], kind: EventKind) -> NDArray[np.void]:
     """The events of one kind. Most batches have none: looking through the kinds as bytes is the quickest way to see it."""
-    return events[events["kind"] == kind] if kind in events["kind"].tobytes() else NO_EVENTS
+    return pick(events, events["kind"] == kind) if kind in events["kind"].tobytes() else NO_EVENTS

@@ -20,6 +20,7 @@ from engine.types import EVENT, EventKind, Reason
 from engine.types import Status as EngineStatus
 from gateway.fast import doors
 from gateway.frames import Frames, framed
+from gateway.history import pick
 from gateway.messages import (
     L1,
     L2,
@@ -433,7 +434,7 @@ class MarketData:
 
     def _fresh(self, instrument: Instrument) -> list[TradeItem]:
         """The batch's trades of an instrument."""
-        trades = self._trades[self._trades["instrument"] == instrument.number]
+        trades = pick(self._trades, self._trades["instrument"] == instrument.number)
         columns = (trades[name].tolist() for name in ("seq", "price", "qty", "side", "ts_ns"))
         tick, listed_seq = instrument.tick_micros, instrument.listed_seq  # the number may have been another's before
         return [
