@@ -10,9 +10,11 @@ own requestAnimationFrame sees it. Late: what Chromium's compositor itself repor
 whose numbers came too late for the screen and are seen in the next. The empty page and the number are the machine's own
 share: what matters is the difference, within a round.
 
-On a machine with other work that difference is mostly the other work: whoever has something to do is interrupted. So the
-same page is traced, too, unthrottled: the processor time of each task of its main thread, times the slowness, against the
-16.7 ms that a frame has. A task beyond that drops a frame on any machine; one below it drops none by itself.
+On a machine with other work that difference is mostly the other work: whoever has something to do is interrupted. So a
+dropped frame is called the page's own when its main thread used more processor time, the throttling's included, than a frame
+has, between that frame and the one before; on a crowded processor that time is longer, too. And the same page is traced unthrottled: the processor time of each task of its
+main thread, times the slowness, against the 16.7 ms of a frame. A task beyond that drops a frame on any machine; one below
+it drops none by itself.
 """
 
 import argparse
@@ -67,6 +69,7 @@ class Row:
     """What was counted in a page for some seconds; times in ms a second of the main thread."""
 
     dropped: float
+    own: float
     late: float
     p99_ms: float
     busy: float
@@ -89,6 +92,7 @@ VIEWS = {
 }
 SETTLE_MS = 3_000
 TASK, MAIN_THREAD = "ThreadControllerImpl::RunTask", "CrRendererMain"
+FRAME_TASK = "ScheduledActionSendBeginMainFrame"
 FRAMES, DROPPED = "disabled-by-default-devtools.timeline.frame", "DroppedFrame"
 
 
@@ -127,26 +131,59 @@ def tasks(browser: Any, page: Any, seconds: float) -> list[float]:
     """Processor time, ms, of each task of the main thread that did something; a page's one frame is one task."""
     browser.start_tracing(page=page, categories=["toplevel"])
     page.wait_for_timeout(seconds * 1000)
-    events = json.loads(browser.stop_tracing())["traceEvents"]
+    timed = main_tasks(json.loads(browser.stop_tracing())["traceEvents"])
+    return [one["tdur"] / 1000 for one in timed] or [0.0]
+
+
+def main_tasks(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks of the page's main thread, in order; of its threads of that name the one that does most."""
     main = {(one["pid"], one["tid"]) for one in events if one.get("args", {}).get("name") == MAIN_THREAD}
-    timed = [one for one in events if one["name"] == TASK and (one["pid"], one["tid"]) in main]
-    return [one["tdur"] / 1000 for one in timed if "tdur" in one] or [0.0]
+    timed: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for one in events:
+        place = (one["pid"], one["tid"])
+        if one["name"] == TASK and "tdur" in one and place in main:
+            timed.setdefault(place, []).append(one)
+    busiest = max(timed.values(), key=lambda tasks: len(tasks), default=[])
+    return sorted(busiest, key=lambda one: float(one["ts"]))
+
+
+def own_drops(timed: list[dict[str, Any]]) -> int:
+    """Frames that passed while the page's main thread used more processor time than a frame has."""
+    starts = [at for at, one in enumerate(timed) if one["args"].get("src_func") == FRAME_TASK]
+    found = 0
+    for first, following in pairwise(starts):
+        missed = round((timed[following]["ts"] - timed[first]["ts"]) / 1000 / FRAME_MS) - 1
+        used_ms = sum(one["tdur"] for one in timed[first:following]) / 1000
+        found += max(0, missed) if used_ms > FRAME_MS else 0
+    return found
 
 
 def count(browser: Any, page: Any, devtools: Any, seconds: float) -> tuple[float, ...]:
     """Frames dropped, and what the main thread did: the fields of Row, up to `updates`."""
     page.evaluate("() => { window.received = { messages: 0, tickers: 0 } }")
-    browser.start_tracing(page=page, categories=["-*", FRAMES])
+    browser.start_tracing(page=page, categories=["-*", FRAMES, "toplevel"])
     before = metrics(devtools)
     times, longest_ms = page.evaluate(COUNT_FRAMES, seconds * 1000)
     after = metrics(devtools)
-    late = sum(one["name"] == DROPPED for one in json.loads(browser.stop_tracing())["traceEvents"]) / seconds
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    late = sum(one["name"] == DROPPED for one in events) / seconds
     gaps = [later - earlier for earlier, later in pairwise(times)]
     dropped = sum(max(0, round(gap / FRAME_MS) - 1) for gap in gaps)
     busy, script, style, layout = (1000 * (after[name] - before[name]) / seconds for name in SPENT)
     updates = page.evaluate("() => received.tickers") / seconds
     p99_ms = sorted(gaps)[len(gaps) * 99 // 100]
-    return dropped / seconds, late, p99_ms, busy, script, style, layout, longest_ms, updates
+    return (
+        dropped / seconds,
+        own_drops(main_tasks(events)) / seconds,
+        late,
+        p99_ms,
+        busy,
+        script,
+        style,
+        layout,
+        longest_ms,
+        updates,
+    )
 
 
 def metrics(devtools: Any) -> dict[str, float]:
@@ -162,7 +199,10 @@ def measure(browser: Any, url: str, options: argparse.Namespace) -> None:
             found.append(visit(browser, url, name, options))
     print(f"medians of {options.rounds} rounds of {options.seconds:g} s, processor {options.slow} times slower")
     frames = [[name, *frame_cells(found, rows["empty page"])] for name, found in rows.items()]
-    show(["frames", "dropped/s", "less empty", "late/s", "less empty", "gap p99 ms", "longest task ms"], frames)
+    show(
+        ["frames", "dropped/s", "less empty", "its own/s", "late/s", "less empty", "gap p99 ms", "longest task ms"],
+        frames,
+    )
     work = [[name, *work_cells(found)] for name, found in rows.items()]
     show(
         ["main thread", "updates/s", "busy ms/s", "script", "style", "layout", "task p99 ms", "most ms", "over/s"], work
@@ -176,7 +216,8 @@ def frame_cells(found: list[Row], empty: list[Row]) -> list[str]:
         statistics.median(getattr(row, name) - getattr(base, name) for row, base in zip(found, empty, strict=True))
         for name in ("dropped", "late")
     )
-    cells = [f"{middle.dropped:.2f}", f"{dropped:+.2f}", f"{middle.late:.2f}", f"{late:+.2f}"]
+    own = statistics.mean(row.own for row in found)  # the median of what is rare would always be none
+    cells = [f"{middle.dropped:.2f}", f"{dropped:+.2f}", f"{own:.2f}", f"{middle.late:.2f}", f"{late:+.2f}"]
     return [*cells, f"{middle.p99_ms:.1f}", f"{middle.longest_ms:.0f}"]
 
 
