@@ -12,9 +12,9 @@ share: what matters is the difference, within a round.
 
 On a machine with other work that difference is mostly the other work: whoever has something to do is interrupted. So a
 dropped frame is called the page's own when its main thread used more processor time, the throttling's included, than a frame
-has, between that frame and the one before; on a crowded processor that time is longer, too. And the same page is traced unthrottled: the processor time of each task of its
-main thread, times the slowness, against the 16.7 ms of a frame. A task beyond that drops a frame on any machine; one below
-it drops none by itself.
+has, between that frame and the one before; on a crowded processor that time is longer, too. And the same page is traced
+unthrottled: the processor time of each task of its main thread, times the slowness, against the 16.7 ms of a frame. A task
+beyond that drops a frame on any machine; one below it drops none by itself.
 """
 
 import argparse
@@ -143,7 +143,9 @@ def main_tasks(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         place = (one["pid"], one["tid"])
         if one["name"] == TASK and "tdur" in one and place in main:
             timed.setdefault(place, []).append(one)
-    busiest = max(timed.values(), key=lambda tasks: len(tasks), default=[])
+    busiest: list[dict[str, Any]] = []
+    for tasks_of_one in timed.values():
+        busiest = max(busiest, tasks_of_one, key=len)
     return sorted(busiest, key=lambda one: float(one["ts"]))
 
 
