@@ -375,6 +375,7 @@ class SimChain:
     def send(self, raw: bytes) -> tuple[Sent, str]:
         self._asked()
         answer = self.take(raw)
+        self.disk.moment("broadcast")
         self._asked()  # and may be lost on its way back
         return answer
 

@@ -229,7 +229,7 @@ class World:
         if how in ("kill", "cut"):
             self.disk.dies_at = ahead
             self.disk.dies_in = self.rng.choice(
-                ("", "write", "sync", "send", "job", *("node",) * (self.money is not None))
+                ("", "write", "sync", "send", "job", *("node", "broadcast") * (self.money is not None))
             )
         elif how == "full":
             self.disk.full_at = ahead
