@@ -802,9 +802,9 @@ def replay(flow: Path, batch: int) -> None:
     events = run(engine, resolved.commands, batch)
     seconds = time.perf_counter() - started
     for name, value in {**summary(resolved, events), "state": engine.state_hash()}.items():
-        console.print(f"{name:>10}  {value}", highlight=False)
+        console.print(f"{name:>12}  {value}", highlight=False)
     console.print(
-        f"{'speed':>10}  {len(rows) / seconds / 1e6:.2f} M commands/s in batches of {batch}, clearing on",
+        f"{'speed':>12}  {len(rows) / seconds / 1e6:.2f} M commands/s in batches of {batch}, clearing on",
         highlight=False,
     )
 
