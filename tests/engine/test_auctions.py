@@ -68,6 +68,18 @@ def test_an_uncross() -> None:
     """)
 
 
+def test_the_oldest_of_a_price_trades_first_on_both_sides() -> None:
+    check("""
+        status X auction
+        sell A 1 @ 2600
+        sell B 2 @ 2600
+        buy C 2 @ 2600 as c1
+        buy D 2 @ 2600 as d1
+        status X continuous              -> auction 3, trade 1 c1 with A, trade 1 c1 with B, trade 1 d1 with B, status
+        expect X bids 1 @ 2600
+    """)
+
+
 def test_nothing_to_uncross() -> None:
     check("""
         status X auction
