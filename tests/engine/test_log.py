@@ -34,6 +34,7 @@ from engine.log import (
     LogLocked,
     beyond,
     copy_before,
+    log_lock,
     read_log,
     verify,
 )
@@ -859,6 +860,22 @@ class TestOneWriter:
         (tmp_path / "file").touch()
         with pytest.raises(LogError, match="cannot open the log"):
             FileLog(tmp_path / "file" / "log")
+
+    def test_the_lock_may_be_taken_before_the_log_is_opened(self, tmp_path: Path) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with log_lock(tmp_path / "new") as lock:
+            for refused_one in (lambda: FileLog(tmp_path / "new"), lambda: log_lock(tmp_path / "new").__enter__()):
+                with pytest.raises(LogLocked):
+                    refused_one()
+            with FileLog(tmp_path / "new", lock=lock) as log:
+                assert log.append(batch(1)) == 1
+            with pytest.raises(LogLocked):  # the log is closed, the lock is still ours
+                FileLog(tmp_path / "new")
+        FileLog(tmp_path / "new").close()
+        assert len(os.listdir("/proc/self/fd")) == before
+        (tmp_path / "file").touch()
+        with pytest.raises(LogError, match="cannot open the log"), log_lock(tmp_path / "file" / "log"):
+            pass
 
     def test_a_lock_that_cannot_be_had(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As on a file system that has none. No file stays open."""

@@ -176,6 +176,7 @@ def test_client_ids_displace_each_other_and_are_found() -> None:
     run.forget()
     for cid in (ids[-4], ids[-2]):
         assert run.send(cid, qty=2) == EventKind.NEW
+    run.resume()
     for cid in range(100, 130):
         assert run.send(cid) == EventKind.NEW
         assert run.send(cid) == EventKind.DUPLICATE
