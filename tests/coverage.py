@@ -1,9 +1,9 @@
 """`python -m tests.coverage`: how much of engine/ its own tests reach, branches included, with the kernels as plain Python.
 
 Runs the engine's tests without the JIT under coverage, then those of the compiled door with it, prints what is not reached
-(nothing, as it should be), and fails below LEAST per cent. With `--brief` it leaves out the storms of random commands and the scenarios of other
-engines: the rest must reach everything without them. What only compiled code needs (linking, addresses, machine words)
-cannot be reached this way; pyproject.toml names the few lines.
+(nothing, as it should be), and fails below LEAST per cent. With `--brief` it leaves out the storms of random commands and
+the scenarios of other engines: the rest must reach everything without them. What only compiled code needs (linking,
+addresses, machine words) cannot be reached this way; pyproject.toml names the few lines.
 """
 
 import os

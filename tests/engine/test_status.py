@@ -86,6 +86,17 @@ def test_the_exchange_halts() -> None:
     """)
 
 
+def test_a_book_that_is_listed_in_a_halt_is_halted_too() -> None:
+    check("""
+        halt
+        list Y                           -> listed
+        buy A 5 @ 2600 in Y              -> rejected MARKET_NOT_OPEN
+        quote A buy 5 @ 2600 group 1 in Y    -> rejected MARKET_NOT_OPEN
+        resume
+        buy A 5 @ 2600 in Y              -> new
+    """)
+
+
 def test_a_locked_account() -> None:
     check("""
         buy A 5 @ 2599
