@@ -238,10 +238,10 @@ def full(data_dir: Path, pid: int, rng: random.Random, small_disk: bool) -> Iter
         yield
         return
     ballast = data_dir / "ballast"
-    state = os.statvfs(data_dir)
-    with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - room))
     try:
+        with open(ballast, "wb") as file, contextlib.suppress(OSError):  # the server may take the last of it first
+            state = os.statvfs(data_dir)
+            os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - room))
         yield
     finally:
         ballast.unlink()
