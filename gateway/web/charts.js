@@ -134,7 +134,10 @@ export class CandleChart extends Chart {
     const [seconds, opens, highs, lows, closes, lots] = plot.data;
     const { ctx } = plot;
     const slot = Math.abs(plot.valToPos(this.length_s, "x", true) - plot.valToPos(0, "x", true));
-    const width = Math.max(1, Math.min(slot * 0.7, 18 * devicePixelRatio));
+    // Whole pixels: what lies between two is blurred over both.
+    const width = Math.max(1, Math.round(Math.min(slot * 0.7, 18 * devicePixelRatio)));
+    const thin = Math.max(1, Math.round(devicePixelRatio));
+    const heightOf = (px) => Math.round(plot.valToPos(px, "y", true));
     const floor = plot.bbox.top + plot.bbox.height;
     ctx.save();
     ctx.beginPath();
@@ -144,19 +147,20 @@ export class CandleChart extends Chart {
       if (closes[at] === null) continue;
       if (!lots[at]) {
         ctx.fillStyle = this.colours.dim; // nobody traded: the price stands
-        ctx.fillRect(plot.valToPos(seconds[at], "x", true) - slot / 2, plot.valToPos(closes[at], "y", true), slot + 1, devicePixelRatio);
+        ctx.fillRect(plot.valToPos(seconds[at], "x", true) - slot / 2, heightOf(closes[at]), slot + 1, thin);
         continue;
       }
       const rises = closes[at] >= opens[at];
       const x = Math.round(plot.valToPos(seconds[at], "x", true));
-      const [top, bottom] = [plot.valToPos(Math.max(opens[at], closes[at]), "y", true), plot.valToPos(Math.min(opens[at], closes[at]), "y", true)];
+      const left = x - Math.floor(width / 2);
+      const [top, bottom] = [heightOf(Math.max(opens[at], closes[at])), heightOf(Math.min(opens[at], closes[at]))];
       ctx.fillStyle = rises ? this.colours["up-wash"] : this.colours["down-wash"];
-      const height = floor - plot.valToPos(lots[at], "v", true);
-      ctx.fillRect(x - width / 2, floor - height, width, height);
+      const height = floor - Math.round(plot.valToPos(lots[at], "v", true));
+      ctx.fillRect(left, floor - height, width, height);
       ctx.fillStyle = rises ? this.colours.up : this.colours.down;
-      const [high, low] = [plot.valToPos(highs[at], "y", true), plot.valToPos(lows[at], "y", true)];
-      ctx.fillRect(x - devicePixelRatio / 2, high, devicePixelRatio, low - high);
-      ctx.fillRect(x - width / 2, top, width, Math.max(bottom - top, devicePixelRatio));
+      const [high, low] = [heightOf(highs[at]), heightOf(lows[at])];
+      ctx.fillRect(x - Math.floor(thin / 2), high, thin, low - high);
+      ctx.fillRect(left, top, width, Math.max(bottom - top, thin));
     }
     ctx.restore();
   }
