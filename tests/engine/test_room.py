@@ -332,3 +332,50 @@ def test_an_uncross_larger_than_the_room_for_events(monkeypatch: pytest.MonkeyPa
             assert run.buy(1 + side, side=side) == Reason.NONE
     assert run.do(Kind.SET_STATUS, instrument=1, qty=Status.CONTINUOUS) == Reason.NONE
     assert Counter(np.frombuffer(run.events[-1], EVENT)["kind"].tolist())[EventKind.TRADE] == 30
+
+
+class TightRun(TightPair, Run):
+    """Single commands by their fields, each with no more room than the engine asks for."""
+
+
+def test_the_most_events_that_orders_can_make() -> None:
+    """Every lot trades and shows an iceberg anew; what is left of a taker is cancelled."""
+    run = TightRun().open((0,), RICH)
+    for _ in range(5):
+        hidden = {"flags": Flag.EXTENDED, "show_qty": 1}
+        assert run.buy(1, side=Side.SELL, qty=20, **hidden) == Reason.NONE
+    assert run.buy(2, qty=101, time_in_force=2) == Reason.NONE
+    kinds = Counter(np.frombuffer(run.events[-1], EVENT)["kind"].tolist())
+    assert (kinds[EventKind.TRADE], kinds[EventKind.REFRESHED], kinds[EventKind.CANCELED]) == (100, 95, 1)
+    assert run.buy(2, side=Side.SELL) == run.buy(1, qty=5, time_in_force=2) == Reason.NONE  # the same of plain ones
+    assert len(np.frombuffer(run.events[-1], EVENT)) == 3
+
+
+def test_the_most_events_that_an_auction_can_make() -> None:
+    run = TightRun().open((0,), RICH)
+    assert run.do(Kind.SET_STATUS, instrument=1, qty=Status.PRE_OPEN) == Reason.NONE
+    for side in (Side.BUY, Side.SELL) * 3:
+        assert run.buy(1 + side, side=side, qty=30, flags=Flag.EXTENDED, show_qty=1) == Reason.NONE
+    assert run.do(Kind.SET_STATUS, instrument=1, qty=Status.CONTINUOUS) == Reason.NONE
+    kinds = Counter(np.frombuffer(run.events[-1], EVENT)["kind"].tolist())
+    assert (kinds[EventKind.TRADE], kinds[EventKind.REFRESHED]) == (90, 2 * 87)
+
+
+def test_the_most_events_that_a_batch_can_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door counts ahead how many plain commands surely have room."""
+    monkeypatch.setattr(engine.engine, "FIRST_EVENTS", 64)
+    run = Run().open((0,), RICH)
+    ask = command(Kind.NEW_ORDER, account=1, instrument=1, side=Side.SELL, price=10, qty=1)
+    take = command(Kind.NEW_ORDER, account=2, instrument=1, price=10, qty=2, time_in_force=2)
+    batch = np.concatenate([ask, take] * 100)
+    batch["seq"] = np.arange(len(batch)) + run.twin.applied_seq + 1
+    assert len(run.apply_many(batch)) == 400
+
+
+def test_a_position_is_its_accounts_own_though_another_had_the_slot() -> None:
+    run = Run().open((0, 2), RICH[:3])
+    assert run.buy(1, 2) == run.do(Kind.CLOSE, instrument=2) == run.do(Kind.DELIST, instrument=2) == Reason.NONE
+    assert run.do(Kind.LIST, LISTING, **{"instrument": 2, "gate_ns": 10**9} | TERMS[0]) == Reason.NONE
+    for account in (3, 2, 1):
+        assert run.buy(account, 2, qty=account) == Reason.NONE
+    assert [run.twin.positions[account, 2].open_buy for account in (1, 2, 3)] == [1, 2, 3]
