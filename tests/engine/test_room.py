@@ -259,12 +259,12 @@ def test_no_room_for_another_holder() -> None:
 
 
 def test_no_room_for_another_timer() -> None:
-    run = Run(max_timers=3).open((), RICH)
-    for tag in (1, 2, 3):
+    run = Run(max_timers=4).open((), RICH)
+    for tag in (1, 2, 3, 4):
         assert run.do(Kind.CANCEL_AFTER, account=1, tag=tag, expire_ns=9) == Reason.NONE
     assert run.do(Kind.CANCEL_AFTER, account=2, tag=1, expire_ns=9) == Reason.OVERLOADED
     assert run.do(Kind.CANCEL_AFTER, account=1, tag=2, expire_ns=10) == Reason.NONE, "one that is there"
-    for tag in (1, 3, 2):  # from the end of the account's list, its beginning, and the last one
+    for tag in (2, 1, 4, 3):  # from the middle of the account's list, its end, its beginning, and the last one
         assert run.do(Kind.CANCEL_AFTER, account=1, tag=tag, expire_ns=0) == Reason.NONE
         assert run.do(Kind.CANCEL_AFTER, account=2, tag=tag, expire_ns=9) == Reason.NONE
 
