@@ -25,9 +25,7 @@ class Config:
     max_frame_commands: int = 16_384  # commands in one log frame; the rest wait for the next
     snapshot_every_commands: int = 2_000_000  # commands between two snapshots; one is also written at a stop
     settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them
-    books_pause_ms: int = (
-        40  # between two bookings, so that one takes in many batches: each costs the market processor time
-    )
+    books_pause_ms: int = 40  # between two bookings: each costs the market processor time, so one takes in many batches
     ledger: str = ""  # where the books are: "sqlite", or postgresql://...; empty: where they were last time
     limits: Limits = field(default_factory=Limits)
     gateway: GatewayConfig = field(default_factory=GatewayConfig)
