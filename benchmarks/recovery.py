@@ -186,6 +186,8 @@ async def snapshots(directory: Path, commands: Commands) -> dict[str, float]:
         begun = time.perf_counter()
         await node.execute(commands[at : at + STEP_COMMANDS].copy())
         steps.append((begun, time.perf_counter()))
+    while len(written) < len(copied):
+        await asyncio.sleep(0.01)
     under_load = len(copied), list(written)
     await node.stop()
     during = [b - a for a, b in steps if any(a < end and b > begin for begin, end in under_load[1])]

@@ -94,11 +94,11 @@ def test_ledger_and_events_agree_and_explain_the_change_of_balances(
     by_events: list[Nets] = []
     open_batch = Batches.open
 
-    def spy(self: Batches, cycle: int, to_seq: int, sums: Any, ledger: Any) -> None:
+    def spy(self: Batches, closed: Any, sums: Any, ledger: Any) -> None:
         rows = sums._database.rows("SELECT account, net_micros, external_micros FROM cycle_sums")
         (total,) = sums._database.one("SELECT gross_micros FROM cycle_gross")
         by_events.append(Nets({row[0]: Sums(*row[1:]) for row in rows if any(row[1:])}, total))
-        open_batch(self, cycle, to_seq, sums, ledger)
+        open_batch(self, closed, sums, ledger)
 
     monkeypatch.setattr(Batches, "open", spy)
     settlement = Settlement(tmp_path, CATALOGUE)

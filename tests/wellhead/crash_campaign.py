@@ -239,12 +239,26 @@ def full(data_dir: Path, pid: int, rng: random.Random, small_disk: bool) -> Iter
         return
     ballast = data_dir / "ballast"
     try:
-        with open(ballast, "wb") as file, contextlib.suppress(OSError):  # the server may take the last of it first
-            state = os.statvfs(data_dir)
-            os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - room))
+        with open(ballast, "wb") as file:
+            fill(file.fileno(), data_dir, room)
         yield
     finally:
         ballast.unlink()
+
+
+def fill(descriptor: int, directory: Path, room: int) -> None:
+    """Take all that is free but `room` bytes, in smaller and smaller pieces: the server takes of it at the same time."""
+    taken, piece = 0, 1 << 22
+    while piece >= room // 2 + 1:
+        state = os.statvfs(directory)
+        if state.f_bavail * state.f_frsize - room < piece:
+            piece //= 2
+            continue
+        try:
+            os.posix_fallocate(descriptor, taken, piece)
+            taken += piece
+        except OSError:
+            piece //= 2
 
 
 @contextlib.contextmanager

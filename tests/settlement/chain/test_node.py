@@ -84,7 +84,7 @@ async def test_a_member_deposits_and_withdraws_through_a_running_node(
     site.again()
     ledger = request.getfixturevalue("place") if books == "in PostgreSQL" else ""
     catalogue = Catalogue.load()
-    config = Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1, ledger=ledger)
+    config = Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1, ledger=ledger, books_pause_ms=0)
     file = ChainFile.load(chain_file(site, tmp_path, monkeypatch))
     node = Node(config, catalogue)
     await node.start()
