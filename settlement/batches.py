@@ -184,18 +184,8 @@ class Batches:
             raise BatchError(f"there is no batch of cycle {cycle}")
         cycle, from_seq, to_seq, closed_ns, state, gross, leaves, root, previous, batch_id, exported = row
         return Batch(
-            cycle,
-            from_seq,
-            to_seq,
-            closed_ns,
-            BatchState(state),
-            gross,
-            leaves,
-            root,
-            previous,
-            batch_id,
-            bool(exported),
-        )
+            cycle, from_seq, to_seq, closed_ns, BatchState(state), gross, leaves, root, previous, batch_id, bool(exported)
+        )  # fmt: skip
 
     def all(self) -> list[Batch]:
         return [self.get(row[0]) for row in self._database.rows("SELECT cycle FROM batches ORDER BY cycle")]

@@ -40,8 +40,8 @@ class Calendar:
         reference_price: ReferencePrice = lambda contract: None,
         cycle_ns: int | None = None,
     ) -> None:
-        """`markets` are CLASS-REGION pairs, all of the catalogue when empty; `cycle_ns` is when the cycle at hand began, with
-        the engine's time when None. Raises KeyError for an unknown market.
+        """`markets` are CLASS-REGION pairs, all of the catalogue when empty; `cycle_ns` is when the cycle at hand began, the
+        engine's time when None. Raises KeyError for an unknown market.
         """
         self._engine = engine
         self._catalogue = catalogue
