@@ -55,7 +55,7 @@ def played() -> tuple[History, list[Entry], str]:
     core = market()
     first, second = order(core, 2, "a", 2), order(core, 3, "b", 3)
     told = [Told("ann", "a", first, 1.0, 2.0), Told("ann", "b", second, 3.0, 4.0)]
-    return History(told), [core.entry("r1", 0)[0]], core.engine.state_hash()
+    return History(told), [core.entry("r1", 0)], core.engine.state_hash()
 
 
 def test_the_checker_is_content_with_a_right_history() -> None:

@@ -173,7 +173,7 @@ def write(core: Core, name: str, journal: list[bytes], cut: int = 10**9) -> None
         keep = list(core.ahead)
         for one in keep[cut:]:
             core.ahead.remove(one)
-        entry, _ = core.entry(name, 0)
+        entry = core.entry(name, 0)
         core.ahead.clear()
         core.ahead.extend(keep)
         journal.append(entry.pack())

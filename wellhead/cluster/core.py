@@ -72,11 +72,11 @@ class Core:
         """Whether it has all that follows the journal's end: a snapshot may be ahead of that."""
         return self._joined_in <= self.confirmed_in
 
-    def entry(self, writer: str, skip: int) -> tuple[Entry, int]:
-        """The entry that follows the first `skip` of `ahead`, and how many of them it covers."""
+    def entry(self, writer: str, skip: int) -> Entry:
+        """The entry that follows the first `skip` of `ahead`."""
         after_in = self.ahead[skip - 1].in_seq if skip else self.confirmed_in
         parts: list[Part] = []
-        size = count = 0
+        size = 0
         last = self.ahead[skip]
         for place in range(skip, len(self.ahead)):
             one = self.ahead[place]
@@ -85,8 +85,8 @@ class Core:
                 if parts and size > MAX_ENTRY_BYTES:
                     break
                 parts.append(one.part)
-            last, count = one, count + 1
-        return Entry(writer, after_in, last.in_seq, parts, last.chain), count
+            last = one
+        return Entry(writer, after_in, last.in_seq, parts, last.chain)
 
     def heard(self, journal_seq: int, entry: Entry) -> bool:
         """An entry of the journal; False when it is void (see engine.sequencing.Journal). `settle` must follow.

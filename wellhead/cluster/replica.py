@@ -100,7 +100,6 @@ class Replica:
         self._writer = ""  # of the last entry heard
         self._moved_at = 0.0  # when the journal moved last, or there was first something to write
         self._flights: deque[Flight] = deque()
-        self._sent = 0  # of what is ahead, as much is in the flights
         self._wake = asyncio.Event()
         self._clock_moved = asyncio.Event()
         self._picture: shelf.Picture | None = None
@@ -170,7 +169,6 @@ class Replica:
             await asyncio.sleep(0)
 
     def _settled(self, count: int) -> None:
-        self._sent = max(0, self._sent - count)
         if count and self._writer != self.name:
             self._land()  # what is under way expects another entry before it
         self._wake.set()
@@ -194,12 +192,16 @@ class Replica:
             if is_due and self.core.may_write and not self.core.is_behind:
                 await self._send()
 
+    @property
+    def _sent(self) -> int:
+        """How much of what is ahead is under way: the flights go on, message by message, behind what is confirmed."""
+        return max(0, self._flights[-1].last_in - self.core.confirmed_in) if self._flights else 0
+
     async def _send(self) -> None:
         while self._sent < len(self.core.ahead) and len(self._flights) < self.config.window:
-            entry, count = self.core.entry(self.name, self._sent)
+            entry = self.core.entry(self.name, self._sent)
             expected_last = self._flights[-1].place if self._flights else self.core.journal_seq
             flight = Flight(expected_last + 1, entry.last_in, time.monotonic())
-            self._sent += count
             self._flights.append(flight)
             flight.stored = await self._publisher.send(self.shard.journal_subject, entry.pack(), expected_last)
             flight.stored.add_done_callback(lambda _: self._wake.set())
@@ -220,7 +222,6 @@ class Replica:
     def _land(self) -> None:
         """Forget what is under way; whether it is stored, the journal says."""
         self._flights.clear()
-        self._sent = 0
 
     # --- Time ---------------------------------------------------------------------------------------------------------
 
