@@ -35,6 +35,7 @@ MICROS = 1_000_000
 NO_LIMITS = Limits(**{field.name: 10**17 for field in dataclasses.fields(Limits) if not field.name.startswith("min_")})
 DISPUTE_WINDOW_S, EXIT_WINDOW_S = 3_600, 7 * 86_400
 MAX_STEPS = 120
+MOST_LAG_S = 120
 DEVELOPMENT_PHRASE = "test test test test test test test test test test test junk"
 """Whose accounts development nodes (anvil, hardhat) give money to. Everybody knows their keys."""
 
@@ -133,6 +134,7 @@ class Treasury:
         """Step and mine until something is so, each time with so many seconds of the chain's clock."""
         custody = self._custodian.custody
         for _ in range(MAX_STEPS):
+            await self._books_follow()
             await self._custodian.step()
             if halts := custody.halts.open():
                 raise DemoError(halts[0].reason)
@@ -140,6 +142,17 @@ class Treasury:
                 return
             await asyncio.to_thread(self._mine, 1, pass_s)
         raise DemoError(f"waited in vain for {what}")
+
+    async def _books_follow(self) -> None:
+        """Wait for the books, which run behind the market: custody goes by them, and a chain at hand is faster than they are."""
+        exchange = self._node.exchange
+        seq = exchange.engine.applied_seq
+        try:
+            async with asyncio.timeout(MOST_LAG_S):
+                while exchange.settlement.applied_seq < seq:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise DemoError(f"the books did not come to command {seq} in {MOST_LAG_S} s") from None
 
     def _external(self) -> int:
         header = self._node.exchange.engine.memory.header
