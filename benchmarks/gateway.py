@@ -7,12 +7,16 @@ Each server runs in a process of its own: a raw TCP echo under uvloop (the limit
 to one subscriber of `l2` and `trades`, execution reports to each trader), with and without forcing the log to the disk. The load
 comes from this process. All send the same order messages: half of them trade, a quarter rests, a quarter cancels.
 
-`ping`, `64 connections` and `window 64` are closed loops: the rate is what counts, a time is from a message's own sending.
-`paced` sends on a schedule, at half the rate of `64 connections`, and counts from the scheduled time, so a server that stalls
-is charged for all that would have come meanwhile (no coordinated omission). Client and server share the machine: on few
-cores the load generator's own work is in every figure, and it, not the server, is the limit of the two fastest echoes in
-`window 64`. The schedule is kept by the same event loop that reads the answers, so a busy client adds to `paced`. The
-processor time of the server's process for each order (`cpu us`) depends least on who else uses the machine.
+No percentile leaves out what a stall kept from being sent (coordinated omission). `paced` and `paced 64` (one connection, and
+64) send on a schedule, at half the rate of `64 connections`, and a time counts from when the message was due: `times` says
+`scheduled`. The others are closed loops, which send only when an answer is there: each time that is longer than the usual
+one (the row's median) counts with those that requests due meanwhile would have had, as HdrHistogram corrects it: `corrected`.
+`raw p99 us` is without that. A time is of a request: of a whole batch where there is one.
+
+Client and server share the machine: on few cores the load generator's own work is in every figure, and it, not the server,
+is the limit of the two fastest echoes in `window 64`. The schedule is kept by the same event loop that reads the answers, so
+a busy client adds to `paced`. The processor time of the server's process for each order (`cpu us`) depends least on who else
+uses the machine.
 
 Fan-out: a market maker moves the best levels of all books, all readers hold `l1` and `l2` of all; messages are counted where
 they arrive, beside the library's `broadcast()` of messages of the same size to as many. Storm: readers of private streams are
@@ -87,11 +91,12 @@ def frames(symbol: str, wire: str, tag: str, count: int, batch: int, quotes: boo
 
 
 class Load:
-    """Requests of one connection: a closed loop of `window`, or a schedule of `gap_ns`."""
+    """Requests of one connection: a closed loop of `window`, or some of a schedule."""
 
-    def __init__(self, peer: Peer, messages: list[bytes], times: HdrHistogram) -> None:
-        self.peer, self.messages, self.times = peer, messages, times
-        self.sent, self.answered, self.sent_ns = 0, 0, [0] * len(messages)
+    def __init__(self, peer: Peer, messages: list[bytes]) -> None:
+        self.peer, self.messages = peer, messages
+        self.sent, self.answered = 0, 0
+        self.sent_ns, self.times_ns = [0] * len(messages), [0] * len(messages)
         self.windowed, self.due = False, 0
         self.done = asyncio.get_running_loop().create_future()
         peer.on_reply = self.answer
@@ -105,7 +110,7 @@ class Load:
         self.sent += count
 
     def answer(self, request: int) -> None:
-        self.times.record_value(max(1, time.perf_counter_ns() - self.sent_ns[request]))
+        self.times_ns[request] = time.perf_counter_ns() - self.sent_ns[request]
         self.answered += 1
         if self.answered == len(self.messages):
             self.done.set_result(None)
@@ -124,17 +129,45 @@ class Load:
         self.send(window)
         await asyncio.wait_for(self.done, 120)
 
-    async def paced(self, gap_ns: int) -> None:
-        start = time.perf_counter_ns()
-        while self.sent < len(self.messages):
-            due = min(len(self.messages), (time.perf_counter_ns() - start) // gap_ns)
-            if due > self.sent:
-                for at in range(self.sent, due):
-                    self.sent_ns[at] = start + at * gap_ns
-                self.peer.transport.write(b"".join(self.messages[self.sent : due]))
-                self.sent = due
-            await asyncio.sleep(0)
-        await asyncio.wait_for(self.done, 120)
+    def send_due(self, due_ns: int) -> None:
+        """Send the next one, which was due then; the event loop joins what is written in one turn."""
+        self.sent_ns[self.sent] = due_ns
+        self.peer.transport.write(self.messages[self.sent])
+        self.sent += 1
+
+
+async def paced(loads: list[Load], gap_ns: int) -> None:
+    """Send all on one schedule, a request each `gap_ns`, by the connections in turn."""
+    total, start = sum(len(load.messages) for load in loads), time.perf_counter_ns()
+    sent = 0
+    while sent < total:
+        due = min(total, (time.perf_counter_ns() - start) // gap_ns)
+        for number in range(sent, due):
+            loads[number % len(loads)].send_due(start + number * gap_ns)
+        sent = max(sent, due)
+        await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(*[load.done for load in loads]), 120)
+
+
+def histogram(times_ns: list[int], expected_ns: int) -> HdrHistogram:
+    """Times, with those that a closed loop did not measure while it waited longer than `expected_ns`; 0: just the times."""
+    times = HdrHistogram(1, 60 * NS, 3)
+    for one in times_ns:
+        if expected_ns:
+            times.record_corrected_value(max(1, one), expected_ns)
+        else:
+            times.record_value(max(1, one))
+    return times
+
+
+def spread(loads: list[Load], scheduled: bool) -> dict[str, Any]:
+    """Percentiles of the times of all connections, in microseconds."""
+    times_ns = [one for load in loads for one in load.times_ns]
+    usual_ns = sorted(times_ns)[len(times_ns) // 2]
+    times = histogram(times_ns, 0 if scheduled else max(1, usual_ns))
+    found = {f"p{at}_us": round(times.get_value_at_percentile(at) / 1e3, 1) for at in (50, 99, 99.9)}
+    raw = found["p99_us"] if scheduled else round(histogram(times_ns, 0).get_value_at_percentile(99) / 1e3, 1)
+    return {"times": "scheduled" if scheduled else "corrected", **found, "raw_p99_us": raw}
 
 
 async def measure(  # one row
@@ -153,7 +186,6 @@ async def measure(  # one row
         channels = [{"name": name, "symbols": target.symbols[:1]} for name in ("l2", "trades")]
         await ask(watcher, {"op": "subscribe", "id": 1, "channels": [*channels, {"name": "private"}]})
         watcher.count_only = True
-    times = HdrHistogram(1, 60 * NS, 3)
     run = time.time_ns()
     loads = []
     for bot in range(connections):
@@ -162,18 +194,20 @@ async def measure(  # one row
         if target.is_node:  # a trader reads its execution reports
             await ask(peer, {"op": "subscribe", "id": 1, "channels": [{"name": "private"}]})
             peer.skips_pushes = True
-        loads.append(Load(peer, messages, times))
+        loads.append(Load(peer, messages))
     start, cpu_s = time.perf_counter_ns(), target.cpu_s()
-    await asyncio.gather(*[load.paced(gap_ns) if gap_ns else load.closed_loop(window) for load in loads])
+    if gap_ns:
+        await paced(loads, gap_ns)
+    else:
+        await asyncio.gather(*[load.closed_loop(window) for load in loads])
     taken_s = (time.perf_counter_ns() - start) / NS
     used_s = target.cpu_s() - cpu_s
     refused = sum(load.peer.refused for load in loads)
     target.drop()
-    spread = {f"p{at}_us": round(times.get_value_at_percentile(at) / 1e3, 1) for at in (50, 99, 99.9)}
     sent = sum(len(load.messages) for load in loads)
     row = {"server": target.kind, "wire": wire, "load": name, "messages": sent}
     row["cpu_us"] = round(used_s * 1e6 / sent / batch, 1)
-    return row | {"per_s": round(sent * batch / taken_s), **spread, "refused": refused}
+    return row | {"per_s": round(sent * batch / taken_s), **spread(loads, bool(gap_ns)), "refused": refused}
 
 
 # --- The run ----------------------------------------------------------------------------------------------------------
@@ -188,7 +222,8 @@ async def rates(parent: Path, scale: int, kind: str) -> list[dict[str, Any]]:
             rows.append(await measure(target, wire, "ping", 1, 1, scale))
             rows.append(await measure(target, wire, "64 connections", CONNECTIONS, 1, 4 * scale))
             gap_ns = 2 * NS // rows[-1]["per_s"]
-            rows.append(await measure(target, wire, "paced", 1, 0, 2 * scale, gap_ns=gap_ns))
+            for name, connections in (("paced", 1), ("paced 64", CONNECTIONS)):
+                rows.append(await measure(target, wire, name, connections, 0, 2 * scale, gap_ns=gap_ns))
             rows.append(await measure(target, wire, "window 64", 1, WINDOW, 16 * scale))
             if target.is_node:
                 batches = max(100, 16 * scale // BATCH)
@@ -199,7 +234,7 @@ async def rates(parent: Path, scale: int, kind: str) -> list[dict[str, Any]]:
 
 async def run(parent: Path, scale: int, parts: tuple[str, ...]) -> dict[str, Any]:
     """The parts that are asked for."""
-    result: dict[str, Any] = {"conditions": conditions(), **{part: [] for part in PARTS}}
+    result: dict[str, Any] = {"conditions": conditions(parent, scale), **{part: [] for part in PARTS}}
     seconds = scale / 2_000
     if "rates" in parts:
         for kind in (TCP, PLAIN, OURS, MEMORY, DURABLE):
@@ -221,29 +256,42 @@ async def run(parent: Path, scale: int, parts: tuple[str, ...]) -> dict[str, Any
         for kind in (PLAIN, OURS, MEMORY):
             with started(kind, parent, CROWDS[-1]) as target:
                 result["memory"].append(await memory(target, CROWDS[-1]))
+    result["conditions"]["load at the end"] = round(os.getloadavg()[0], 2)
     return result
 
 
-def conditions() -> dict[str, Any]:
+def conditions(parent: Path, scale: int) -> dict[str, Any]:
+    """What a figure depends on beside the code; times and rates are from this machine at this load."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    packages = ("websockets", "uvloop", "msgspec", "numba", "numpy")
     return {
         "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "websockets": version("websockets"),
-        "uvloop": version("uvloop"),
+        **{name: version(name) for name in packages},
+        "disk": file_system(parent),
+        "load from": "one process on the same machine",
+        "scale": scale,
     }
+
+
+def file_system(directory: Path) -> str:
+    """The kind of file system that the logs are written to."""
+    here = directory.resolve()
+    rows = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    return max((row[1], row[2]) for row in rows if here.is_relative_to(row[1]))[1]
 
 
 def show(result: dict[str, Any]) -> None:
     print(", ".join(f"{name} {value}" for name, value in result["conditions"].items()))
     if result["rates"]:
-        head = f"{'orders/s':>10} {'cpu us':>7} {'p50 us':>9} {'p99 us':>9} {'p99.9 us':>9} refused"
+        head = f"{'orders/s':>10} {'cpu us':>7} times     {'p50 us':>9} {'p99 us':>9} {'p99.9 us':>9} {'raw p99 us':>10} refused"
         print(f"\n{'server':<20} {'wire':<8} {'load':<15} {head}")
     for row in result["rates"]:
         times = " ".join(f"{row[name]:>9,.0f}" for name in ("p50_us", "p99_us", "p99.9_us"))
+        times = f"{row['times']} {times} {row['raw_p99_us']:>10,.0f}"
         print(
             f"{row['server']:<20} {row['wire']:<8} {row['load']:<15} {row['per_s']:>10,} {row['cpu_us']:>7} {times}"
             f" {row['refused']:>7}"
