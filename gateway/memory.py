@@ -13,9 +13,10 @@ from engine.types import Reason
 from gateway.config import GatewayConfig
 from gateway.fast import accept, doors
 from gateway.fast.compose import composer
-from gateway.fast.tables import CHUNK, FIRST_ROWS, HEAD, REMEMBERED, SHAPES
+from gateway.fast.tables import CHUNK, FIRST_ROWS, GROWING, GROWTH, HEAD, REMEMBERED, SHAPES
 from gateway.fast.templates import Phrases, compiled
 from gateway.messages import Error, Format
+from gateway.reserved import Reserved
 
 LITERAL_BYTES, PHRASE_ROWS = 1 << 20, 4_096
 HEAD_REMEMBERED = (
@@ -72,6 +73,7 @@ class Tables:
 
     def __init__(self, config: GatewayConfig, errors: dict[Reason, Error], own: list[Error], first_ref: int) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._growing: dict[str, Reserved] = {}
         self._table = np.zeros((len(SHAPES), 2), np.int64)
         self._row = {name: row for row, name in enumerate(SHAPES)}
         self._interpreted = Namespace()
@@ -92,7 +94,9 @@ class Tables:
             rows = FIRST_ROWS.get(name, 1)
             if name == "recent":
                 rows = FIRST_ROWS["instruments"] * config.recent_trades
-            self._set(name, np.zeros((rows, *tail), dtype))
+            if name in GROWING:
+                self._growing[name] = Reserved(rows, GROWTH, dtype, tail)
+            self._set(name, self._growing[name].array if name in GROWING else np.zeros((rows, *tail), dtype))
         self._set("unsent_words", self.unsent.view("<i8").reshape(len(self.unsent), -1))
         self.head = self._arrays["head"][0]
         self._head_words = self._arrays["head"].view("<i8")
@@ -203,15 +207,11 @@ class Tables:
             "records": CHUNK * chunks, "values": CHUNK * chunks,
         }  # fmt: skip
         for name, rows in needs.items():
-            if rows > len(self._arrays[name]):
-                self._need(name, rows)
+            self._need(name, rows)
 
     def _need(self, name: str, rows: int) -> None:
-        array = self._arrays[name]
-        if rows > len(array):
-            grown = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
-            grown[: len(array)] = array
-            self._set(name, grown)
+        if rows > len(self._arrays[name]):
+            self._set(name, self._growing[name].grow(rows))
 
     def need_account(self, number: int) -> None:
         """Make room for an account number."""

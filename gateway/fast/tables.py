@@ -209,6 +209,12 @@ FIRST_ROWS = {
     "token": 8, "holes": VALUES, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
     "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,
 }  # fmt: skip
+GROWING = (
+    "accounts", "live", "orders", "positions", "instruments", "sides", "recent", "levels", "symbols", "records", "values",
+    "next_chunk", "sessions", "groups", "changed", "dirty", "trades",
+)  # fmt: skip
+GROWTH = 1 << 14
+"""So many times its first size a table can reach without being moved, which for a large one takes a tenth of a second."""
 REMEMBERED = (
     "accounts", "orders", "positions", "instruments", "sides", "levels", "level_free", "symbols", "records", "values",
     "next_chunk", "recent",

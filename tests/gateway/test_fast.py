@@ -396,8 +396,8 @@ def test_a_batch_may_open_many_accounts(tmp_path: Path) -> None:
     commands["kind"][::2], commands["kind"][1::2] = Kind.OPEN_ACCOUNT, Kind.DEPOSIT
     commands["amount_micros"][1::2] = 5
     commands["external_id"][:, 0] = commands["account"]
-    node.gateway.tables._set("next_chunk", node.gateway.tables._arrays["next_chunk"][:4].copy())
+    node.gateway.tables._set("next_chunk", node.gateway.tables._arrays["next_chunk"][:4])
     for name in ("records", "values"):
-        node.gateway.tables._set(name, node.gateway.tables._arrays[name][: 4 * 32].copy())
+        node.gateway.tables._set(name, node.gateway.tables._arrays[name][: 4 * 32])
     node.apply(commands)
     assert [node.gateway.streams.stream(account).aseq for account in range(1, count + 1)] == [2] * count
