@@ -31,12 +31,14 @@ from nats.js.api import (
     ConsumerConfig,
     DeliverPolicy,
     DiscardPolicy,
+    KeyValueConfig,
     ObjectStoreConfig,
     RetentionPolicy,
     StorageType,
     StreamConfig,
 )
 from nats.js.errors import BucketNotFoundError, NotFoundError
+from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from engine.log import LogError
@@ -149,6 +151,10 @@ class Shard(NamedTuple):
     def snapshots(self) -> str:
         return f"WH_{self.name}_SNAPSHOTS"
 
+    @property
+    def marks(self) -> str:
+        return f"WH_{self.name}_MARKS"
+
 
 async def check_servers(servers: Servers) -> list[str]:
     """Ask every server of the cluster whether it syncs always; the names of those that answer.
@@ -207,7 +213,7 @@ async def patiently(ask: Callable[[], Awaitable[Answer]], limit_s: float = PATIE
 
 
 async def make_streams(client: Client, shard: Shard, copies: int) -> None:
-    """Make a shard's streams and its bucket, where they are not there yet. May be repeated."""
+    """Make a shard's streams and its buckets, where they are not there yet. May be repeated."""
     stream = client.jetstream(timeout=REQUEST_S)
     for name, subject in ((shard.input, shard.input_subject), (shard.journal, shard.journal_subject)):
         config = StreamConfig(
@@ -225,6 +231,10 @@ async def make_streams(client: Client, shard: Shard, copies: int) -> None:
         await stream.create_object_store(
             shard.snapshots, ObjectStoreConfig(bucket=shard.snapshots, replicas=copies, storage=StorageType.FILE)
         )
+    try:
+        await stream.key_value(shard.marks)
+    except (BucketNotFoundError, NotFoundError):
+        await stream.create_key_value(KeyValueConfig(shard.marks, replicas=copies, storage=StorageType.FILE))
 
 
 async def join(servers: Servers, shard: Shard, name: str) -> Client:
@@ -243,10 +253,20 @@ async def snapshot_bucket(client: Client, shard: Shard) -> ObjectStore:
     return await patiently(lambda: client.jetstream(timeout=REQUEST_S).object_store(shard.snapshots))
 
 
+async def marks_bucket(client: Client, shard: Shard) -> KeyValue:
+    """Where a shard's readers say how far they are. Raises nats.errors.Error."""
+    return await client.jetstream(timeout=REQUEST_S).key_value(shard.marks)
+
+
+async def ends_of(client: Client, stream: str) -> tuple[int, int]:
+    """The sequences of a stream's first and last message; of an empty one, the first is the one above the last."""
+    info = await patiently(lambda: client.jetstream(timeout=REQUEST_S).stream_info(stream))
+    return max(int(info.state.first_seq), 1), int(info.state.last_seq)
+
+
 async def head_of(client: Client, stream: str) -> int:
     """The sequence of a stream's last message, 0 when it has none."""
-    info = await patiently(lambda: client.jetstream(timeout=REQUEST_S).stream_info(stream))
-    return int(info.state.last_seq)
+    return (await ends_of(client, stream))[1]
 
 
 class Stored(NamedTuple):
@@ -268,6 +288,7 @@ class Reader:
         self._arrived = asyncio.Event()
         self._waiting: list[Stored] = []
         self._consumed = 0  # of this consumer
+        self._hole_at = 0  # a message before which some are missing, and were looked for
         self._round = 0
         self._heard = 0.0
         self._broken = True
@@ -370,6 +391,10 @@ class Reader:
         stream_seq, consumer_seq, stored_ns, behind = (int(token) for token in tokens[-4:])
         if consumer_seq != self._consumed + 1 or stream_seq <= self.after:
             self._broken = True  # some were lost on the way
+            self._round += 1
+            return
+        if stream_seq not in (self.after + 1, self._hole_at):
+            self._broken, self._hole_at = True, stream_seq  # the stream may have been trimmed under the consumer
             self._round += 1
             return
         self._consumed, self.after = consumer_seq, stream_seq

@@ -148,7 +148,7 @@ async def replace_writer(config: ClusterConfig, replicas: list[Replica], client:
     await writer.stop()
     assert (await client.place(symbol, "buy", qty=1, px="2.2")).status == "new"
     await until(lambda: other.is_writer)
-    await shelf.store(other._client, other.shard, shelf.Picture.of(other.core))
+    await shelf.store(other._client, config, shelf.Picture.of(other.core))
     assert (await client.place(symbol, "buy", qty=1, px="2.2")).status == "new"
     third = Replica(config, "r3")
     await third.start()

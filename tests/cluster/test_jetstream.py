@@ -209,6 +209,32 @@ async def test_a_server_that_asks_whether_all_came_is_answered(servers: Servers)
     await with_streams(servers, "LARGE", do)
 
 
+async def test_a_stream_that_is_trimmed_under_a_slow_reader_is_an_error(servers: Servers) -> None:
+    """The server goes on with the first message that is left, and numbers it as if nothing had been before it."""
+
+    async def do(streams: Streams) -> None:
+        await streams.store("a")
+        reader, may_go_on = await streams.reader(), asyncio.Event()
+        assert await texts(reader, 1) == ["a"]
+        real = reader._subscription._cb
+
+        async def slow(message: Msg) -> None:
+            await may_go_on.wait()
+            await real(message)
+
+        reader._subscription._cb = slow
+        for _ in range(40):
+            await streams.store("x" * 1_000_000)
+        await streams.store("last")
+        await streams.client.jetstream().purge_stream(streams.shard.journal, seq=42)
+        may_go_on.set()
+        with pytest.raises(TrimmedError, match="begins with message 42"):
+            while "last" not in await texts(reader, 1, 1):
+                pass
+
+    await with_streams(servers, "UNDER", do)
+
+
 async def test_a_stream_that_begins_too_late_or_ends_too_early(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

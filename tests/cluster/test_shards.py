@@ -9,15 +9,19 @@ import psycopg
 import pytest
 
 from engine.catalogue import pack_id
+from engine.jetstream import head_of
 from engine.sequencing import Part
 from engine.types import COMMAND, MAX_MONEY_MICROS, TRANSFER, EventKind, Kind
 from settlement.accounts import CUSTODY, user_account
 from tests.cluster.local import config_for, running, until
+from wellhead.cluster import shelf
 from wellhead.cluster.allocation import Allocator, in_transit, withdrawal
+from wellhead.cluster.archive import Archivist
 from wellhead.cluster.ask import execute
 from wellhead.cluster.books import Bookkeeper, make_overview, schema_of
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.replica import Replica
+from wellhead.cluster.trim import Trimmer
 
 USD = 1_000_000
 
@@ -49,7 +53,7 @@ def cash_of(replica: Replica) -> list[int]:
 
 async def test_cash_moves_between_shards_once_and_one_ledger_has_both(tmp_path: Path, postgres: str) -> None:
     async with running(tmp_path, 1) as nats:
-        configs = [config_for(nats, tmp_path, name=n, markets=(f"H100S-{n}",)) for n in ("USE", "EUC")]
+        configs = [config_for(nats, tmp_path, name=n, markets=(f"H100S-{n}",), keep_entries=1) for n in ("USE", "EUC")]
         replicas = [Replica(config, f"r-{config.name}") for config in configs]
         for replica in replicas:
             await replica.start()
@@ -83,6 +87,8 @@ async def test_cash_moves_between_shards_once_and_one_ledger_has_both(tmp_path: 
         for allocator in allocators:
             await allocator.stop()
         await execute(configs[0], withdrawal(1, "EUC", 9 * USD))
+        for config, replica in zip(configs, replicas, strict=True):
+            await trim(config, replica, tmp_path)
         late = Allocator(configs)
         await late.start()
         await until(lambda: cash_of(replicas[1])[2] == 110 * USD)
@@ -94,10 +100,25 @@ async def test_cash_moves_between_shards_once_and_one_ledger_has_both(tmp_path: 
             await replica.stop()
 
 
+async def trim(config: ClusterConfig, replica: Replica, directory: Path) -> None:
+    """Leave no more than the last entry of a journal."""
+    archivist = Archivist(config, "a", directory / f"books-{config.name}")
+    await archivist.start()
+    await archivist.stop()
+    for _ in range(2):
+        head = await head_of(replica._client, config.shard.journal)
+        await until(lambda head=head: replica.core.journal_seq >= head)
+        await shelf.store(replica._client, config, shelf.Picture.of(replica.core))
+        await replica._marker.note()
+        await execute(config, withdrawal(1, "NOWHERE", 10**15))  # is refused, and an entry
+    found = await Trimmer(config).trim(replica._client)
+    assert found.first_seq > 5, found
+
+
 async def keep_books(configs: list[ClusterConfig], directory: Path, database: str, cash: list[list[int]]) -> None:
     """The books of both shards in one database say what the engines say, and that no money was made or lost."""
     for config in configs:
-        for _ in range(2):  # the second one goes on where the first stopped
+        for _ in range(2):  # the first goes on where the archive ends, the second one where the first stopped
             keeper = Bookkeeper(config, directory / f"books-{config.name}", database)
             await keeper.start()
             await keeper.stop()

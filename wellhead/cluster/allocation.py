@@ -8,6 +8,8 @@ allocator that dies loses nothing, and two at a time do no harm. A DEPOSIT that 
 `back:SHARD`.
 
 An account is the same in two shards if it has the same name; the allocator opens it where it is not known yet.
+
+Whoever trims a journal puts what is known of it up to there on the shard's shelf, and an allocator begins with that.
 """
 
 import asyncio
@@ -17,15 +19,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from nats.aio.client import Client
 from numpy.typing import NDArray
 
 from engine.catalogue import pack_id, unpack_id
-from engine.jetstream import Publisher, Reader, end
-from engine.sequencing import Entry, Frame, Journal
+from engine.jetstream import Publisher, Reader, Shard, TrimmedError, end
+from engine.sequencing import Entry, Frame
 from engine.types import COMMAND, MONEY, TRANSFER, EventKind, Kind
+from wellhead.cluster import shelf
 from wellhead.cluster.config import ClusterConfig
+from wellhead.cluster.place import PLACE_BYTES, Place
 
 TO, MOVE, BACK = "to:", "move:", "back:"
 AGAIN_S = 1.0
@@ -67,6 +72,19 @@ class Cash:
                 command = part.commands[part.commands["seq"] == event["command_seq"]].view(TRANSFER)[0]
                 self._follow(event, command)
 
+    def to_bytes(self) -> bytes:
+        """All of it but the shard's name."""
+        return msgspec.msgpack.encode((self.names, self.left, self.arrived, self.returned))
+
+    def load(self, data: bytes) -> None:
+        """Become what `to_bytes` was called on. Raises msgspec.DecodeError."""
+        names, left, arrived, returned = msgspec.msgpack.decode(data, type=Stored)
+        self.names, self.accounts = names, {}
+        for number in sorted(names):
+            self.accounts.setdefault(names[number], number)
+        self.left, self.arrived = defaultdict(list, left), defaultdict(list, arrived)
+        self.returned = defaultdict(int, returned)
+
     def _follow(self, event: Any, command: Any) -> None:
         account, words = int(event["account"]), unpack_id(command["external_id"])
         if event["kind"] == EventKind.ACCOUNT_OPENED:
@@ -75,6 +93,19 @@ class Cash:
         elif words.startswith(TO) and command["asset"] == 0:
             move = Move(self.names[account], -int(event["amount_micros"]), int(command["seq"]))
             self.left[words.removeprefix(TO)].append(move)
+
+
+Stored = tuple[dict[int, str], dict[str, list[Move]], dict[str, list[bool]], dict[str, int]]
+"""A Cash as it is on the shelf."""
+
+
+async def read_cash(client: Client, shard: Shard) -> tuple[Place, Cash]:
+    """What the shelf says of the journal's beginning, and where that ends: the very beginning where nothing was trimmed."""
+    cash, data = Cash(shard.name), await shelf.newest_cash(client, shard)
+    if data is None:
+        return Place(), cash
+    cash.load(data[PLACE_BYTES:])
+    return Place.unpack(data), cash
 
 
 def in_transit(shards: dict[str, Cash]) -> int:
@@ -116,14 +147,11 @@ class Allocator:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Read all journals from the first entry on, and carry."""
+        """Read all journals from what is on the shelf on, and carry."""
         first = next(iter(self._configs.values()))
         self._client: Client = await first.nats.servers.connect("allocator")
         self._publisher = Publisher(self._client)
         await self._publisher.start()
-        self._readers = {name: Reader(self._client, config.shard.journal) for name, config in self._configs.items()}
-        for reader in self._readers.values():
-            await reader.start()
         self._tasks = [asyncio.create_task(self._follow(name)) for name in self.shards]
         self._tasks += [
             asyncio.create_task(self._carry(self.shards[home], self.shards[there]))
@@ -141,19 +169,30 @@ class Allocator:
     async def stop(self) -> None:
         """Leave; what is on its way is carried on by the next one."""
         await end(self._tasks)
-        for reader in self._readers.values():
-            await reader.stop()
         await self._publisher.stop()
         await self._client.close()
 
     async def _follow(self, name: str) -> None:
-        journal = Journal()
         while True:
-            for message in await self._readers[name].read():
-                if (entry := journal.take(message.data)) is not None:
-                    self.shards[name].take(entry)
-            self._changed.set()
-            await asyncio.sleep(0)
+            with contextlib.suppress(TrimmedError):  # it was too slow, and finds the rest on the shelf
+                await self._read(name)
+
+    async def _read(self, name: str) -> None:
+        """Follow a journal, for ever. Raises TrimmedError."""
+        shard, cash = self._configs[name].shard, self.shards[name]
+        place, known = await read_cash(self._client, shard)
+        cash.load(known.to_bytes())
+        journal, reader = place.journal, Reader(self._client, shard.journal, place.journal_seq)
+        await reader.start()
+        try:
+            while True:
+                for message in await reader.read():
+                    if (entry := journal.take(message.data)) is not None:
+                        cash.take(entry)
+                self._changed.set()
+                await asyncio.sleep(0)
+        finally:
+            await reader.stop()
 
     async def _carry(self, home: Cash, there: Cash) -> None:
         """What left `home` for `there`, one after the other, and back again what was refused."""

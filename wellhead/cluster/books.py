@@ -1,6 +1,9 @@
 """The books of a shard in a process of their own, and one ledger over all shards.
 
 A bookkeeper reads the journal, posts what it says, and sends the commands that the books ask for (deliveries that are due).
+It keeps an archive too, so its directory is that of a single node: log, books, statements. What the archive has and the
+books have not, because they are new or were lost, is made from there.
+
 In PostgreSQL each shard has a schema of its own in one database, because numbers of accounts and commands are a shard's own; the
 views of the schema `wellhead` put them side by side under the accounts' names. The ledger's epoch fences a bookkeeper
 that was replaced (settlement/postgres.py).
@@ -8,122 +11,82 @@ that was replaced (settlement/postgres.py).
 
 import asyncio
 import secrets
-import struct
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.jetstream import Publisher, Reader, end, head_of, join
-from engine.log import LogError
-from engine.records import joined
-from engine.sequencing import Entry, Journal
-from engine.types import COMMAND, EVENT
+from engine.jetstream import Publisher, end
+from engine.sequencing import Part
 from settlement.service import SQLITE, Settlement
 from wellhead.additions import load_catalogue
+from wellhead.cluster.archive import Archivist, replay
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.sender import Sender
 
 POLL_S = 0.2
-_PLACE = struct.Struct("<qqq32s")  # journal_seq, in_seq, seq, chain
-_PLACE_NAME = "journal.place"
 
 
-class Bookkeeper:
+class Bookkeeper(Archivist):
     """The books of one shard. `await start()`, and `await stop()`; `await failed()` to learn why it cannot go on."""
+
+    KIND = "books"
 
     def __init__(
         self, config: ClusterConfig, data_dir: Path, ledger: str = SQLITE, clock: Callable[[], int] = time.time_ns
     ) -> None:
-        """`ledger` is `sqlite` or the address of a PostgreSQL database that all shards share."""
-        self.config, self.name = config, f"books of {config.name}"
-        self._data_dir, self._clock = data_dir, clock
-        self._thread = ThreadPoolExecutor(1, "books")
+        """`ledger` is `sqlite` or the address of a PostgreSQL database that all shards share. Raises LogError."""
+        super().__init__(config, config.name, data_dir)
+        self._clock = clock
         place = ledger if ledger == SQLITE else schema_of(ledger, config.name)
-        data_dir.mkdir(parents=True, exist_ok=True)
         self.settlement = Settlement(data_dir / "settlement", load_catalogue(data_dir), place)
         self._sender_name = f"books.{secrets.token_hex(5)}"
+        self._sender: Sender | None = None
         self._market_ns = 0
-        self._tasks: list[asyncio.Task[None]] = []
-        self._restore()
-
-    def _restore(self) -> None:
-        """Where to read on: only as far as the books are is the place of any use."""
-        self.journal, self.journal_seq = Journal(), 0
-        path = self._data_dir / _PLACE_NAME
-        if path.exists() and path.stat().st_size == _PLACE.size:
-            journal_seq, in_seq, seq, chain = _PLACE.unpack(path.read_bytes())
-            if seq <= self.settlement.applied_seq:
-                self.journal, self.journal_seq = Journal(in_seq, seq, chain), journal_seq
 
     async def start(self) -> None:
-        """Read the journal to its end, then go on. Raises LogError, nats.errors.Error."""
-        self._client = await join(self.config.nats.servers, self.config.shard, self.name)
+        """Bring the books to the end of archive and journal, then go on. Raises LogError, nats.errors.Error."""
+        await self._in_thread(self._catch_up)
+        await super().start()
         self._publisher = Publisher(self._client)
-        self._sender = Sender(self._publisher, self.config.shard.input_subject, self._sender_name)
-        self._reader = Reader(self._client, self.config.shard.journal, self.journal_seq)
         await self._publisher.start()
-        await self._reader.start()
-        head = await head_of(self._client, self.config.shard.journal)
-        if self.journal_seq > head:
-            raise LogError(f"{self._data_dir} is at entry {self.journal_seq}; the journal ends with {head}")
-        while self.journal_seq < head:
-            await self._post()
-        self._tasks = [asyncio.create_task(job) for job in (self._follow(), self._sender.run(), self._ask())]
+        sender = self._sender = Sender(self._publisher, self.config.shard.input_subject, self._sender_name)
+        self._tasks += [asyncio.create_task(job) for job in (sender.run(), self._ask(sender))]
 
-    async def failed(self) -> None:
-        """Wait for a failure, and raise it."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+    def _catch_up(self) -> None:
+        if self.settlement.applied_seq < self.journal.seq:
+            for commands, events in replay(self._data_dir, self.settlement.applied_seq):
+                self.settlement.on_batch(commands, events)
 
     async def stop(self) -> None:
         """Leave; the books stand where they are."""
         await end(self._tasks)
-        await self._reader.stop()
         await self._publisher.stop()
-        await self._client.close()
-        self._thread.shutdown()
-        journal = self.journal
-        place = _PLACE.pack(self.journal_seq, journal.in_seq, journal.seq, journal.chain)
-        (self._data_dir / _PLACE_NAME).write_bytes(place)
+        await super().stop()
         self.settlement.close()
 
-    async def _follow(self) -> None:
-        while True:
-            await self._post()
+    def _take_in(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+        super()._take_in(commands, events)
+        self.settlement.on_batch(commands, events)
+        self._market_ns = int(commands["ts_ns"][-1])
 
-    async def _post(self) -> None:
-        """Post what has arrived, in one transaction."""
-        messages = await self._reader.read()
-        entries: list[Entry] = []
-        for message in messages:
-            if (entry := self.journal.take(message.data)) is not None:
-                entries.append(entry)
-        parts = [part for entry in entries for part in entry.parts]
-        if parts:
-            commands = joined([part.commands for part in parts], COMMAND)
-            events = joined([part.events for part in parts], EVENT)
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self.settlement.on_batch, commands, events)
-            self._market_ns = int(commands["ts_ns"][-1])
-        self.journal_seq = messages[-1].seq
+    async def _done(self, parts: list[Part]) -> None:
+        if self._sender is None:
+            return
         for part in parts:
             if part.sender == self._sender_name:
                 self._sender.confirmed(part.number)
         self._sender.covered(self.journal.in_seq)
 
-    async def _ask(self) -> None:
+    async def _ask(self, sender: Sender) -> None:
         """Send what the books ask for."""
-        loop = asyncio.get_running_loop()
         while True:
             now_ns = max(self._clock(), self._market_ns)
-            due: NDArray[np.void] = await loop.run_in_executor(self._thread, self.settlement.due, now_ns)
+            due: NDArray[np.void] = await self._in_thread(self.settlement.due, now_ns)
             if len(due):
-                self._sender.submit(due)
+                sender.submit(due)
             await asyncio.sleep(POLL_S)
 
 

@@ -1,10 +1,11 @@
-"""wellhead cluster up | replica | gateway | books | allocate | move | status | export."""
+"""wellhead cluster up | replica | gateway | books | archive | trim | forget | allocate | move | status | export."""
 
 import asyncio
 import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,15 +121,20 @@ def replica(config_path: Path, name: str, verbose: bool) -> None:
 @name_option
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="For its snapshots.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="0: any free one.")
+@click.option(
+    "--archive", type=click.Path(path_type=Path, file_okay=False),
+    help="An archive's directory, or a copy, to start from where the journal does not go back far enough.",
+)  # fmt: skip
 @verbose_option
-def gateway(config_path: Path, name: str, data: Path, port: int, verbose: bool) -> None:
+def gateway(config_path: Path, name: str, data: Path, port: int, archive: Path | None, verbose: bool) -> None:
     """Run a gateway: clients connect to it as to a single node."""
     config = _read(config_path, verbose)
 
     async def serve() -> None:
         from wellhead.cluster.station import Station  # noqa: PLC0415 - after the engine
 
-        await _until_stopped(Station(config, name, data, port), "gateway {part.name} listens on {part.server.url}")
+        station = Station(config, name, data, port, archive=archive)
+        await _until_stopped(station, "gateway {part.name} listens on {part.server.url}")
 
     _run(serve())
 
@@ -160,7 +166,7 @@ def up(
     async def serve() -> None:
         stop = _stop_event()
         options = {"markets": markets, "list_hours": hours, "paper_micros": paper * 1_000_000}
-        local = LocalCluster(data, int(nodes), replicas, gateways, port, options)
+        local = LocalCluster(data, int(nodes), replicas, gateways, port, options, keeps_books=True)
         try:
             await local.up()
             for line in local.lines():
@@ -180,7 +186,10 @@ def up(
 @cluster.command()
 @config_option
 def status(config_path: Path) -> None:
-    """Ask all replicas where they stand, and all servers how they sync. Exits with 1 when two differ or one is missing."""
+    """Ask all replicas where they stand, and all servers how they sync; show how far each reader of the journal is.
+
+    Exits with 1 when two replicas differ or one part is missing.
+    """
     config = _read(config_path)
 
     async def ask() -> None:
@@ -196,6 +205,7 @@ def status(config_path: Path) -> None:
         console.print(table)
         wrong = differences(found) if found else ["no replica answers"]
         servers = config.nats.servers
+        console.print(await _readers(config))
         answered = await check_servers(servers)
         console.print(f"servers that sync always: {', '.join(answered)}")
         if len(answered) < servers.copies:
@@ -204,6 +214,25 @@ def status(config_path: Path) -> None:
             _fail("; ".join(wrong))
 
     _run(ask())
+
+
+async def _readers(config: "ClusterConfig") -> Table:
+    """What each reader has of the journal, and what the journal has."""
+    from engine.jetstream import ends_of  # noqa: PLC0415 - optional
+    from wellhead.cluster.marks import marks_of  # noqa: PLC0415
+
+    client = await config.nats.servers.connect("wellhead-marks")
+    try:
+        first, last = await ends_of(client, config.shard.journal)
+        marks = await marks_of(client, config.shard)
+    finally:
+        await client.close()
+    table = Table("reader", "name", "has the journal up to", "noted", title=f"journal: entries {first:,} to {last:,}")
+    now_s = time.time()
+    for mark in marks:
+        waited_for = "" if mark.is_binding(now_s, config.absent_s) else ", not waited for"
+        table.add_row(mark.kind, mark.name, f"{mark.journal_seq:,}", f"{now_s - mark.noted_s:,.0f} s ago{waited_for}")
+    return table
 
 
 @cluster.command()
@@ -240,9 +269,70 @@ def books(config_path: Path, data: Path, ledger: str, verbose: bool) -> None:
     async def keep() -> None:
         from wellhead.cluster.books import Bookkeeper  # noqa: PLC0415 - optional
 
-        await _until_stopped(Bookkeeper(config, data, ledger), "{part.name} go on behind entry {part.journal_seq}")
+        await _until_stopped(
+            Bookkeeper(config, data, ledger), "books of {part.name} go on behind entry {part.journal_seq}"
+        )
 
     _run(keep())
+
+
+@cluster.command("archive")
+@config_option
+@name_option
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True, help="For the log.")
+@verbose_option
+def keep_archive(config_path: Path, name: str, data: Path, verbose: bool) -> None:
+    """Keep a shard's commands in a log of files, and trim its streams. Books do that too: this is for a second copy."""
+    config = _read(config_path, verbose)
+
+    async def keep() -> None:
+        from wellhead.cluster.archive import Archivist  # noqa: PLC0415 - optional
+
+        part = Archivist(config, name, data)
+        await _until_stopped(part, "archive {part.name} goes on behind entry {part.journal_seq}")
+
+    _run(keep())
+
+
+@cluster.command()
+@config_option
+def trim(config_path: Path) -> None:
+    """Purge of the journal what nobody needs, now, and say what keeps the rest. Whoever keeps an archive does it by itself."""
+    config = _read(config_path)
+
+    async def once() -> None:
+        from wellhead.cluster.trim import Trimmer  # noqa: PLC0415 - optional
+
+        client = await config.nats.servers.connect("wellhead-trim")
+        try:
+            first, last, held_by = await Trimmer(config).trim(client)
+        finally:
+            await client.close()
+        found = {"first_entry": first, "last_entry": last, "held_by": held_by.who, "at_entry": held_by.journal_seq}
+        console.print(json.dumps(found), soft_wrap=True)
+
+    _run(once())
+
+
+@cluster.command()
+@config_option
+@click.argument("kind", type=click.Choice(["replica", "gateway", "books", "archive"]))
+@click.argument("name")
+def forget(config_path: Path, kind: str, name: str) -> None:
+    """Wait no more with trimming for a reader that will not come back. KIND and NAME are as `status` shows them."""
+    config = _read(config_path)
+
+    async def drop() -> None:
+        from wellhead.cluster.marks import forget  # noqa: PLC0415 - optional
+
+        client = await config.nats.servers.connect("wellhead-forget")
+        try:
+            if not await forget(client, config.shard, kind, name):
+                _fail(f"no {kind} {name} is noted")
+        finally:
+            await client.close()
+
+    _run(drop())
 
 
 @cluster.command()

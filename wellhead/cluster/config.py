@@ -41,6 +41,11 @@ class ClusterConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     snapshot_every_commands: int = 500_000  # commands between two snapshots in the bucket
     window: int = 16  # messages of one writer under way
     restart_grace_ms: int = 10_000  # what orders of a lost gateway's sessions wait
+    archives: int = 1  # how many archives (books have one each) must hold an entry of the journal before it may go
+    keep_entries: int = 100_000  # of the journal that stay in the stream in any case
+    trim_every_s: int = 60  # how often whoever keeps an archive looks what may go; 0: never
+    mark_every_ms: int = 5_000  # how often each reader notes how far it is
+    absent_s: int = 86_400  # how long a replica or a gateway that is not heard of is waited for; archives are for ever
 
     @property
     def shard(self) -> Shard:

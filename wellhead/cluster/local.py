@@ -1,4 +1,4 @@
-"""A cluster on one machine: NATS servers, replicas and gateways, each a process, and whoever dies is started again."""
+"""A cluster on one machine: NATS servers, replicas, gateways, books, each a process, and whoever dies is started again."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ READY_S = 300.0  # at the first time, code is compiled
 
 @dataclass
 class Process:
-    """A replica or a gateway: how it is started, and where its output goes."""
+    """A part of the cluster: how it is started, and where its output goes."""
 
     name: str
     arguments: list[str]
@@ -46,7 +46,7 @@ class Process:
     def is_ready(self) -> bool:
         """Whether it said so since its last start."""
         said = self.output.read_text(errors="replace").rpartition(f"start {self.starts}\n")[2]
-        return re.search(r"^(replica|gateway) \S+ (joined|listens)", said, re.MULTILINE) is not None
+        return re.search(r"^(replica|gateway|books of) \S+ (joined|listens|go on)", said, re.MULTILINE) is not None
 
     async def ready(self) -> None:
         """Wait until it said so. Raises TimeoutError, RuntimeError when it has ended."""
@@ -76,7 +76,7 @@ class Process:
 
 
 class LocalCluster:
-    """Everything under one folder: `natsN/` of each server, a folder of each gateway, `cluster.toml`, `keys.json`."""
+    """Everything under one folder: `natsN/` of each server, one of each gateway and the books, `cluster.toml`, `keys.json`."""
 
     def __init__(  # noqa: PLR0913, PLR0917
         self,
@@ -87,6 +87,8 @@ class LocalCluster:
         port: int = 0,
         options: dict[str, Any] | None = None,
         nats: LocalServers | None = None,
+        *,
+        keeps_books: bool = False,
     ) -> None:
         """`options` are fields of ClusterConfig. The first gateway listens on `port`, the next on the one above."""
         directory = directory.resolve()
@@ -98,10 +100,17 @@ class LocalCluster:
         self.config_path = directory / "cluster.toml"
         self.replicas = [self._process("replica", f"r{number}") for number in range(1, replicas + 1)]
         self.ports = [port + number if port else free_port() for number in range(gateways)]
+        past = ("--archive", str(directory / "books")) if keeps_books else ()
         self.gateways = [
-            self._process("gateway", f"g{number}", "--data", str(directory / f"g{number}"), "--port", str(at))
+            self._process("gateway", f"g{number}", "--data", str(directory / f"g{number}"), "--port", str(at), *past)
             for number, at in enumerate(self.ports, 1)
         ]
+
+        self.books = [self._books()] if keeps_books else []
+
+    def _books(self) -> Process:
+        arguments = ["books", "--config", str(self.config_of("books")), "--data", str(self.directory / "books")]
+        return Process("books", arguments, self.directory / "books.out")
 
     def config_of(self, _name: str) -> Path:
         """The configuration that a process reads."""
@@ -113,7 +122,7 @@ class LocalCluster:
 
     @property
     def processes(self) -> list[Process]:
-        return [*self.replicas, *self.gateways]
+        return [*self.replicas, *self.gateways, *self.books]
 
     @property
     def urls(self) -> list[str]:
@@ -147,6 +156,7 @@ class LocalCluster:
         lines = [f"gateway {one.name}  {url}" for one, url in zip(self.gateways, self.urls, strict=True)]
         lines += [f"replica {one.name}  process {one.running.pid}" for one in self.replicas if one.running]
         servers = enumerate(zip(self.nats.processes, self.nats.ports, strict=True))
+        lines += [f"books       process {one.running.pid}" for one in self.books if one.running]
         lines += [f"NATS    n{number}  process {one.pid}, port {port}" for number, (one, port) in servers if one]
         return [*lines, f"keys: wellhead keys create NAME --data {self.directory}",
                 f"state: wellhead cluster status --config {self.config_path}"]  # fmt: skip

@@ -34,6 +34,7 @@ from wellhead.calendar import Calendar
 from wellhead.cluster import shelf
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.core import Core
+from wellhead.cluster.marks import Marker
 from wellhead.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class Replica:
         self._client: Client = await join(self.config.nats.servers, self.shard, f"replica {self.name}")
         self.core, self.warnings = await patiently(lambda: shelf.newest(self._client, self.shard, self._limits))
         self.joined_seq = self._pictured_seq = self.core.sequencer.seq
+        self._marker = Marker(self._client, self.shard, "replica", self.name, self._where)
+        await patiently(self._marker.note)
         self._chores = Chores(self.core, self.config, self._catalogue)
         self._publisher = Publisher(self._client)
         self._input = Reader(self._client, self.shard.input, self.core.sequencer.in_seq)
@@ -118,8 +121,12 @@ class Replica:
         for part in (self._publisher, self._input, self._journal):
             await part.start()
         await self._client.subscribe(f"wh.{self.shard.name}.status", cb=self._tell)
-        jobs = (self._apply(), self._listen(), self._write(), self._keep_time(), self._keep_pictures())
+        marking = self._marker.run(self.config.mark_every_ms)
+        jobs = (self._apply(), self._listen(), self._write(), self._keep_time(), self._keep_pictures(), marking)
         self._tasks = [asyncio.create_task(job) for job in jobs]
+
+    def _where(self) -> tuple[int, int]:
+        return self.core.journal_seq, self.core.sequencer.in_seq
 
     async def failed(self) -> None:
         """Wait for a failure, and raise it."""
@@ -273,7 +280,7 @@ class Replica:
             elif self.core.confirmed_in >= self._picture.in_seq:  # not before all have agreed to it
                 picture, self._picture = self._picture, None
                 try:
-                    await shelf.store(self._client, self.shard, picture)
+                    await shelf.store(self._client, self.config, picture)
                 except (NatsError, OSError, TimeoutError) as error:
                     log.warning("a snapshot could not be stored: %r", error)
 

@@ -12,7 +12,6 @@ import asyncio
 import json
 import logging
 import secrets
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from nats.aio.msg import Msg
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue, pack_id
-from engine.jetstream import Publisher, Reader, Stored, end, head_of, join
+from engine.jetstream import Publisher, Reader, Stored, end, ends_of, head_of, join, patiently
 from engine.log import LogError
 from engine.records import joined
 from engine.sequencing import Entry, Journal
@@ -36,7 +35,10 @@ from gateway.history import History
 from gateway.memory import warm_up
 from gateway.messages import Close
 from gateway.server import Server
+from wellhead.cluster.archive import replay
 from wellhead.cluster.config import ClusterConfig
+from wellhead.cluster.marks import Marker
+from wellhead.cluster.place import Place
 from wellhead.cluster.sender import Sender
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,6 @@ LOOK_S = 0.1
 GONE_S = 3.0
 """A gateway that was not heard of for so long is gone."""
 EXTENDED_FIELDS = ("stop_price", "show_qty", "min_qty", "expire_ns", "deadline_ns", "tag", "stp_group")
-_PLACE = struct.Struct("<qqq32s")  # journal_seq, in_seq, seq, chain
 
 
 def mark_ids(commands: NDArray[np.void]) -> None:
@@ -77,9 +78,11 @@ class Station:
         catalogue: Catalogue | None = None,
         clock: Callable[[], int] = time.time_ns,
         gateway: GatewayConfig | None = None,
+        archive: Path | None = None,
     ) -> None:
+        """`archive`: where to read what the journal no longer has, if it must (wellhead/cluster/archive.py)."""
         self.config, self.name, self.shard = config, name, config.shard
-        self._data_dir = data_dir
+        self._data_dir, self._archive = data_dir, archive
         self._clock = clock
         self._market_ns = 0
         gateway_config = gateway or GatewayConfig(restart_grace_ms=config.restart_grace_ms)
@@ -91,7 +94,7 @@ class Station:
         self.server = Server(self.gateway, config.host, port)
         self.journal = Journal()
         self.journal_seq = 0
-        self._pictured_seq = 0
+        self._pictured = Place()  # of our newest snapshot
         self._others: dict[str, tuple[float, list[tuple[int, int, int]]]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         # A name for each life: what an earlier one sent may still arrive, and must not pass for ours.
@@ -105,6 +108,9 @@ class Station:
         """Read the journal to its end, then open the port. Raises LogError, nats.errors.Error, OSError."""
         self._client: Client = await join(self.config.nats.servers, self.shard, f"gateway {self.name}")
         self._restore()
+        marker = Marker(self._client, self.shard, "gateway", self.name, lambda: (self._pictured.journal_seq, -1))
+        await patiently(marker.note)  # nothing behind it goes from now on
+        await self._fill_gap()
         publisher = self._publisher = Publisher(self._client)
         self._reader = Reader(self._client, self.shard.journal, self.journal_seq)
         self.sender = Sender(publisher, self.shard.input_subject, self.sender_name, self.config.window)
@@ -119,8 +125,27 @@ class Station:
         await asyncio.sleep(2 * PRESENCE_S if self._leaves_sessions() else 0)  # hear who serves whom, before we judge
         self._look_at_others()
         await self.server.start()
-        jobs = (self._follow(), self.sender.run(), self._tell())
+        jobs = (self._follow(), self.sender.run(), self._tell(), marker.run(self.config.mark_every_ms))
         self._tasks = [asyncio.create_task(job) for job in jobs]
+
+    async def _fill_gap(self) -> None:
+        """Where the journal begins behind us, read the archive first. Raises LogError."""
+        first, _ = await ends_of(self._client, self.shard.journal)
+        if first <= self.journal_seq + 1:
+            return
+        place = Place() if self._archive is None else Place.read(self._archive)
+        if self._archive is None or place.journal_seq + 1 < first:
+            raise LogError(
+                f"the journal begins with entry {first} and {self._data_dir} ends with {self.journal_seq}:"
+                " give the gateway an archive that has what is between (--archive)"
+            )
+        for commands, events in replay(self._archive, self.journal.seq):
+            commands["ref"] = 0  # whoever waited for an answer does no longer
+            self.gateway.on_batch(unmark_ids(commands), events)
+            self._market_ns = int(commands["ts_ns"][-1])
+            await asyncio.sleep(0)
+        self.journal, self.journal_seq = place.journal, place.journal_seq
+        self._store()
 
     async def failed(self) -> None:
         """Wait for a failure, and raise it."""
@@ -147,7 +172,7 @@ class Station:
     async def _follow(self) -> None:
         while True:
             self._take(await self._reader.read())
-            if self.journal.seq - self._pictured_seq >= self.config.snapshot_every_commands:
+            if self.journal.seq - self._pictured.seq >= self.config.snapshot_every_commands:
                 self._store()
             await asyncio.sleep(0)
 
@@ -235,17 +260,17 @@ class Station:
 
     def _store(self) -> None:
         """Store what the gateway knows, so that its next start reads the journal from there."""
-        journal = self.journal
-        place = _PLACE.pack(self.journal_seq, journal.in_seq, journal.seq, journal.chain)
+        place = Place.of(self.journal_seq, self.journal)
         folder = self._data_dir / "snapshots"
-        Snapshot.write(folder, journal.seq, journal.chain, {"gateway": self.gateway.snapshot(), "place": place})
+        sections = {"gateway": self.gateway.snapshot(), "place": place.pack()}
+        Snapshot.write(folder, place.seq, place.chain, sections)
         Snapshot.prune(folder)
-        self._pictured_seq = journal.seq
+        self._pictured = place
 
     def _restore(self) -> None:
         found = Snapshot.latest(self._data_dir / "snapshots").snapshot
         if found is None:
             return
+        place = self._pictured = Place.unpack(found.sections["place"])
         self.gateway.restore(found.sections["gateway"])
-        self.journal_seq, in_seq, seq, chain = _PLACE.unpack(found.sections["place"])
-        self.journal, self._pictured_seq = Journal(in_seq, seq, chain), seq
+        self.journal, self.journal_seq = place.journal, place.journal_seq
