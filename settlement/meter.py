@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature
@@ -87,6 +87,11 @@ class MeterError(ValueError):
     def __init__(self, code: Refusal, message: str) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
+        self._message = message
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Refusal, str]]:
+        """So that it can be pickled: an exception's default is to be made of its text alone."""
+        return type(self), (self.code, self._message)
 
 
 class Fault(IntEnum):

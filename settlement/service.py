@@ -8,9 +8,10 @@ finished.
 """
 
 import os
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,10 @@ from settlement.moves import Kept
 from settlement.netting import CycleSums
 from settlement.posting import post
 from settlement.registry import Registry
-from settlement.statements import Statements
 from settlement.tickets import KEY_NAME, SignedTicket, Signer
+
+if TYPE_CHECKING:
+    from settlement.statements import Statements
 
 DATABASE_NAME = "ledger.sqlite"
 LEDGER_NAME = "ledger.url"
@@ -92,9 +95,7 @@ class Books:
         self.sums = CycleSums(self.database)
         self.flows = Flows(self.database)
         self.batches = Batches(self.database)
-        self.statements = Statements(
-            directory / STATEMENTS_NAME, self.ledger, self.registry, self.batches, catalogue.stablecoin
-        )
+        self._directory = directory
         try:
             self.database.check_format(FORMAT)
             if not read_only:
@@ -107,6 +108,14 @@ class Books:
         except BaseException:
             self.close()
             raise
+
+    @cached_property
+    def statements(self) -> "Statements":
+        """The statements of all batches."""
+        from settlement.statements import Statements  # noqa: PLC0415 - compiled code takes longer to load than all the rest
+
+        directory = self._directory / STATEMENTS_NAME
+        return Statements(directory, self.ledger, self.registry, self.batches, self.catalogue.stablecoin)
 
     def load(self) -> None:
         """Read what is kept in memory from the database again."""

@@ -5,8 +5,10 @@ that is not ahead of the books, then every command of the log behind it, through
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -15,14 +17,18 @@ from numpy.typing import NDArray
 from engine.catalogue import Catalogue
 from engine.engine import Engine
 from engine.log import FileLog, log_lock
+from engine.records import copied
 from engine.snapshot import Snapshot
 from engine.state import Limits
 from settlement.database import FormatError
 from settlement.ledger import LedgerError
+from settlement.process import Bookkeeping
 from settlement.service import Settlement
 from wellhead.config import Config
 from wellhead.limits import LimitsHistory
 
+OpenBooks = Callable[[Path, Catalogue, str], Bookkeeping]
+"""Opens the books of a directory, here or in a process of their own: (directory, catalogue, ledger's address)."""
 Progress = Callable[[int, int], None]
 """Called with (commands replayed, commands to replay)."""
 
@@ -49,23 +55,23 @@ class Exchange:
     catalogue: Catalogue
     log: FileLog
     engine: Engine
-    settlement: Settlement
+    settlement: Bookkeeping
     limits: LimitsHistory
     snapshot: Snapshot | None
     warnings: list[str]
 
     @classmethod
-    def open(cls, config: Config, catalogue: Catalogue) -> Self:
+    def open(cls, config: Config, catalogue: Catalogue, books: OpenBooks = Settlement) -> Self:
         """Open or make a data directory; `recover` must follow. Raises LogError, LogDamaged, RecoveryError."""
         config.data_dir.mkdir(parents=True, exist_ok=True)
         # Before the books: whoever opens them takes them away from a node that writes them.
         with log_lock(config.log_dir) as lock:
-            return cls._open(config, catalogue, lock)
+            return cls._open(config, catalogue, lock, books)
 
     @classmethod
-    def _open(cls, config: Config, catalogue: Catalogue, lock: int) -> Self:
+    def _open(cls, config: Config, catalogue: Catalogue, lock: int, books: OpenBooks) -> Self:
         with ExitStack() as opened:
-            settlement = _settlement(config, catalogue)
+            settlement = _settlement(config, catalogue, books)
             opened.callback(settlement.close)
             # A snapshot ahead of the books would leave them without the events between.
             latest = Snapshot.latest(config.snapshot_dir, max_seq=settlement.applied_seq)
@@ -89,13 +95,19 @@ class Exchange:
         if self.snapshot and follower:
             follower.restore(self.snapshot.sections["gateway"])
         first, head = self.engine.applied_seq + 1, self.log.head_seq
-        for commands in self.limits.lead(self.engine, self.log.read(first)):
-            events = self.engine.apply(commands)
-            if follower:
-                follower.on_batch(commands, events)
-            self.settlement.on_batch(commands, events)
-            if progress:
-                progress(self.engine.applied_seq - first + 1, head - first + 1)
+        with ThreadPoolExecutor(1, "books") as books:
+            booked: Future[None] | None = None
+            for commands in self.limits.lead(self.engine, self.log.read(first)):
+                events = copied(self.engine.apply(commands))
+                if booked:
+                    booked.result()
+                booked = books.submit(self.settlement.on_batch, commands, events)  # while the follower follows
+                if follower:
+                    follower.on_batch(commands, events)
+                if progress:
+                    progress(self.engine.applied_seq - first + 1, head - first + 1)
+            if booked:
+                booked.result()
         self._turn_to(self.config.limits)
         self.snapshot = None  # its bytes are not needed any more
         return head - first + 1
@@ -121,9 +133,9 @@ class Exchange:
             self.settlement.close()
 
 
-def _settlement(config: Config, catalogue: Catalogue) -> Settlement:
+def _settlement(config: Config, catalogue: Catalogue, books: OpenBooks) -> Bookkeeping:
     try:
-        return Settlement(config.settlement_dir, catalogue, config.ledger)
+        return books(config.settlement_dir, catalogue, config.ledger)
     except (FormatError, LedgerError, ImportError) as error:
         raise RecoveryError(str(error)) from error
 
@@ -135,7 +147,7 @@ def _limits(config: Config) -> LimitsHistory:
         raise RecoveryError(str(error)) from error
 
 
-def _check_agreement(log: FileLog, settlement: Settlement, snapshot: Snapshot | None) -> None:
+def _check_agreement(log: FileLog, settlement: Bookkeeping, snapshot: Snapshot | None) -> None:
     if settlement.applied_seq > log.head_seq:
         raise RecoveryError(
             f"the books are at seq {settlement.applied_seq}, the log ends at {log.head_seq}: it lost commands"

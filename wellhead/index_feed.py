@@ -8,8 +8,7 @@ from engine.types import EventKind
 from gateway.indices import IndexValue
 from gateway.messages import IndexSource
 from settlement.index import Source
-from settlement.indices import Published
-from settlement.service import Settlement
+from settlement.indices import Indices, Published
 
 SOURCES: dict[Source, IndexSource] = {
     Source.PRINTS: "prints",
@@ -19,24 +18,24 @@ SOURCES: dict[Source, IndexSource] = {
 
 
 class IndexFeed:
-    """Reads the books. On the thread that writes them, except before a node has started."""
+    """Reads the books. On one thread, except before a node has started."""
 
-    def __init__(self, settlement: Settlement) -> None:
-        self._settlement = settlement
+    def __init__(self, indices: Indices) -> None:
+        self._indices = indices
 
     def standing(self) -> list[Published]:
         """All of what is closed and not gone, to begin with."""
-        return self._settlement.books.indices.published(only_listed=True)
+        return self._indices.published(only_listed=True)
 
     def since(self, start_s: int) -> list[Published]:
         """Those of all hours from one on, gone or not."""
-        return self._settlement.books.indices.published(from_s=start_s)
+        return self._indices.published(from_s=start_s)
 
     def of(self, commands: NDArray[Any], events: NDArray[Any]) -> list[Published]:
         """Those that a batch made, once it is in the books."""
         if not (events["kind"] == EventKind.CLOSED).any():
             return []
-        return self._settlement.books.indices.published(int(commands["seq"][0]) - 1, only_listed=True)
+        return self._indices.published(int(commands["seq"][0]) - 1, only_listed=True)
 
 
 def shown(indices: list[Published]) -> list[IndexValue]:

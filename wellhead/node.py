@@ -1,10 +1,10 @@
 """The node: one loop that turns what arrives into log frames, and durable frames into answers.
 
-    submit -> pending -> [log frame, fdatasync] -> engine -> gateway (answers, market data) -> books (own thread)
+    submit -> pending -> [log frame, fdatasync] -> engine -> gateway (answers, market data) -> books (own process)
 
 One frame is on its way at a time; what arrives while the disk works makes the next one, so the busier it is, the larger
-the frames: group commit. An answer leaves only after its command is durable. The books run behind on a thread of their
-own, in log order, through a bounded queue: when it is full, the market waits.
+the frames: group commit. An answer leaves only after its command is durable. The books run behind in a process of
+their own, in log order, through a bounded queue: when it is full, the market waits.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ from gateway.history import History
 from gateway.server import Server
 from gateway.tls import Tls
 from settlement.indices import Published
+from settlement.process import SettlementProcess
+from settlement.service import Books, Settlement
 from wellhead.additions import Additions, load_catalogue
 from wellhead.calendar import REMEMBERED_S, Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
@@ -96,7 +98,8 @@ class Node:
         self.catalogue = catalogue or load_catalogue(config.data_dir)
         self._additions = Additions(self.catalogue, config.data_dir)
         self._clock = clock
-        self.exchange = Exchange.open(config, self.catalogue)
+        books = SettlementProcess if config.books_process else Settlement
+        self.exchange = Exchange.open(config, self.catalogue, books)
         self.papers = PaperRoom(config.settlement_dir, self.catalogue)
         self.gateway = Gateway(
             config.gateway, self.catalogue, KeyStore(config.keys_path), self.submit, self.now_ns, papers=self.papers,
@@ -112,7 +115,8 @@ class Node:
             cycle_ns=self.exchange.settlement.cycle_began_ns(),
         )  # fmt: skip
         self._meters = self.gateway.operations.meters = MetersOffice(self.exchange.settlement, self.now_ns)
-        self._index_feed = IndexFeed(self.exchange.settlement)
+        self.books = Books(config.settlement_dir, self.catalogue, read_only=True)  # to look at; another one writes them
+        self._index_feed = IndexFeed(self.books.indices)
         self.gateway.channels.indices.publish(shown(self._index_feed.standing()))
         self.calendar.know(self._index_feed.since(self.now_ns() // NS - REMEMBERED_S))
         tls = Tls(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
@@ -125,7 +129,8 @@ class Node:
         self._snapshot_seq = self.exchange.engine.applied_seq
         self._sync_thread = ThreadPoolExecutor(1, "log-sync")
         self._books_thread = ThreadPoolExecutor(1, "books")
-        self._news = News(self.exchange.settlement.books, self.catalogue)
+        self._office_thread = ThreadPoolExecutor(1, "office")
+        self._news = News(self.books, self.catalogue)
 
     def now_ns(self) -> int:
         """The market's time: the clock, but never before what the log already says."""
@@ -160,6 +165,8 @@ class Node:
         finally:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
+            self._office_thread.shutdown()
+            self.books.close()
             self.papers.close()
             await self._meters.close()
             self.exchange.close()
@@ -312,7 +319,8 @@ class Node:
             self.calendar.look_again()
         await self.execute(self.timers.due(now_ns))
         await self.execute(self.calendar.due(now_ns))
-        await self.execute(self.exchange.settlement.due(now_ns))
+        due = asyncio.get_running_loop().run_in_executor(self._office_thread, self.exchange.settlement.due, now_ns)
+        await self.execute(await due)
 
     def _write_snapshot(self, sections: dict[str, bytes | Callable[[], bytes]], seq: int, chain: bytes) -> None:
         made = {name: section if isinstance(section, bytes) else section() for name, section in sections.items()}

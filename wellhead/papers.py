@@ -1,6 +1,6 @@
 """What the books have for the wire: batches and deliveries for the public channels, and an account's papers on request.
 
-News is read on the books' own thread, between two of their transactions. Papers are read on a thread of their own,
+News is read on the thread that books, between two transactions. Papers are read on a thread of their own,
 from the statements' files and through a second connection that only reads: whoever downloads a year of statements
 keeps neither the market nor the books waiting.
 """
@@ -49,7 +49,7 @@ INDEX_FROM: dict[int, IndexSource] = {
 
 
 class News:
-    """Reads what is new in the books. On the thread that writes them."""
+    """Reads what is new in the books. On one thread."""
 
     def __init__(self, books: Books, catalogue: Catalogue) -> None:
         self._books = books

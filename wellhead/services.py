@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from gateway.messages import Code, CoinAddress, RequestError, bad_field
 from gateway.services import Answer
 from settlement.meter import MeterError
-from settlement.service import Settlement
+from settlement.process import Bookkeeping
 
 
 class MetersOffice:
     """Takes reports on a thread of its own: each is forced to the disk before it is acknowledged."""
 
-    def __init__(self, settlement: Settlement, now_ns: Callable[[], int]) -> None:
+    def __init__(self, settlement: Bookkeeping, now_ns: Callable[[], int]) -> None:
         self._settlement = settlement
         self._now_ns = now_ns
         self._thread = ThreadPoolExecutor(1, "meters")

@@ -87,7 +87,7 @@ class Venue:
         for _ in range(8):
             self.ahead_ns += HOUR_NS
             await asyncio.sleep(0.15)
-            batches = self.node.exchange.settlement.books.batches.all()
+            batches = self.node.books.batches.all()
             if [batch for batch in batches if batch.state >= BatchState.FROZEN]:
                 return
         raise RuntimeError("no cycle was settled")

@@ -133,7 +133,7 @@ async def test_the_news_is_what_the_books_say_also_after_a_restart(settled, tmp_
     assert delivery["sym"] == symbol
     assert (delivery["lots"], delivery["done"], delivery["paid"]) == (LOTS, LOTS, "1.5")
     assert (delivery["providers"], delivery["receivers"], delivery["index_from"]) == (1, 1, "reference")
-    news = papers.News(market.node.exchange.settlement.books, market.node.catalogue)
+    news = papers.News(market.node.books, market.node.catalogue)
     told, deliveries = news.read()
     assert ([row.id for row in told], len(deliveries)) == ([row["id"] for row in batches], 1)
     assert news.read()[0] == []
