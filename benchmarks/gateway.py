@@ -16,7 +16,7 @@ one (the row's median) counts with those that requests due meanwhile would have 
 Client and server share the machine: on few cores the load generator's own work is in every figure, and it, not the server,
 is the limit of the two fastest echoes in `window 64`. The schedule is kept by the same event loop that reads the answers, so
 a busy client adds to `paced`. The processor time of the server's process for each order (`cpu us`) depends least on who else
-uses the machine.
+uses the machine; that of the books, which follow in a process of their own and may lag, is beside it.
 
 Fan-out: a market maker moves the best levels of all books, all readers hold `l1` and `l2` of all; messages are counted where
 they arrive, beside the library's `broadcast()` of messages of the same size to as many. Storm: readers of private streams are
@@ -195,18 +195,19 @@ async def measure(  # one row
             await ask(peer, {"op": "subscribe", "id": 1, "channels": [{"name": "private"}]})
             peer.skips_pushes = True
         loads.append(Load(peer, messages))
-    start, cpu_s = time.perf_counter_ns(), target.cpu_s()
+    start, cpu_s, books_s = time.perf_counter_ns(), target.cpu_s(), target.books_cpu_s()
     if gap_ns:
         await paced(loads, gap_ns)
     else:
         await asyncio.gather(*[load.closed_loop(window) for load in loads])
     taken_s = (time.perf_counter_ns() - start) / NS
-    used_s = target.cpu_s() - cpu_s
+    used_s, booked_s = target.cpu_s() - cpu_s, target.books_cpu_s() - books_s
     refused = sum(load.peer.refused for load in loads)
     target.drop()
     sent = sum(len(load.messages) for load in loads)
     row = {"server": target.kind, "wire": wire, "load": name, "messages": sent}
     row["cpu_us"] = round(used_s * 1e6 / sent / batch, 1)
+    row["books_us"] = round(booked_s * 1e6 / sent / batch, 1)
     return row | {"per_s": round(sent * batch / taken_s), **spread(loads, bool(gap_ns)), "refused": refused}
 
 
@@ -287,13 +288,15 @@ def file_system(directory: Path) -> str:
 def show(result: dict[str, Any]) -> None:
     print(", ".join(f"{name} {value}" for name, value in result["conditions"].items()))
     if result["rates"]:
-        head = f"{'orders/s':>10} {'cpu us':>7} times     {'p50 us':>9} {'p99 us':>9} {'p99.9 us':>9} {'raw p99 us':>10} refused"
+        head = f"{'orders/s':>10} {'cpu us':>7} {'books us':>8} times     "
+        head += f"{'p50 us':>9} {'p99 us':>9} {'p99.9 us':>9} {'raw p99 us':>10} refused"
         print(f"\n{'server':<20} {'wire':<8} {'load':<15} {head}")
     for row in result["rates"]:
         times = " ".join(f"{row[name]:>9,.0f}" for name in ("p50_us", "p99_us", "p99.9_us"))
         times = f"{row['times']} {times} {row['raw_p99_us']:>10,.0f}"
         print(
-            f"{row['server']:<20} {row['wire']:<8} {row['load']:<15} {row['per_s']:>10,} {row['cpu_us']:>7} {times}"
+            f"{row['server']:<20} {row['wire']:<8} {row['load']:<15} {row['per_s']:>10,} {row['cpu_us']:>7}"
+            f" {row['books_us']:>8} {times}"
             f" {row['refused']:>7}"
         )
     for row in result["fan_out"]:

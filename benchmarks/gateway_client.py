@@ -180,8 +180,17 @@ class Target:
 
     def cpu_s(self) -> float:
         """Processor time that the process has used, all its threads, in the kernel too."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s_of(self.process.pid)
+
+    def books_cpu_s(self) -> float:
+        """The same of the processes that it started: a node's books."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return sum(cpu_s_of(int(child)) for child in children)
+
+
+def cpu_s_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def ask(peer: Peer, request: dict[str, Any]) -> None:
