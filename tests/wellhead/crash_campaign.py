@@ -1,62 +1,62 @@
 """`python -m tests.wellhead.crash_campaign --kills 1000`: the real server, ended again and again under load.
 
-One data directory, many lives. In each, clients place and cancel until, at a random instant, something happens:
+Lives follow each other on one data directory. In each, clients trade until, at a random instant, something happens:
 
-    kill     kill -9
-    stop     it stands still (SIGSTOP) with requests under way, and is killed
-    pause    it stands still, goes on, and is killed a moment later
-    full     the disk is full (a small tmpfs where one may be mounted, and a limit on the size of files), until it ends
-    clock    its clock is set forward or back, by up to two hours, and it is killed a moment later
+    kill      kill -9
+    start     kill -9 while it starts and recovers
+    snapshot  kill -9 while it writes a snapshot
+    settle    the clock comes to a gate, a delivery or a cycle's end, and it is killed as the books follow
+    leave     it is told to stop, and killed while it does
+    stop      it stands still (SIGSTOP) with requests under way, and is killed
+    pause     it stands still, goes on, and is killed a moment later
+    full      the disk is full (a small tmpfs where one may be mounted, or a limit on the size of files), until it ends
+    clock     its clock is set forward or back, by up to two hours, and it is killed a moment later
 
-In the end everything that was ever acknowledged is looked for in the log: each order under its number and its client's
-name for it, once; each cancel. The directory is audited, start-up is shown against the log's size, and replay beside the
-engine's own speed.
+What was sent and not answered is sent again in the next life, under the same name. After some lives the directory is
+retired: the server is asked in peace for working orders and fills, and stopped; then everything that was ever
+acknowledged is looked for in the log (each order under its number and its client's name for it, once; each cancel; each
+lot traded), what the server said is held against the log, and the directory is audited. A directory with anything wrong
+is kept.
+
+Most servers are forked from a process that has read all code (`forked.py`), so that a life takes a few tenths of a second;
+a share of them is started from nothing.
 """
 
 import argparse
 import asyncio
 import contextlib
-import os
+import itertools
 import random
-import resource
+import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from engine.catalogue import unpack_id
-from engine.engine import Engine
-from engine.log import read_log
-from engine.types import EventKind
-from tests.wellhead.process import ServerProcess
+from engine.catalogue import NS
+from tests.wellhead.crash_disk import full, small_disk
+from tests.wellhead.crash_load import ACCOUNTS, TASKS, Logged, Member, Promised, Told
+from tests.wellhead.forked import ForkedServer, prepare
+from tests.wellhead.process import ROOT, ServerProcess
 from tests.wellhead.set_clock import CLOCK_FILE, set_clock
 from tests.wellhead.test_kill import OPTIONS, make_keys
 from wellhead import Client, WellheadError
 from wellhead.audit import audit
 
-ACCOUNTS = ("ann", "bob", "cyd")
-TASKS = 4  # of each account
-KINDS = {"kill": 50, "stop": 15, "pause": 10, "full": 10, "clock": 15}
-DISK_MIB = 1_024
+KINDS = {
+    "kill": 42, "start": 16, "snapshot": 12, "settle": 8, "leave": 5, "stop": 5, "pause": 4, "full": 4, "clock": 4,
+}  # fmt: skip
+SNAPSHOTS_EVERY = (40, 400, 2_000_000)  # commands
+LOAD_S = (0.01, 0.25)
+START_S = 0.2  # within which a start is interrupted
 LONGEST_JUMP_S = 7_200
+BORDERS_S = (900, 3_600, 4 * 3_600)  # gates are on quarters of an hour, deliveries end on hours, cycles after four
 ENDS_S = 10  # in which a server whose disk is full should have ended
-NS = 1_000_000_000
-
-
-@dataclass
-class Promised:
-    """What one account was told in one kind of life: order -> its cid, and the orders that were cancelled."""
-
-    placed: dict[int, str] = field(default_factory=dict)
-    cancelled: set[int] = field(default_factory=set)
+SNAPSHOT_S = 0.6  # in which one should have been begun
+UNEXPECTED = ("Traceback", "wellhead:", "passed over")
 
 
 @dataclass
@@ -64,163 +64,158 @@ class Life:
     """One start and one end."""
 
     kind: str
+    cold: bool
     log_bytes: int
-    start_s: float = 0.0
+    start_s: float | None = None  # to the open port
     ended_itself: bool = False
+    in_snapshot: bool = False  # one was being written
+    lost: int = 0
     promised: dict[str, Promised] = field(default_factory=lambda: {name: Promised() for name in ACCOUNTS})
 
     @property
     def acknowledged(self) -> int:
-        return sum(len(one.placed) + len(one.cancelled) for one in self.promised.values())
+        return sum(map(len, self.promised.values()))
 
 
-async def trade(client: Client, promised: Promised, rng: random.Random) -> None:
-    """Bids that rest, some taken back, until cancelled. What is noted is only what was answered."""
-    symbols: list[str] = []
-    while True:
-        try:
-            symbols = symbols or [instrument.sym for instrument in await client.instruments()]
-            price = f"0.{rng.randint(100, 400)}"
-            ack = await client.place(rng.choice(symbols), "buy", qty=rng.randint(1, 3), px=price)
-            promised.placed[ack.oid] = ack.cid or ""
-            working = [oid for oid in list(promised.placed)[-50:] if oid not in promised.cancelled]
-            if working and rng.random() < 0.3:
-                oid = rng.choice(working)
-                await client.cancel(oid)
-                promised.cancelled.add(oid)
-        except WellheadError:  # a gate has passed, or the exchange is gone
-            symbols = []
-            await asyncio.sleep(0.02)
+class Directory:
+    """A data directory and its lives."""
 
+    def __init__(self, place: Path, rng: random.Random, on_small_disk: bool) -> None:
+        self.data_dir, self._rng, self._on_small_disk = place / "data", rng, on_small_disk
+        self._clock, self._offset_ns = place / "clock", 0
+        self._configs = [place / f"{every}.toml" for every in SNAPSHOTS_EVERY]
+        for path, every in zip(self._configs, SNAPSHOTS_EVERY, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"snapshot_every_commands = {every}\n")
+        self._members = [Member(name, key) for name, key in make_keys(self.data_dir, *ACCOUNTS).items()]
+        self.lives: list[Life] = []
+        self.wrong: list[str] = []
 
-@dataclass
-class Campaign:
-    """A directory's lives."""
-
-    data_dir: Path
-    rng: random.Random
-    small_disk: bool = False  # whether the directory is on one of its own
-    lives: list[Life] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    lost: Counter[int] = field(default_factory=Counter)  # by life
-    _offset_ns: int = 0
-
-    @property
-    def clock_file(self) -> Path:
-        return self.data_dir / "clock"
-
-    async def life(self, keys: dict[str, str], kind: str) -> None:
+    async def life(self, kind: str, cold: bool) -> None:
         """One start, some load, one end."""
-        life = Life(kind, sum(path.stat().st_size for path in self.data_dir.glob("log/*.log")))
+        life = Life(kind, cold, sum(path.stat().st_size for path in self.data_dir.glob("log/*.log")))
         self.lives.append(life)
-        begun = time.perf_counter()
-        async with self._server() as server, contextlib.AsyncExitStack() as stack:
-            life.start_s = time.perf_counter() - begun
-            clients = [Client(server.url, key=name, private_key=private) for name, private in keys.items()]
-            for client in clients:
+        server = self._server(cold, self._configs[0] if kind == "snapshot" else self._rng.choice(self._configs))
+        begun, begun_s = time.perf_counter(), time.time()
+        await server.launch("tests.wellhead.set_clock")
+        try:
+            if kind == "start":
+                await asyncio.sleep(self._rng.uniform(0, START_S))
+                life.ended_itself = server.process.returncode is not None
+            else:
+                await server.listens()
+                life.start_s = time.perf_counter() - begun
+                await self._under_load(life, server)
+        except (AssertionError, WellheadError) as error:
+            self.wrong.append(f"life {len(self.lives)} ({kind}): {error}")
+        finally:
+            await server.__aexit__()
+        life.in_snapshot = any(path.stat().st_mtime > begun_s for path in self.data_dir.glob("snapshots/*.new"))
+        await self._listen(life, server)
+
+    async def _under_load(self, life: Life, server: ServerProcess) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            tasks: list[asyncio.Task[None]] = []
+            stack.push_async_callback(_end, tasks)
+            for member in self._members:
+                client = Client(server.url, key=member.name, private_key=member.private_key, reconnect=False)
                 await client.__aenter__()
                 stack.push_async_callback(_leave, client)
-            tasks = [
-                asyncio.create_task(trade(client, life.promised[name], random.Random(self.rng.random())))
-                for client, name in zip(clients, keys, strict=True)
-                for _ in range(TASKS)
-            ]
-            await asyncio.sleep(self.rng.uniform(0.05, 1.0))
+                promised = life.promised[member.name]
+                await member.ask_again(client, promised)
+                tasks += [
+                    asyncio.create_task(member.trade(client, promised, random.Random(self._rng.random())))
+                    for _ in range(TASKS)
+                ]
+            await asyncio.sleep(self._rng.uniform(*LOAD_S))
             await self._happen(life, server)
-            if server.process.returncode is None:
+            life.ended_itself = server.process.returncode is not None
+            if not life.ended_itself:
                 await server.kill()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _server(self) -> ServerProcess:
-        set_clock(self.clock_file, self._offset_ns)
-        os.environ[CLOCK_FILE] = str(self.clock_file)
-        return ServerProcess(self.data_dir, *OPTIONS, module="tests.wellhead.set_clock")
+    def _server(self, cold: bool, config: Path) -> ServerProcess:
+        set_clock(self._clock, self._offset_ns)
+        options = (*OPTIONS, "--config", str(config))
+        if cold:
+            environment = {CLOCK_FILE: str(self._clock)}
+            return ServerProcess(self.data_dir, *options, home=ROOT, quiet=True, **environment)
+        return ForkedServer(self.data_dir, *options, clock=self._clock)
 
     async def _happen(self, life: Life, server: ServerProcess) -> None:
+        rng = self._rng
         match life.kind:
+            case "snapshot":
+                await self._snapshot_begins()
+            case "settle":
+                self._set_clock(self._next_ns(rng.choice(BORDERS_S)) - rng.randrange(NS // 50))
+                await asyncio.sleep(rng.uniform(0, 0.3))
+            case "leave":
+                server.process.send_signal(signal.SIGINT)
+                await asyncio.sleep(rng.uniform(0, 0.1))
             case "stop" | "pause":
                 server.process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(self.rng.uniform(0.01, 0.3))
+                await asyncio.sleep(rng.uniform(0.01, 0.1))
                 if life.kind == "pause":
                     server.process.send_signal(signal.SIGCONT)
-                    await asyncio.sleep(self.rng.uniform(0.05, 0.3))
+                    await asyncio.sleep(rng.uniform(0.01, 0.2))
             case "clock":
-                self._offset_ns += self.rng.choice((1, -1)) * int(LONGEST_JUMP_S ** self.rng.random() * NS)
-                set_clock(self.clock_file, self._offset_ns)
-                await asyncio.sleep(self.rng.uniform(0.05, 0.5))
+                self._set_clock(self._now_ns() + rng.choice((1, -1)) * int(LONGEST_JUMP_S ** rng.random() * NS))
+                await asyncio.sleep(rng.uniform(0.01, 0.3))
             case "full":
-                no_room = full(self.data_dir, server.process.pid, self.rng, self.small_disk)
+                no_room = full(self.data_dir, server.process.pid, rng, self._on_small_disk)
                 with no_room, contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(server.process.wait(), ENDS_S)
-                    life.ended_itself = True
 
-    async def finish(self) -> None:
-        """Start once more in peace, stop cleanly, and look for everything that was promised."""
-        async with self._server() as server:
-            if await server.interrupt():
-                self.wrong.append("the last server did not stop cleanly")
-        self.wrong += audit(self.data_dir).differences
-        cids, times, cancelled = self._in_the_log()
-        self.wrong += [
-            f"{cid} of account {account} is {count} orders" for (account, cid), count in times.items() if count > 1
-        ]
-        for number, life in enumerate(self.lives):
-            for promised in life.promised.values():
-                lost = [oid for oid, cid in promised.placed.items() if cids.get(oid) != cid]
-                lost += promised.cancelled - cancelled
-                self.lost[number] += len(lost)
-                self.wrong += [f"life {number} ({life.kind}): order {oid} or its cancel is lost" for oid in lost]
+    async def _snapshot_begins(self) -> None:
+        """Wait for a snapshot's draft, and a moment."""
+        until = time.perf_counter() + SNAPSHOT_S
+        while time.perf_counter() < until and not any(self.data_dir.glob("snapshots/*.new")):
+            await asyncio.sleep(0)
+        await asyncio.sleep(self._rng.choice((0, self._rng.uniform(0, 0.005))))
 
-    def _in_the_log(self) -> tuple[dict[int, str], Counter[tuple[int, str]], set[int]]:
-        """Order -> cid; how many orders each account's cid became; the orders that were cancelled."""
-        cids: dict[int, str] = {}
-        times: Counter[tuple[int, str]] = Counter()
-        cancelled: set[int] = set()
-        engine = Engine()
-        for commands in read_log(self.data_dir / "log"):
-            events = engine.apply(commands)
-            placed = events[events["kind"] == EventKind.NEW]
-            rows = commands[np.searchsorted(commands["seq"], placed["command_seq"])]
-            for oid, account, name in zip(placed["order_id"].tolist(), placed["account"].tolist(), rows, strict=True):
-                cids[oid] = unpack_id(name["cl_ord_id"])
-                times[account, cids[oid]] += 1
-            cancelled |= set(events["order_id"][events["kind"] == EventKind.CANCELED].tolist())
-        return cids, times, cancelled
+    def _now_ns(self) -> int:
+        return time.time_ns() + self._offset_ns
 
-    def report(self) -> None:
-        """The table."""
-        print(f"{'':8} {'lives':>6} {'acknowledged':>13} {'recovered':>10} {'lost':>5} {'start, median':>14}")
-        for kind in [*KINDS, ""]:
-            numbers = [at for at, life in enumerate(self.lives) if kind in (life.kind, "")]
-            if not numbers:
-                continue
-            acknowledged = sum(self.lives[at].acknowledged for at in numbers)
-            lost = sum(self.lost[at] for at in numbers)
-            start_s = statistics.median(self.lives[at].start_s for at in numbers)
-            print(
-                f"{kind or 'all':8} {len(numbers):>6,} {acknowledged:>13,} {acknowledged - lost:>10,} {lost:>5,}"
-                f" {start_s:>12.2f} s"
-            )
-        ended = [life.ended_itself for life in self.lives if life.kind == "full"]
-        if ended:
-            where = "a tmpfs and a limit on files" if self.small_disk else "a limit on files"
-            print(
-                f"full disk ({where}): {sum(ended)} of {len(ended)} ended by themselves with an error, the others were killed"
-            )
-        print(f"wrong: {self.wrong[:5] or 'nothing'}")
-        quarter = max(1, len(self.lives) // 4)
-        for part in range(0, len(self.lives), quarter):
-            some = self.lives[part : part + quarter]
-            size, seconds = (
-                statistics.median(one.log_bytes for one in some),
-                statistics.median(one.start_s for one in some),
-            )
-            print(
-                f"start to open port, lives {part + 1} on: median {seconds:.2f} s with a log of {size / 1024:,.0f} KiB"
-            )
-        print(replay_speed(self.data_dir))
+    def _next_ns(self, border_s: int) -> int:
+        return (self._now_ns() // (border_s * NS) + 1) * border_s * NS
+
+    def _set_clock(self, now_ns: int) -> None:
+        self._offset_ns = now_ns - time.time_ns()
+        set_clock(self._clock, self._offset_ns)
+
+    async def _listen(self, life: Life, server: ServerProcess) -> None:
+        """A server that was killed has nothing to complain of, and none ends by itself but on a full disk or when told."""
+        assert server.process.stdout is not None
+        said = (await server.process.stdout.read()).decode(errors="replace")
+        if life.kind != "full" and any(word in said for word in UNEXPECTED):
+            self.wrong.append(f"life {len(self.lives)} ({life.kind}) said: {said[-2_000:]}")
+        elif life.ended_itself and life.kind not in ("full", "leave"):
+            self.wrong.append(f"life {len(self.lives)} ({life.kind}) ended by itself: {server.process.returncode}")
+
+    async def retire(self) -> None:
+        """Start once more in peace, ask, stop cleanly, and look for everything that was promised."""
+        told: dict[str, Told] = {}
+        try:
+            async with self._server(False, self._configs[-1]) as server:
+                for member in self._members:
+                    async with Client(server.url, key=member.name, private_key=member.private_key) as client:
+                        told[member.name] = await Told.ask(client)
+                if await server.interrupt():
+                    self.wrong.append("the last server did not stop cleanly")
+            self.wrong += audit(self.data_dir).differences
+            self._hold_against_the_log(told)
+        except Exception as error:
+            self.wrong.append(f"a directory cannot be read any more: {error!r}")
+
+    def _hold_against_the_log(self, told: dict[str, Told]) -> None:
+        log = Logged(self.data_dir / "log")
+        self.wrong += log.doubled()
+        for name, one in told.items():
+            self.wrong += log.differs(name, one)
+        for number, life in enumerate(self.lives, 1):
+            lost = [what for promised in life.promised.values() for what in log.lost(promised)]
+            life.lost = len(lost)
+            self.wrong += [f"life {number} ({life.kind}): {what} is lost" for what in lost]
 
 
 async def _leave(client: Client) -> None:
@@ -228,82 +223,108 @@ async def _leave(client: Client) -> None:
         await client.__aexit__(None, None, None)
 
 
-@contextlib.contextmanager
-def full(data_dir: Path, pid: int, rng: random.Random, small_disk: bool) -> Iterator[None]:
-    """No room any more: nothing left of the file system, or files that may not grow."""
-    room = rng.randrange(16_384)
-    if not small_disk or rng.random() < 0.5:
-        newest = max(data_dir.glob("log/*.log"), key=lambda path: path.name)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (newest.stat().st_size + room, resource.RLIM_INFINITY))
-        yield
-        return
-    ballast = data_dir / "ballast"
-    try:
-        with open(ballast, "wb") as file:
-            fill(file.fileno(), data_dir, room)
-        yield
-    finally:
-        ballast.unlink()
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def fill(descriptor: int, directory: Path, room: int) -> None:
-    """Take all that is free but `room` bytes, in smaller and smaller pieces: the server takes of it at the same time."""
-    taken, piece = 0, 1 << 22
-    while piece >= room // 2 + 1:
-        state = os.statvfs(directory)
-        if state.f_bavail * state.f_frsize - room < piece:
-            piece //= 2
-            continue
-        try:
-            os.posix_fallocate(descriptor, taken, piece)
-            taken += piece
-        except OSError:
-            piece //= 2
+@dataclass
+class Plan:
+    """How many lives, of which kinds (in turn, or by their shares at random), and how many on one directory."""
+
+    kills: int = 20
+    seed: int = 1
+    per_directory: int = 40
+    cold: float = 0.03  # the share that is started from nothing
+    kinds: tuple[str, ...] = ()
 
 
-@contextlib.contextmanager
-def small_disk() -> Iterator[tuple[Path, bool]]:
-    """A directory on a file system of its own where this user may mount one, else anywhere."""
-    with tempfile.TemporaryDirectory(prefix="wellhead-crash-") as name:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "none", name]
-        try:
-            mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-        except OSError:
-            mounted = False
-        try:
-            yield Path(name), mounted
-        finally:
-            if mounted:
-                subprocess.run(["umount", name], check=False)
+class Campaign:
+    """Directories one after the other, on a small disk of their own and on the ordinary one in turn."""
+
+    def __init__(self, plan: Plan, places: list[tuple[Path, bool]]) -> None:
+        """`places` are directories to work in, and whether each is on a small disk."""
+        self._plan, self._places, self._rng = plan, itertools.cycle(places), random.Random(plan.seed)
+        self.lives: list[Life] = []
+        self.wrong: list[str] = []
+
+    async def run(self) -> None:
+        """All lives."""
+        began = time.perf_counter()
+        while len(self.lives) < self._plan.kills:
+            root, on_small_disk = next(self._places)
+            place = Path(tempfile.mkdtemp(dir=root, prefix="lives-"))
+            directory = Directory(place, self._rng, on_small_disk)
+            await self._live(directory)
+            if directory.wrong:
+                _keep(place, directory.wrong)
+            shutil.rmtree(place)
+            self.wrong += directory.wrong
+            passed_s = time.perf_counter() - began
+            print(f"{len(self.lives):,} lives in {passed_s:,.0f} s, wrong: {len(self.wrong)}", flush=True)
+
+    async def _live(self, directory: Directory) -> None:
+        for _ in range(min(self._plan.per_directory, self._plan.kills - len(self.lives))):
+            await directory.life(self._kind(), self._rng.random() < self._plan.cold)
+            self.lives.append(directory.lives[-1])
+            if directory.wrong:
+                break
+        await directory.retire()
+
+    def _kind(self) -> str:
+        if self._plan.kinds:
+            return self._plan.kinds[len(self.lives) % len(self._plan.kinds)]
+        return self._rng.choices(list(KINDS), list(KINDS.values()))[0]
+
+    def report(self) -> None:
+        """The tables."""
+        print(f"\n{'':9}{'kills':>7}{'ended itself':>14}{'acknowledged':>14}{'recovered':>11}{'lost':>6}")
+        for kind in [*KINDS, ""]:
+            lives = [life for life in self.lives if kind in (life.kind, "")]
+            ended, acknowledged = sum(life.ended_itself for life in lives), sum(life.acknowledged for life in lives)
+            lost = sum(life.lost for life in lives)
+            print(
+                f"{kind or 'all':9}{len(lives) - ended:>7,}{ended:>14,}{acknowledged:>14,}{acknowledged - lost:>11,}{lost:>6,}"
+            )
+        inside, cold = sum(life.in_snapshot for life in self.lives), sum(life.cold for life in self.lives)
+        print(
+            f"{inside:,} were killed with a snapshot half written; {cold:,} were started from nothing, the rest forked"
+        )
+        self._report_starts()
+        print(f"wrong: {self.wrong[:5] or 'nothing'}")
+
+    def _report_starts(self) -> None:
+        """From the fork to the open port."""
+        starts = sorted((life.log_bytes, life.start_s) for life in self.lives if life.start_s and not life.cold)
+        print("\nlog, KiB       starts   to the open port: median      p99")
+        quarter = max(1, len(starts) // 4)
+        for part in (starts[at : at + quarter] for at in range(0, quarter * 4, quarter)):
+            times = sorted(seconds for _, seconds in part)
+            if times:
+                p99 = times[min(len(times) - 1, len(times) * 99 // 100)]
+                span = f"{part[0][0] >> 10:,} to {part[-1][0] >> 10:,}"
+                print(f"{span:14}{len(part):>7,}{statistics.median(times):>25.2f} s{p99:>7.2f} s")
 
 
-def replay_speed(data_dir: Path) -> str:
-    """Reading the log and applying it, beside the engine alone on the same commands."""
-    begun, replayed = time.perf_counter(), Engine()
-    for commands in read_log(data_dir / "log"):
-        replayed.apply(commands)
-    replay_s = time.perf_counter() - begun
-    commands, engine = np.concatenate(list(read_log(data_dir / "log"))), Engine()
-    begun = time.perf_counter()
-    engine.apply(commands)
-    apply_s = time.perf_counter() - begun
-    count = len(commands)
-    return (
-        f"replay of {count:,} commands: {count / replay_s:,.0f}/s with reading and checking,"
-        f" {count / apply_s:,.0f}/s for the engine alone"
-    )
+def _keep(place: Path, wrong: list[str]) -> None:
+    kept = tempfile.mkdtemp(prefix="wellhead-crash-wrong-")
+    shutil.copytree(place, kept, dirs_exist_ok=True)
+    print(f"kept in {kept}:", *wrong[:5], sep="\n  ", flush=True)
 
 
-async def run(kills: int, seed: int, data_dir: Path, mounted: bool = False, kinds: tuple[str, ...] = ()) -> int:
-    """A campaign of so many lives, of these kinds in turn or of all at random; an exit code."""
-    rng = random.Random(seed)
-    campaign, keys = Campaign(data_dir, rng, mounted), make_keys(data_dir, *ACCOUNTS)
-    for number in range(kills):
-        kind = kinds[number % len(kinds)] if kinds else rng.choices(list(KINDS), list(KINDS.values()))[0]
-        await campaign.life(keys, kind)
-        if number % 50 == 0:
-            print(f"{number + 1} of {kills} lives", flush=True)
-    await campaign.finish()
+async def run(plan: Plan) -> int:
+    """A campaign; an exit code."""
+    prepare()
+    with small_disk() as disk, tempfile.TemporaryDirectory(prefix="wellhead-crash-") as ordinary:
+        places = [(Path(ordinary), False)]
+        if disk is not None:
+            places.insert(0, (disk, True))
+        campaign = Campaign(plan, places)
+        await campaign.run()
+    if not any(life.acknowledged for life in campaign.lives):
+        campaign.wrong.append("nothing was ever acknowledged")
+    print(f"full disks: {'a tmpfs, and' if len(places) > 1 else 'only'} a limit on the size of files")
     campaign.report()
     return int(bool(campaign.wrong))
 
@@ -317,9 +338,12 @@ def main() -> int:
     )
     parser.add_argument("--kills", type=int, default=20, help="lives")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with small_disk() as (folder, mounted):
-        return asyncio.run(run(options.kills, options.seed, folder, mounted))
+    parser.add_argument("--per-directory", type=int, default=40, metavar="LIVES", help="after which one is retired")
+    parser.add_argument("--cold", type=float, default=0.03, metavar="SHARE", help="of the lives: started from nothing")
+    parser.add_argument("--kind", action="append", default=[], choices=KINDS, help="only this; repeat for more")
+    given = parser.parse_args()
+    plan = Plan(given.kills, given.seed, given.per_directory, given.cold, tuple(given.kind))
+    return asyncio.run(run(plan))
 
 
 if __name__ == "__main__":

@@ -15,29 +15,43 @@ _LISTENS = re.compile(rb"ws://[\d.]+:(\d+)")
 class ServerProcess:
     """
     `wellhead serve` on a free port, of the sources in `home`. Use as an async context manager; it is killed on the way
-    out if it still runs.
+    out if it still runs. With `quiet` what it says on stderr goes where its output goes.
     """
 
-    def __init__(self, data_dir: Path, *options: str, home: Path = ROOT, **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str, home: Path = ROOT, quiet: bool = False, **environment: str
+    ) -> None:
         self._home, self._environment = home, environment
-        self._arguments = ["-m", "wellhead.cli", "serve", "--data", str(data_dir), "--port", "0", *options]
+        self._errors = asyncio.subprocess.STDOUT if quiet else None
+        self.arguments = ["serve", "--data", str(data_dir), "--port", "0", *options]
         self.url = self.said = ""
 
     async def __aenter__(self) -> Self:
+        await self.launch()
+        await self.listens()
+        return self
+
+    async def launch(self, module: str = "wellhead.cli") -> None:
+        """Start the process, without waiting for what becomes of it."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *self._arguments,
+            *("-m", module, *self.arguments),
             cwd=self._home,
             stdout=asyncio.subprocess.PIPE,
+            stderr=self._errors,
             env={**os.environ, "COLUMNS": "200", **self._environment},
         )
+
+    async def listens(self) -> None:
+        """Wait for the open port."""
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
+            self.said += line.decode()
             if match := _LISTENS.search(line):
                 self.url = f"ws://127.0.0.1:{match[1].decode()}"
                 self.said = line.decode().rstrip()
-                return self
-        raise AssertionError("the server ended before it listened")
+                return
+        raise AssertionError(f"the server ended before it listened: {self.said}")
 
     async def __aexit__(self, *_: object) -> None:
         if self.process.returncode is None:
