@@ -155,6 +155,14 @@ class Shard(NamedTuple):
     def marks(self) -> str:
         return f"WH_{self.name}_MARKS"
 
+    @property
+    def books_subject(self) -> str:
+        return f"wh.{self.name}.books"
+
+    @property
+    def news_subject(self) -> str:
+        return f"wh.{self.name}.news"
+
 
 async def check_servers(servers: Servers) -> list[str]:
     """Ask every server of the cluster whether it syncs always; the names of those that answer.

@@ -1,8 +1,9 @@
 """The books of a shard in a process of their own, and one ledger over all shards.
 
-A bookkeeper reads the journal, posts what it says, and sends the commands that the books ask for (deliveries that are due).
-It keeps an archive too, so its directory is that of a single node: log, books, statements. What the archive has and the
-books have not, because they are new or were lost, is made from there.
+A bookkeeper reads the journal, posts what it says, sends the commands that the books ask for (deliveries that are due),
+and answers the gateways' questions (wellhead/cluster/office.py). It keeps an archive too, so its directory is that of a
+single node: log, books, statements. What the archive has and the books have not, because they are new or were lost, is
+made from there.
 
 In PostgreSQL each shard has a schema of its own in one database, because numbers of accounts and commands are a shard's own; the
 views of the schema `wellhead` put them side by side under the accounts' names. The ledger's epoch fences a bookkeeper
@@ -20,13 +21,17 @@ from numpy.typing import NDArray
 
 from engine.jetstream import Publisher, end
 from engine.sequencing import Part
+from engine.types import EventKind
 from settlement.service import SQLITE, Settlement
 from wellhead.additions import load_catalogue
 from wellhead.cluster.archive import Archivist, replay
 from wellhead.cluster.config import ClusterConfig
+from wellhead.cluster.office import Office
 from wellhead.cluster.sender import Sender
 
 POLL_S = 0.2
+SETTLED_KINDS = frozenset((EventKind.CLOSED, EventKind.DELIVERED, EventKind.DELISTED, EventKind.CYCLE_CLOSED))
+"""Behind these there is news."""
 
 
 class Bookkeeper(Archivist):
@@ -41,10 +46,16 @@ class Bookkeeper(Archivist):
         super().__init__(config, config.name, data_dir)
         self._clock = clock
         place = ledger if ledger == SQLITE else schema_of(ledger, config.name)
-        self.settlement = Settlement(data_dir / "settlement", load_catalogue(data_dir), place)
+        catalogue, directory = load_catalogue(data_dir), data_dir / "settlement"
+        self.settlement = Settlement(directory, catalogue, place)
         self._sender_name = f"books.{secrets.token_hex(5)}"
         self._sender: Sender | None = None
         self._market_ns = 0
+        self._office = Office(self.settlement, directory, catalogue, self._sender_name, self.now_ns)
+
+    def now_ns(self) -> int:
+        """The market's time: the clock, but never before what the journal already says."""
+        return max(self._clock(), self._market_ns)
 
     async def start(self) -> None:
         """Bring the books to the end of archive and journal, then go on. Raises LogError, nats.errors.Error."""
@@ -54,6 +65,8 @@ class Bookkeeper(Archivist):
         await self._publisher.start()
         sender = self._sender = Sender(self._publisher, self.config.shard.input_subject, self._sender_name)
         self._tasks += [asyncio.create_task(job) for job in (sender.run(), self._ask(sender))]
+        await self._office.open(self._client, self.config.shard)
+        await self._office.tell(await self._in_thread(self._office.read_news))
 
     def _catch_up(self) -> None:
         if self.settlement.applied_seq < self.journal.seq:
@@ -64,6 +77,7 @@ class Bookkeeper(Archivist):
         """Leave; the books stand where they are."""
         await end(self._tasks)
         await self._publisher.stop()
+        await self._office.close()
         await super().stop()
         self.settlement.close()
 
@@ -79,12 +93,13 @@ class Bookkeeper(Archivist):
             if part.sender == self._sender_name:
                 self._sender.confirmed(part.number)
         self._sender.covered(self.journal.in_seq)
+        if not all(SETTLED_KINDS.isdisjoint(part.events["kind"].tobytes()) for part in parts):
+            await self._office.tell(await self._in_thread(self._office.read_news))
 
     async def _ask(self, sender: Sender) -> None:
         """Send what the books ask for."""
         while True:
-            now_ns = max(self._clock(), self._market_ns)
-            due: NDArray[np.void] = await self._in_thread(self.settlement.due, now_ns)
+            due: NDArray[np.void] = await self._in_thread(self.settlement.due, self.now_ns())
             if len(due):
                 sender.submit(due)
             await asyncio.sleep(POLL_S)

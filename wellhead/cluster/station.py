@@ -38,6 +38,7 @@ from gateway.server import Server
 from wellhead.cluster.archive import replay
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.marks import Marker
+from wellhead.cluster.office import Books, Told
 from wellhead.cluster.place import Place
 from wellhead.cluster.sender import Sender
 
@@ -85,11 +86,14 @@ class Station:
         self._data_dir, self._archive = data_dir, archive
         self._clock = clock
         self._market_ns = 0
+        self._books = Books(config.shard, self._hear_news)
+        self._news: Told | None = None  # not shown yet
         gateway_config = gateway or GatewayConfig(restart_grace_ms=config.restart_grace_ms)
         self.gateway = Gateway(
             gateway_config, catalogue or Catalogue.load(), KeyStore(config.keys), self._submit, self.now_ns,
-            history=History(gateway_config.history_rows, data_dir / "history"),
+            papers=self._books, history=History(gateway_config.history_rows, data_dir / "history"),
         )  # fmt: skip
+        self.gateway.operations.meters = self._books
         warm_up()  # now, and not while servers wait to hear of us: at its first time it takes half a minute
         self.server = Server(self.gateway, config.host, port)
         self.journal = Journal()
@@ -124,8 +128,10 @@ class Station:
         await self._client.subscribe(f"wh.{self.shard.name}.presence", cb=self._heard)
         await asyncio.sleep(2 * PRESENCE_S if self._leaves_sessions() else 0)  # hear who serves whom, before we judge
         self._look_at_others()
+        await self._books.open(self._client)
         await self.server.start()
-        jobs = (self._follow(), self.sender.run(), self._tell(), marker.run(self.config.mark_every_ms))
+        marking = marker.run(self.config.mark_every_ms)
+        jobs = (self._follow(), self.sender.run(), self._tell(), self._books.look(), marking)
         self._tasks = [asyncio.create_task(job) for job in jobs]
 
     async def _fill_gap(self) -> None:
@@ -188,6 +194,7 @@ class Station:
                 if part.sender == self.sender_name:
                     self.sender.confirmed(part.number)
             self.sender.covered(entry.last_in)
+        self._show_news()
 
     def _apply(self, entry: Entry) -> None:
         for part in entry.parts:
@@ -199,6 +206,17 @@ class Station:
         events = joined([part.events for part in entry.parts], EVENT)
         self._market_ns = int(commands["ts_ns"][-1])
         self.gateway.on_batch(commands, events)
+
+    def _hear_news(self, told: Told) -> None:
+        self._news = told
+        self._show_news()
+
+    def _show_news(self) -> None:
+        """What the books say, once we have read as far as they."""
+        if (news := self._news) is not None and self.journal.seq >= news.seq:
+            self._news = None
+            self.gateway.channels.indices.publish(news.indices)
+            self.gateway.tell_settled(news.seq, news.batches, news.deliveries)
 
     def _give_paper(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         if not self.config.paper_micros:
