@@ -50,8 +50,9 @@ KINDS = {
     "kill": 42, "start": 16, "snapshot": 12, "settle": 8, "leave": 5, "stop": 5, "pause": 4, "full": 4, "clock": 4,
 }  # fmt: skip
 SNAPSHOTS_EVERY = (40, 400, 2_000_000)  # commands
+BOOKS_APART = 0.4  # the share whose books are a process of their own, which dies after the server
 LOAD_S = (0.01, 0.25)
-START_S = 0.2  # within which a start is interrupted
+START_S = 0.6  # within which a start is interrupted, more often early than late
 LONGEST_JUMP_S = 7_200
 BORDERS_S = (900, 3_600, 4 * 3_600)  # gates are on quarters of an hour, deliveries end on hours, cycles after four
 ENDS_S = 10  # in which a server whose disk is full should have ended
@@ -83,10 +84,7 @@ class Directory:
     def __init__(self, place: Path, rng: random.Random, on_small_disk: bool) -> None:
         self.data_dir, self._rng, self._on_small_disk = place / "data", rng, on_small_disk
         self._clock, self._offset_ns = place / "clock", 0
-        self._configs = [place / f"{every}.toml" for every in SNAPSHOTS_EVERY]
-        for path, every in zip(self._configs, SNAPSHOTS_EVERY, strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"snapshot_every_commands = {every}\n")
+        self._place = place
         self._members = [Member(name, key) for name, key in make_keys(self.data_dir, *ACCOUNTS).items()]
         self.lives: list[Life] = []
         self.wrong: list[str] = []
@@ -95,12 +93,12 @@ class Directory:
         """One start, some load, one end."""
         life = Life(kind, cold, sum(path.stat().st_size for path in self.data_dir.glob("log/*.log")))
         self.lives.append(life)
-        server = self._server(cold, self._configs[0] if kind == "snapshot" else self._rng.choice(self._configs))
+        server = self._server(cold, SNAPSHOTS_EVERY[0] if kind == "snapshot" else self._rng.choice(SNAPSHOTS_EVERY))
         begun, begun_s = time.perf_counter(), time.time()
         await server.launch("tests.wellhead.set_clock")
         try:
             if kind == "start":
-                await asyncio.sleep(self._rng.uniform(0, START_S))
+                await asyncio.sleep(START_S * self._rng.random() ** 2)
                 life.ended_itself = server.process.returncode is not None
             else:
                 await server.listens()
@@ -133,8 +131,11 @@ class Directory:
             if not life.ended_itself:
                 await server.kill()
 
-    def _server(self, cold: bool, config: Path) -> ServerProcess:
+    def _server(self, cold: bool, snapshot_every: int) -> ServerProcess:
         set_clock(self._clock, self._offset_ns)
+        apart = "true" if self._rng.random() < BOOKS_APART else "false"
+        config = self._place / "wellhead.toml"
+        config.write_text(f"snapshot_every_commands = {snapshot_every}\nbooks_process = {apart}\n")
         options = (*OPTIONS, "--config", str(config))
         if cold:
             environment = {CLOCK_FILE: str(self._clock)}
@@ -196,7 +197,7 @@ class Directory:
         """Start once more in peace, ask, stop cleanly, and look for everything that was promised."""
         told: dict[str, Told] = {}
         try:
-            async with self._server(False, self._configs[-1]) as server:
+            async with self._server(False, SNAPSHOTS_EVERY[-1]) as server:
                 for member in self._members:
                     async with Client(server.url, key=member.name, private_key=member.private_key) as client:
                         told[member.name] = await Told.ask(client)
