@@ -111,7 +111,7 @@ class Office:
     ) -> None:
         """`directory` is that of the books; `life` tells this process from earlier ones."""
         self._settlement, self._life = settlement, life
-        self._news, self._feed = News(settlement.books, catalogue), IndexFeed(settlement)
+        self._news, self._feed = News(settlement.books, catalogue), IndexFeed(settlement.books.indices)
         self._batches: deque[BatchState] = deque(maxlen=RECENT_BATCHES)
         self._told = Told("", 0, [], [], [])
         self._papers = PaperRoom(directory, catalogue)
