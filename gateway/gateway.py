@@ -735,8 +735,7 @@ class Gateway:
         """Close all sessions. What was under way is answered with OUTCOME_UNKNOWN."""
         self._stopping = True
         self.tables.head["stopping"] = 1
-        self.orders.abandon()
-        self._drain()
+        self.orders.abandon(self._drain)
         for session in list(self.sessions):
             session.close(Close.SHUTDOWN, "shutdown")
 

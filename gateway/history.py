@@ -285,15 +285,16 @@ class History:
     def _replace(self, commands: NDArray[np.void], changed: NDArray[np.void], fresh: NDArray[np.void]) -> None:
         asked = pick(commands, np.searchsorted(commands["seq"], changed["command_seq"]))
         moves_stop = (asked["kind"] == Kind.AMEND) & (asked["flags"] & Flag.EXTENDED != 0) & (asked["stop_price"] > 0)
-        columns = (changed["order_id"], changed["price"], changed["qty"], np.where(moves_stop, asked["stop_price"], 0))
-        for order_id, price, qty, stop in zip(*(column.tolist() for column in columns), strict=True):
-            place = int(np.searchsorted(fresh["order_id"], order_id))
-            is_fresh = place < len(fresh) and fresh["order_id"][place] == order_id
-            target, at = (fresh, place) if is_fresh else (self._open, order_id & SLOT_MASK)
-            if at < len(target):
-                target["price"][at], target["qty"][at] = price, qty
-                if stop:
-                    target["stop_price"][at] = stop
+        ids, stops = changed["order_id"], np.where(moves_stop, asked["stop_price"], 0)
+        places = np.minimum(np.searchsorted(fresh["order_id"], ids), max(len(fresh) - 1, 0))
+        is_fresh = fresh["order_id"][places] == ids if len(fresh) else np.zeros(len(ids), np.bool_)
+        slots = ids & SLOT_MASK
+        is_old = ~is_fresh & (slots < len(self._open))
+        for target, mine, at in ((fresh, is_fresh, places), (self._open, is_old, slots)):
+            # Of several changes of an order the last one counts.
+            target["price"][at[mine]], target["qty"][at[mine]] = changed["price"][mine], changed["qty"][mine]
+            moved = mine & (stops > 0)
+            target["stop_price"][at[moved]] = stops[moved]
 
     def _describe(self, rows: NDArray[np.void], orders: NDArray[np.void]) -> None:
         for name in ("order_id", "account", "side", "tif", "post", "cid"):

@@ -19,6 +19,8 @@ from gateway.messages import Error, Format
 from gateway.reserved import Reserved
 
 LITERAL_BYTES, PHRASE_ROWS = 1 << 20, 4_096
+MOST_EXTENTS = 10_000
+"""Ladders of an account that are known; beyond, those that are on their way and in no book yet are forgotten."""
 HEAD_REMEMBERED = (
     "accounts_used", "instruments_used", "orders_used", "orders_free", "positions_used", "positions_free", "chunks_used",
     "levels_used", "symbols_used", "first_finished", "last_finished", "finished", "forgotten_early",
@@ -59,6 +61,8 @@ class Tables:
     pendings: NDArray[Any]
     results: NDArray[Any]
     wishes: NDArray[Any]
+    extents: NDArray[Any]
+    extent_levels: NDArray[Any]
     refused: NDArray[Any]
     key: NDArray[Any]
     changed: NDArray[Any]
@@ -116,6 +120,8 @@ class Tables:
         head["max_pending"], head["max_pending_per_session"] = config.max_pending, config.max_pending_per_session
         head["rate"], head["burst"] = config.rate_per_s, config.rate_burst
         head["max_batch_items"], head["max_message_bytes"] = config.max_batch_items, config.max_message_bytes
+        head["max_quote_levels"], head["quotes_per_token"] = config.max_quote_levels, config.rate_quotes_per_token
+        head["most_extents"] = MOST_EXTENTS
         head["ref"] = first_ref
         head["composer"] = composer()
 
@@ -128,7 +134,7 @@ class Tables:
         self._phrases_used = len(phrases.values)
         self._known_phrases: dict[bytes, int] = {}
         self._spoken: dict[int, Error] = {}
-        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds", "stp"):
+        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds", "stp", "act"):
             self.head[f"phrase_{name}"] = getattr(phrases, name)
         for reason, number in phrases.error.items():
             self._arrays["reasons"][reason] = number
@@ -218,6 +224,16 @@ class Tables:
         self.head["accounts_used"] = max(int(self.head["accounts_used"]), number + 1)
         for name in ("accounts", "live"):
             self._need(name, number + 1)
+
+    def need_extents(self, account: int, ladders: int) -> None:
+        """Have the account's ladders be known, and room for as many more."""
+        live = self.live[account]
+        if live["extents"] >= MOST_EXTENTS:
+            self.do(doors.FORGET_EXTENTS, account)
+        count = 0 if live["has_extents"] else int(self.accounts[account]["orders"])
+        for name in ("extents", "extent_levels"):
+            self._need(name, int(self.head["extents_used"]) + count + ladders + 2)
+        self.do(doors.LOAD_EXTENTS, account)
 
     def need_instrument(self, number: int) -> None:
         """Make room for an instrument number."""

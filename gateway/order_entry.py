@@ -353,10 +353,12 @@ class OrderEntry:
             return EngineStatus(instrument.status).name.lower()
         return "not_open_yet" if command.ts_ns < instrument.open_ns else "gate_passed"
 
-    def abandon(self) -> None:
-        """Tell all who wait that nobody knows how it ends. For a node that stops."""
+    def abandon(self, drain: Callable[[], None]) -> None:
+        """Tell all who wait that nobody knows how it ends. For a node that stops. `drain` queues what was written."""
         error = RequestError(Code.OUTCOME_UNKNOWN, "the exchange stops; send it again with the same cid").error
-        self._tables.do(doors.ABANDON, self._tables.phrase(error))
+        while self._tables.do(doors.ABANDON, self._tables.phrase(error)):
+            drain()
+        drain()
         for tell in self.abandoned:
             tell(error)
         pending, self._pending = self._pending, {}

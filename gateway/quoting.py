@@ -1,20 +1,25 @@
 """Mass quotes: ladders of a group become one command for each level that may have to change.
 
 The engine finds a quote by account, symbol, group, side and the number of its level, and leaves alone what is already as it
-shall be. What it cannot know is where a ladder has become shorter: so it is remembered here which levels may be there,
-those on their way too. Those beyond the new end are taken back with the same message, and to take back what cannot be there
-is no command.
+shall be. What it cannot know is where a ladder has become shorter: so it is remembered which levels may be there, those on
+their way too (fast/extents.py). Those beyond the new end are taken back with the same message, and to take back what cannot
+be there is no command.
+
+Compiled code (fast/quote.py) does the same for the usual message; here is what it declines, and what it is held against.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from engine.types import MAX_QTY, EventKind, Reason, Side
 from gateway.config import GatewayConfig
 from gateway.decimals import to_text
 from gateway.fast import doors
-from gateway.fast.tables import ITEMS
+from gateway.fast.tables import ITEMS, LADDER_LEVELS
 from gateway.fast.templates import STATUSES, Outcome
+from gateway.memory import Tables
 from gateway.messages import (
     Code,
     Error,
@@ -32,8 +37,6 @@ from gateway.projection import Instrument, Projection
 from gateway.session import Ask
 from gateway.terms import flags_of, nanoseconds, stp_group, ticks
 
-MOST_GROUPS = 10_000
-"""Ladders of an account that are remembered; beyond, those that are on their way and in no book yet are forgotten."""
 ACTS: dict[int, Literal["new", "same", "replaced", "canceled"]] = {
     EventKind.NEW: "new",
     EventKind.REPLACED: "replaced",
@@ -41,22 +44,48 @@ ACTS: dict[int, Literal["new", "same", "replaced", "canceled"]] = {
     EventKind.QUOTE_KEPT: "same",
 }
 SIDES = (Side.BUY, Side.SELL)
+SIDE_BYTES = LADDER_LEVELS // 8
 Wish = tuple[int, int, int, int]
 """Side, number of the level, price in ticks, lots: 0 for none."""
 
 
 class Extent:
-    """The levels of a ladder that may be there on each side, a bit each, and its best bid, in ticks."""
+    """What may be there of a ladder: a row of the tables, which see."""
 
-    __slots__ = ("best_bid", "levels")
+    __slots__ = ("_row", "_tables")
 
-    def __init__(self) -> None:
-        self.levels = [0, 0]
-        self.best_bid = 0
+    def __init__(self, tables: Tables, row: int) -> None:
+        self._tables, self._row = tables, row
+
+    @property
+    def levels(self) -> tuple[int, int]:
+        """Of each side, a bit for each level."""
+        bits = self._tables.extent_levels[self._row].astype("<u4").tobytes()
+        return int.from_bytes(bits[:SIDE_BYTES], "little"), int.from_bytes(bits[SIDE_BYTES:], "little")
+
+    @levels.setter
+    def levels(self, sides: tuple[int, int]) -> None:
+        bits = b"".join(side.to_bytes(SIDE_BYTES, "little") for side in sides)
+        self._tables.extent_levels[self._row] = np.frombuffer(bits, "<u4")
+
+    @property
+    def best_bid(self) -> int:
+        """In ticks."""
+        return int(self._tables.extents[self._row]["best_bid"])
+
+    @best_bid.setter
+    def best_bid(self, price: int) -> None:
+        self._tables.extents[self._row]["best_bid"] = price
 
     def add(self, side: int, level: int) -> None:
         """A level may be there."""
-        self.levels[side] |= 1 << level
+        bids, asks = self.levels
+        self.levels = (bids | 1 << level, asks) if side == Side.BUY else (bids, asks | 1 << level)
+
+    def free_if_empty(self) -> None:
+        """Forget it when nothing of it can be there."""
+        if not any(self.levels):
+            self._tables.do(doors.FREE_EXTENT, self._row)
 
 
 @dataclass(slots=True)
@@ -67,6 +96,7 @@ class SidePlan:
     wishes: list[Wish] = field(default_factory=list)
     asked: list[QuoteResult] = field(default_factory=list)  # the rows of the wishes
     levels: int = 0  # that may be there afterwards
+    is_given: bool = False
 
     def refuse(self, error: Error) -> None:
         """The next level cannot even be asked for."""
@@ -87,7 +117,7 @@ class Plan:
     sym: str
     instrument: Instrument | None
     sides: tuple[SidePlan, SidePlan]
-    extent: Extent = field(default_factory=Extent)
+    extent: Extent | None = None
 
 
 class QuotesAsk(Ask):
@@ -129,7 +159,6 @@ class Quotes:
         self._orders = orders
         self._config = config
         self._tables = projection.tables
-        self._extents: dict[int, dict[tuple[int, int], Extent]] = {}  # account -> (instrument, group)
         self._under_way: dict[int, tuple[QuotesAsk, list[QuoteResult]]] = {}  # by the number of a batch
         orders.abandoned.append(self._abandon)
 
@@ -140,12 +169,15 @@ class Quotes:
             raise RequestError(Code.TOO_LARGE, f"a mass quote has up to {self._config.max_quote_levels} levels")
         if len({ladder.sym for ladder in request.quotes}) < len(request.quotes):
             raise bad_field("quotes", "a symbol is there twice")
+        if any(len(side or ()) > LADDER_LEVELS for ladder in request.quotes for side in (ladder.b, ladder.a)):
+            raise RequestError(Code.TOO_LARGE, f"a side of a ladder has up to {LADDER_LEVELS} levels")
         if any(level[1] < 0 for level in levels):
             raise bad_field("quotes", "lots from 0 up")
         return -(-sum(level[1] > 0 for level in levels) // self._config.rate_quotes_per_token)
 
     def quote(self, ask: Ask, request: MassQuote) -> None:
         """Bring the quotes of a group to what is asked for. Raises RequestError."""
+        self._tables.need_extents(ask.account, len(request.quotes))
         plans = [self._plan(ask, request.group, ladder) for ladder in request.quotes]
         self._check_room(ask, sum(len(side.wishes) for plan in plans for side in plan.sides))
         serial = ask.session.identity.key.serial if ask.session.identity and ask.session.identity.cod else 0
@@ -167,8 +199,9 @@ class Quotes:
                 for _ in _levels(ladder, side) or ():
                     plans[side].refuse(error)
             return Plan(ladder.sym, None, plans)
-        extent = self._extent(ask.account, instrument.number, group)
-        bids, asks = (_side(ask, instrument, side, _levels(ladder, side), extent.levels[side]) for side in SIDES)
+        extent = Extent(self._tables, self._tables.do(doors.EXTENT_OF, ask.account, instrument.number, group))
+        present = extent.levels
+        bids, asks = (_side(ask, instrument, side, _levels(ladder, side), present[side]) for side in SIDES)
         return Plan(ladder.sym, instrument, (bids, asks), extent)
 
     def _check_room(self, ask: Ask, commands: int) -> None:
@@ -182,11 +215,14 @@ class Quotes:
 
     def _send(self, answer: QuotesAsk, plan: Plan, group: int, terms: tuple[int, ...]) -> None:
         """The side that moves away from the other goes first, so that a ladder that moves does not meet itself."""
-        if plan.instrument is None:
+        if plan.instrument is None or plan.extent is None:
             return
-        best_bid = max((price for _, _, price, lots in plan.sides[0].wishes if lots), default=0)
+        bids, asks = plan.sides
+        best_bid = max((price for _, _, price, lots in bids.wishes if lots), default=0)
         order = (1, 0) if best_bid > plan.extent.best_bid else (0, 1)
-        plan.extent.best_bid, plan.extent.levels = best_bid, [side.levels for side in plan.sides]
+        if bids.is_given:
+            plan.extent.best_bid = best_bid
+        plan.extent.levels = bids.levels, asks.levels
         wishes = [wish for side in order for wish in plan.sides[side].wishes]
         rows = [row for side in order for row in plan.sides[side].asked]
         for start in range(0, len(wishes), ITEMS):
@@ -203,8 +239,7 @@ class Quotes:
             for row, (side, level, _, _) in zip(asked, part, strict=True):
                 row.err = EXCHANGE_IS_FULL
                 plan.extent.add(side, level)  # as it was, whatever that is
-        if not any(plan.extent.levels):
-            self._extents[answer.account].pop((plan.instrument.number, group), None)
+        plan.extent.free_if_empty()
 
     # --- Answers ------------------------------------------------------------------------------------------------------
 
@@ -245,25 +280,6 @@ class Quotes:
         for answer in asks:
             answer.abandon(error)
 
-    # --- What is there ------------------------------------------------------------------------------------------------
-
-    def _extent(self, account: int, instrument: int, group: int) -> Extent:
-        extents = self._extents.get(account)
-        if extents is None or len(extents) >= MOST_GROUPS:
-            extents = self._extents[account] = self._working(account)
-        return extents.setdefault((instrument, group), Extent())
-
-    def _working(self, account: int) -> dict[tuple[int, int], Extent]:
-        """What is in the books, as after a restart."""
-        found: dict[tuple[int, int], Extent] = {}
-        for order in self._projection.accounts[account].orders.values():
-            if order.level >= 0:
-                extent = found.setdefault((order.instrument, order.group), Extent())
-                extent.add(order.side, order.level)
-                if order.side == Side.BUY:
-                    extent.best_bid = max(extent.best_bid, order.price)
-        return found
-
 
 def _levels(ladder: Ladder, side: Side) -> list[Level] | None:
     return ladder.b if side == Side.BUY else ladder.a
@@ -274,6 +290,7 @@ def _side(ask: Ask, instrument: Instrument, side: Side, levels: list[Level] | No
     plan = SidePlan(levels=present)
     if levels is None:
         return plan
+    plan.is_given = True
     wire, tick, highest = ask.session.wire, instrument.tick_micros, instrument.max_price
     for number, (px, lots) in enumerate(levels):
         if lots == 0 and not present >> number & 1:

@@ -107,7 +107,8 @@ class Session:
     def identity(self, identity: Identity) -> None:
         self._identity = identity
         row = self._tables.sessions[self.row]
-        row["account"], row["can_trade"] = identity.account, "trade" in identity.key.scopes
+        scopes = identity.key.scopes
+        row["account"], row["can_trade"], row["can_quote"] = identity.account, "trade" in scopes, "quote" in scopes
         row["serial"] = identity.key.serial if identity.cod else 0
 
     @property

@@ -7,9 +7,9 @@ are pieces that are held; with the reply to its last batch they are queued behin
 from engine.kernel import inlined, kernel
 from engine.pointers import clear
 from engine.types import EventKind, Kind, Reason
-from gateway.fast.compose import BATCH_FRAME, REPLY_FRAME, message
+from gateway.fast.compose import BATCH_FRAME, MASS_FRAME, REPLY_FRAME, message
 from gateway.fast.store import drop_pending, find_order, hash_pending, new_pending, status_of, unhash_pending
-from gateway.fast.tables import ITEMS
+from gateway.fast.tables import ITEMS, MOST_OF_ANSWER
 from gateway.fast.templates import ID, T_IN, T_OUT, Outcome
 from gateway.messages import Code
 
@@ -144,6 +144,42 @@ def reply_batch(s, h, batch_at):
     release(s, h, session_at)
 
 
+@inlined
+def free_mass(s, h, mass_at):
+    """A mass quote is answered, or there is nobody any more to be told."""
+    mass = s.masses[mass_at]
+    at = mass.first_batch
+    while at:
+        batch = s.batches[at - 1]
+        following = batch.next
+        batch.mass = 0
+        batch.next = h.batches_free
+        h.batches_free = at
+        at = following
+    mass.next = h.masses_free
+    h.masses_free = mass_at + 1
+
+
+@kernel
+def finish_level(s, h, mass_at, is_there):
+    """A level of a mass quote is decided; the last one sends the answer."""
+    mass = s.masses[mass_at]
+    mass.missing -= 1
+    if mass.missing:
+        return
+    if is_there and mass.error:
+        error_result(s, s.result[0], mass.error)
+        reply(s, h, mass.session, mass.request, mass.t_in)
+    elif is_there:
+        start = h.out_used
+        h.out_used = message(s, MASS_FRAME, start, mass_at, s.sessions[mass.session].wire)
+        queue_piece(s, h, mass.session, start, h.out_used)
+    if is_there:
+        s.sessions[mass.session].pending -= 1
+        release(s, h, mass.session)
+    free_mass(s, h, mass_at)
+
+
 @kernel
 def finish(s, h, asker):
     """Answer a request (a row of pendings or waits), or its part of a batch, with s.result."""
@@ -157,6 +193,9 @@ def finish(s, h, asker):
     batch_at = asker.batch - 1
     batch = s.batches[batch_at]
     s.results[batch_at * ITEMS + asker.item] = s.result[0]
+    if batch.mass:
+        finish_level(s, h, batch.mass - 1, is_there)
+        return
     batch.missing -= 1
     if batch.missing == 0:
         if batch.quotes:
@@ -300,12 +339,26 @@ def send(s, h, asker, kind, account, has_cid):
     return at
 
 
+@inlined
+def send_level(s, h, asker, account, instrument, group, side, level, price, qty):
+    """A command for a level of a ladder. In `key`: the flags, the session's serial, the deadline, the self-trade group."""
+    send(s, h, asker, QUOTE, account, False)
+    command = s.unsent[h.unsent - 1]
+    command.instrument = instrument
+    command.group = group
+    command.side = side
+    command.tag = level
+    command.price = price
+    command.qty = qty
+    command.flags = s.key[0]
+    command.session = s.key[1]
+    command.deadline_ns = s.key[2]
+    command.stp_group = s.key[3]
+
+
 @kernel
 def send_quotes(s, session_at, account, instrument, group, count):
-    """Commands for the levels in `wishes`, as a batch of their own; its number, 0 when there is no room for one.
-
-    In `key`: the flags of all, the session's serial, the deadline, the self-trade group.
-    """
+    """Commands for the levels in `wishes`, as a batch of their own; its number, 0 when there is no room for one."""
     h = s.head[0]
     at = h.batches_free
     if at:
@@ -330,18 +383,7 @@ def send_quotes(s, session_at, account, instrument, group, count):
     for k in range(count):
         wish = s.wishes[k]
         asker.item = k
-        send(s, h, asker, QUOTE, account, False)
-        command = s.unsent[h.unsent - 1]
-        command.instrument = instrument
-        command.group = group
-        command.side = wish.side
-        command.tag = wish.level
-        command.price = wish.price
-        command.qty = wish.qty
-        command.flags = s.key[0]
-        command.session = s.key[1]
-        command.deadline_ns = s.key[2]
-        command.stp_group = s.key[3]
+        send_level(s, h, asker, account, instrument, group, wish.side, wish.level, wish.price, wish.qty)
     return at
 
 
@@ -410,19 +452,32 @@ def attempt_waiting(s, h):
     return True
 
 
+@inlined
+def is_full(s, h):
+    return h.out_used + MOST_OF_ANSWER > len(s.out) or h.pieces + 8 > len(s.pieces)
+
+
 @kernel
 def abandon(s, phrase):
-    """Nobody knows how what is under way ends: say so to all whom compiled code would answer."""
+    """Nobody knows how what is under way ends: say so to all whom compiled code would answer. 1 when a buffer is full."""
     h = s.head[0]
     for ref in range(h.ref - len(s.pendings) + 1, h.ref + 1):
         row = ref & (len(s.pendings) - 1)
         pending = s.pendings[row]
         if pending.ref == ref and ref > 0:
+            if is_full(s, h):
+                return 1
+            if pending.batch and s.batches[pending.batch - 1].mass:
+                s.masses[s.batches[pending.batch - 1].mass - 1].error = phrase
             error_result(s, s.result[0], phrase)
             if pending.python == 0:
                 finish(s, h, pending)
-            at = pending.first_wait
-            while at:
-                finish(s, h, as_asker(s, s.waits[at - 1]))
-                at = s.waits[at - 1].next
+                pending.python = 1
+            while pending.first_wait:
+                if is_full(s, h):
+                    return 1
+                wait = s.waits[pending.first_wait - 1]
+                pending.first_wait = wait.next
+                finish(s, h, as_asker(s, wait))
             drop_pending(s, row + 1)
+    return 0

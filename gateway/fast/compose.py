@@ -11,11 +11,11 @@ from llvmlite import ir
 from numba import cfunc, types
 from numba.extending import intrinsic
 
-from engine.kernel import FLAGS, JIT, cached_beside, kernel
+from engine.kernel import FLAGS, JIT, cached_beside, inlined, kernel
 from engine.types import EventKind
 from gateway.fast.pointers import TABLES, tables_at
-from gateway.fast.tables import ITEMS, VALUES
-from gateway.fast.templates import ASEQ, CUM, ID, KEPT, LEFT, NUMBER, OID, T_IN, T_OUT, WORD, Hole, Outcome
+from gateway.fast.tables import ITEMS, MASS_LADDERS, VALUES
+from gateway.fast.templates import ACT, ASEQ, CUM, ID, KEPT, LEFT, NUMBER, OID, T_IN, T_OUT, WORD, Hole, Outcome
 from gateway.fast.write import HEADER, JSON, framed, put, put_amount, put_big, put_digits, put_end, put_literal
 
 ORDER, ERROR, FUNDS = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS)
@@ -24,8 +24,11 @@ REPLY, REPLY_ERROR = np.int64(NUMBER["reply"]), np.int64(NUMBER["reply_error"])
 DUPLICATE, AGAIN = int(EventKind.DUPLICATE), NUMBER["reply_dup"] - NUMBER["reply"]
 ITEM, ITEM_ERROR = np.int64(NUMBER["item"]), np.int64(NUMBER["item_error"])
 BATCH_REPLY, ITEMS_HOLE, NO_HOLE = NUMBER["batch"], np.int64(Hole.ITEMS), np.int64(99)
+MASS_REPLY, LADDER, NO_LEVEL = NUMBER["mass"], np.int64(NUMBER["ladder"]), np.int64(NUMBER["level_none"])
+LEVEL, LEVEL_ERROR = np.int64(NUMBER["level_0"]), np.int64(NUMBER["level_error"])
+NEW, QUOTE_KEPT, REPLACED = int(EventKind.NEW), int(EventKind.QUOTE_KEPT), int(EventKind.REPLACED)
 COMMA = 0x2C
-RECORD_MESSAGE, RECORD_FRAME, REPLY_FRAME, BATCH_FRAME = range(4)
+RECORD_MESSAGE, RECORD_FRAME, REPLY_FRAME, BATCH_FRAME, MASS_FRAME = range(5)
 
 
 @kernel
@@ -92,27 +95,36 @@ def put_result(s, h, at, result, order_template, error_template, wire):
     return put(s, at, error_template + result.outcome - 1, wire, NO_HOLE)
 
 
+@inlined
+def put_list_head(s, at, count, wire):
+    if wire == JSON:
+        s.out[at] = 0x5B  # [
+        return at + 1
+    if count < 16:
+        s.out[at] = 0x90 | count
+        return at + 1
+    s.out[at] = 0xDC
+    return put_big(s, at + 1, count, 2)
+
+
+@inlined
+def put_list_end(s, at, wire):
+    if wire != JSON:
+        return at
+    s.out[at] = 0x5D  # ]
+    return at + 1
+
+
 @kernel
 def put_items(s, h, at, batch_at, wire):
     batch = s.batches[batch_at]
-    if wire == JSON:
-        s.out[at] = 0x5B  # [
-        at += 1
-    elif batch.items < 16:
-        s.out[at] = 0x90 | batch.items
-        at += 1
-    else:
-        s.out[at] = 0xDC
-        at = put_big(s, at + 1, batch.items, 2)
+    at = put_list_head(s, at, batch.items, wire)
     for k in range(batch.items):
         if k and wire == JSON:
             s.out[at] = COMMA
             at += 1
         at = put_result(s, h, at, s.results[batch_at * ITEMS + k], ITEM, ITEM_ERROR, wire)
-    if wire == JSON:
-        s.out[at] = 0x5D  # ]
-        at += 1
-    return at
+    return put_list_end(s, at, wire)
 
 
 @kernel
@@ -133,9 +145,103 @@ def put_batch(s, h, at, batch_at, wire):
     return put_end(s, at, template, wire)
 
 
+# --- Mass quotes ------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def put_level(s, h, at, result, wire):
+    """What became of a level."""
+    s.holes[WORD] = result.word
+    if result.outcome != ORDER:
+        if result.outcome != ERROR:
+            s.holes[WORD] = compose(s, h, at, result)
+        return put(s, at, LEVEL_ERROR + result.outcome - 1, wire, NO_HOLE)
+    if result.oid == 0:
+        return put(s, at, NO_LEVEL, wire, NO_HOLE)
+    act = 0 if result.act == NEW else 1 if result.act == QUOTE_KEPT else 2 if result.act == REPLACED else 3
+    s.holes[ACT] = h.phrase_act + act
+    s.holes[OID] = result.oid
+    s.holes[LEFT] = result.left
+    s.holes[CUM] = result.cum
+    s.holes[KEPT] = result.kept
+    shown = result.has_kept | (2 if result.left else 0) | (4 if result.cum else 0)
+    return put(s, at, LEVEL + shown, wire, NO_HOLE)
+
+
+@kernel
+def put_levels(s, h, at, batch_at, item, count, wire):
+    """A side of a ladder: `count` results from an item of a batch on, and then in those that follow it."""
+    at = put_list_head(s, at, count, wire)
+    for k in range(count):
+        if k and wire == JSON:
+            s.out[at] = COMMA
+            at += 1
+        if item == ITEMS:
+            batch_at = s.batches[batch_at - 1].next
+            item = 0
+        at = put_level(s, h, at, s.results[(batch_at - 1) * ITEMS + item], wire)
+        item += 1
+    return put_list_end(s, at, wire)
+
+
+@kernel
+def put_ladders(s, h, at, mass_at, wire):
+    mass = s.masses[mass_at]
+    at = put_list_head(s, at, mass.ladders, wire)
+    row = 0
+    batch_at = mass.first_batch
+    for k in range(mass.ladders):
+        if k and wire == JSON:
+            s.out[at] = COMMA
+            at += 1
+        ladder = s.mass_ladders[mass_at * MASS_LADDERS + k]
+        for word in range(5):
+            s.texts[1, word] = s.symbols[ladder.symbol, word]
+        at = put(s, at, LADDER, wire, ITEMS_HOLE)
+        at = put_levels(s, h, at, batch_at, row % ITEMS, ladder.bids, wire)
+        for _ in range((row % ITEMS + ladder.bids) // ITEMS):
+            batch_at = s.batches[batch_at - 1].next
+        row += ladder.bids
+        # Behind the first list: the name of the second.
+        between = s.ops[s.templates[LADDER, wire] + 2]
+        at = put_literal(s, at, between.literal, between.size)
+        at = put_levels(s, h, at, batch_at, row % ITEMS, ladder.asks, wire)
+        for _ in range((row % ITEMS + ladder.asks) // ITEMS):
+            batch_at = s.batches[batch_at - 1].next
+        row += ladder.asks
+        at = put_end(s, at, LADDER, wire)
+    return put_list_end(s, at, wire)
+
+
+@kernel
+def put_mass(s, h, at, mass_at, wire):
+    """The answer to a mass quote."""
+    mass = s.masses[mass_at]
+    rows = 0
+    for k in range(mass.ladders):
+        ladder = s.mass_ladders[mass_at * MASS_LADDERS + k]
+        rows += ladder.bids + ladder.asks
+    first_aseq = 0
+    batch_at = mass.first_batch
+    for row in range(rows):
+        if row and row % ITEMS == 0:
+            batch_at = s.batches[batch_at - 1].next
+        aseq = s.results[(batch_at - 1) * ITEMS + row % ITEMS].aseq
+        if aseq and (first_aseq == 0 or aseq < first_aseq):
+            first_aseq = aseq
+    s.holes[ID] = mass.request
+    s.holes[T_IN] = mass.t_in
+    s.holes[T_OUT] = h.t_out
+    s.holes[ASEQ] = first_aseq
+    template = MASS_REPLY + (1 if first_aseq else 0)
+    at = put(s, at, template, wire, ITEMS_HOLE)
+    at = put_ladders(s, h, at, mass_at, wire)
+    return put_end(s, at, template, wire)
+
+
 @kernel
 def compose_message(s, what, start, subject, wire):
-    """Write a message at s.out[start]; where it ends. `subject`: the row of a record or of a batch.
+    """Write a message at s.out[start]; where it ends. `subject`: the row of a record, a batch or a mass quote.
 
     The reply to one request is in s.result, the request's own holes are filled in.
     """
@@ -147,8 +253,10 @@ def compose_message(s, what, start, subject, wire):
         at = put_record(s, at, subject, wire)
     elif what == REPLY_FRAME:
         at = put_result(s, h, at, s.result[0], REPLY, REPLY_ERROR, wire)
-    else:
+    elif what == BATCH_FRAME:
         at = put_batch(s, h, at, subject, wire)
+    else:
+        at = put_mass(s, h, at, subject, wire)
     return framed(s, start, at, wire)
 
 

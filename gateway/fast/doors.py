@@ -6,7 +6,7 @@ One, because whatever several doors have in common would be compiled for each of
 import numpy as np
 
 from engine.kernel import door, kernel
-from gateway.fast import accept, answer, follow, store
+from gateway.fast import accept, answer, extents, follow, quote, store
 from gateway.fast.compose import RECORD_MESSAGE, message
 from gateway.fast.pointers import tables_at
 
@@ -15,8 +15,8 @@ from gateway.fast.pointers import tables_at
     FIND_ORDER, FIND_CID, FIND_POSITION, FIND_PENDING, RECORD_AT,
     NEW_ORDER_ROW, POSITION_OF, NEXT_RECORD, NEW_PENDING, CHARGE, ENTER_ORDER, HASH_ORDER, FINISH_ORDER, FORGET,
     HASH_POSITION, DROP_POSITIONS, FREE_LEVELS, HASH_PENDING, DROP_PENDING, ENTER_SYMBOL, DROP_SYMBOL,
-    SEND_QUOTES,
-) = range(30)  # fmt: skip
+    SEND_QUOTES, EXTENT_OF, FREE_EXTENT, LOAD_EXTENTS, FORGET_EXTENTS,
+) = range(34)  # fmt: skip
 
 
 @kernel
@@ -66,6 +66,12 @@ def change(s, op, a, b):
         store.enter_symbol(s, a)
     elif op == DROP_SYMBOL:
         store.drop_symbol(s, a)
+    elif op == FREE_EXTENT:
+        extents.free_extent(s, a)
+    elif op == LOAD_EXTENTS:
+        extents.load_extents(s, a)
+    elif op == FORGET_EXTENTS:
+        extents.forget_extents(s, a)
     return 0
 
 
@@ -78,21 +84,22 @@ def run(address, op, a, b, c, d, e, f):
     if op == GATHER:
         return answer.gather(s)
     if op == TAKE_FRAMES:
-        return accept.take_frames(s, a, b, c)
+        return quote.take_frames(s, a, b, c)
     if op == TAKE_MESSAGE:
-        return accept.take_message(s, a, b)
+        return quote.take_message(s, a, b)
     if op == PUT_RECORD:
         return message(s, RECORD_MESSAGE, a, b, c)
     if op == RECORD_TRADE:
         follow.record_trade(s, a, b, c, d, e, f)
         return 0
     if op == ABANDON:
-        answer.abandon(s, a)
-        return 0
+        return answer.abandon(s, a)
     if op == SEND_QUOTES:
         return answer.send_quotes(s, a, b, c, d, e)
     if op == DEPTH_ADD:
         return np.int64(store.depth_add(s, a, b, c, d, e, f))
+    if op == EXTENT_OF:
+        return extents.extent_of(s, a, b, c)
     if FIND_ORDER <= op <= RECORD_AT:
         return look_up(s, op, a, b)
     return change(s, op, a, b)

@@ -26,7 +26,7 @@ from gateway.fast.store import (
     position_of,
     status_of,
 )
-from gateway.fast.tables import STP_GROUP_BITS
+from gateway.fast.tables import MOST_OF_ANSWER, STP_GROUP_BITS
 from gateway.fast.templates import NUMBER, Term
 
 
@@ -73,8 +73,6 @@ LAST_TYPE, LAST_TIF = int(OrdType.MARKET), int(TimeInForce.FOK)
 PPM = 1_000_000
 MOST_EVENTS = 200
 """Of a plain step; a private event must still be in its ring when the step is told."""
-MOST_OF_ANSWER = 65_536
-"""Bytes that the reply to any request takes at the most."""
 MOST_OF_EVENT = 1_024
 CID_WORD = 15  # the first word of cl_ord_id in a command
 # Numbers of numpy's: numba compiles a function anew for each plain constant that it is called with.

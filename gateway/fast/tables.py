@@ -18,12 +18,19 @@ PENDING_ROWS = 1 << 17
 """Rows of commands on their way; a ref's row is its low bits. Twice what a gateway lets in by default."""
 BATCH_ROWS, ITEMS = 1_024, 100
 """Batches that compiled code keeps at once, and the items of each; a larger one takes the general path."""
+MASS_ROWS, MASS_LADDERS, MASS_LEVELS = 256, 256, 1_000
+"""Mass quotes that compiled code keeps at once, the ladders of each, and its levels with those that it takes back."""
+LADDER_LEVELS, LEVELS_A_WORD = 1_024, 32
+"""Levels that a side of a ladder can have, and how many of them have their bits in one word."""
 HASH_ROWS = 1 << 18
+EXTENT_HASH_ROWS = 1 << 16
 SESSION_ROWS = 16_384
 CHUNK = 32
 """Private events of an account lie together in chunks of so many."""
 VALUES = 18
 OUT_BYTES = 4 << 20
+MOST_OF_ANSWER = 1 << 19
+"""Bytes that the reply to any request takes at the most."""
 INBOX_BYTES = 1 << 20
 UNSENT_ROWS = 4_096
 STP_GROUP_BITS = 7
@@ -51,8 +58,10 @@ HEAD = np.dtype(
         # What waits to be sent, and what is under way.
         "out_used pieces groups unsent ref pending batches_free batches_used waits_free waits_used t_in inbox_bytes "
         "general python release quotes waiting waiting_order error_phrase stopping max_message_bytes taken composer "
+        "masses_free masses_used extents_free extents_used most_extents max_quote_levels quotes_per_token "
         # Numbers of the first phrases of their kinds.
-        "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds phrase_stp"
+        "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds phrase_stp "
+        "phrase_act"
     )
 )
 
@@ -64,8 +73,10 @@ ACCOUNT = np.dtype(
 `owner`: the lowest number of its owner's accounts.
 """
 
-LIVE = np.dtype(_integers("bucket_level bucket_at_us") + _integers("first_holder has_bucket"))
-"""Of an account, and not remembered: its token bucket, and the sessions that hold its private stream."""
+LIVE = np.dtype(_integers("bucket_level bucket_at_us") + _integers("first_holder has_bucket has_extents extents"))
+"""Of an account, and not remembered: its token bucket, the sessions that hold its private stream, and how many of its
+ladders are in `extents`, when they are there.
+"""
 
 ORDER = np.dtype(
     [
@@ -108,7 +119,7 @@ RECORD = np.dtype(_integers("template symbol") + _integers("c0 c1 c2 c3 c4"))
 
 SESSION = np.dtype(
     _integers("uid account serial pending holds")
-    + _integers("wire can_trade private next_holder first_held last_held bytes group parked closed")
+    + _integers("wire can_trade can_quote private next_holder first_held last_held bytes group parked closed")
 )
 """`account` 0: not logged on. `serial`: what its orders carry. `uid`: a session's own number; a row is used again."""
 
@@ -120,12 +131,26 @@ PENDING = np.dtype(
 """`python`: Python answers it. `extra`: Python has more to answer than the request itself."""
 
 WAIT = np.dtype(_integers("uid request t_in price qty") + _integers("session account batch item kind next"))
-BATCH = np.dtype(_integers("request t_in") + _integers("session items missing next quotes"))
-"""`quotes`: levels of a mass quote, whose answer Python writes when it has the results."""
+BATCH = np.dtype(_integers("request t_in") + _integers("session items missing next quotes mass"))
+"""`quotes`: levels of a mass quote, whose answer Python writes when it has the results. `mass`: some of the levels of one that
+compiled code answers; `next` is then the batch with those that follow.
+"""
+MASS = np.dtype(_integers("request t_in session missing ladders error first_batch next"))
+"""A mass quote under way. `missing`: levels that the engine has not decided; `error`: what is wrong with all of it."""
+MASS_LADDER = np.dtype(_integers("symbol bids asks"))
+"""How a ladder is answered: results of so many levels on each side."""
+EXTENT = np.dtype(_integers("account instrument group best_bid next"))
+"""What may be there of a ladder, what is on its way too: a bit for each level, bids first, in the same row of
+`extent_levels`, and the best bid in ticks.
+"""
 RESULT = np.dtype(_integers("oid c0 c1 c2 c3 c4 left cum aseq") + _integers("outcome word kept has_kept act"))
 """What a request came to. `outcome`: an Outcome; `word`: the order's status, or which error; `act`: the kind of the event."""
 WISH = np.dtype(_integers("side level price qty"))
 """A level of a ladder as it shall be."""
+LADDER = np.dtype(_integers("instrument extent"))
+LADDER_SIDE = np.dtype(_integers("given first count rows at"))
+"""A side of a ladder that is read: its levels are wishes[first:first + count], and `rows` of results, from `at` on."""
+PLAN = np.dtype(_integers("ladders levels rows commands paid"))
 
 REQUEST = np.dtype(
     _integers("id oid px qty c0 c1 c2 c3 c4 s0 s1 s2 s3 s4")
@@ -172,6 +197,15 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "refused": (np.dtype("<i8"), ()),
     "requests": (REQUEST, ()),
     "wishes": (WISH, ()),
+    "plan": (PLAN, ()),
+    "ladders": (LADDER, ()),
+    "ladder_sides": (LADDER_SIDE, ()),
+    "masses": (MASS, ()),
+    "mass_ladders": (MASS_LADDER, ()),
+    "parts": (np.dtype("<i8"), ()),
+    "extents": (EXTENT, ()),
+    "extent_levels": (np.dtype("<i8"), (2 * LADDER_LEVELS // LEVELS_A_WORD,)),
+    "extent_hash": (np.dtype("<i8"), ()),
     "fresh": (np.dtype("<i8"), (2,)),
     "moved_accounts": (np.dtype("<i8"), ()),
     "moved_positions": (np.dtype("<i8"), ()),
@@ -204,14 +238,16 @@ FIRST_ROWS = {
     "id_hash": HASH_ROWS, "cid_hash": HASH_ROWS, "position_hash": HASH_ROWS, "symbol_hash": 4_096,
     "pending_hash": HASH_ROWS, "sessions": SESSION_ROWS, "pendings": PENDING_ROWS, "asker": 1, "waits": PENDING_ROWS,
     "batches": BATCH_ROWS, "results": BATCH_ROWS * ITEMS, "result": 1, "reasons": 1 << 16, "refused": 1 << 16,
-    "requests": ITEMS + 1, "wishes": ITEMS, "fresh": 16_384,
+    "requests": ITEMS + 1, "wishes": MASS_LEVELS, "plan": 1, "ladders": MASS_LADDERS, "ladder_sides": 2 * MASS_LADDERS,
+    "masses": MASS_ROWS, "mass_ladders": MASS_ROWS * MASS_LADDERS, "parts": -(-MASS_LEVELS // ITEMS),
+    "extents": 1_024, "extent_levels": 1_024, "extent_hash": EXTENT_HASH_ROWS, "fresh": 16_384,
     "moved_accounts": 4_096, "moved_positions": 4_096, "dirty": 4_096, "changed": 16_384, "trades": 8_192, "key": 8,
     "token": 8, "holes": VALUES, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
     "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,
 }  # fmt: skip
 GROWING = (
     "accounts", "live", "orders", "positions", "instruments", "sides", "recent", "levels", "symbols", "records", "values",
-    "next_chunk", "sessions", "groups", "changed", "dirty", "trades",
+    "next_chunk", "sessions", "groups", "changed", "dirty", "trades", "extents", "extent_levels",
 )  # fmt: skip
 GROWTH = 1 << 14
 """So many times its first size a table can reach without being moved, which for a large one takes a tenth of a second."""

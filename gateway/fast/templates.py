@@ -24,11 +24,14 @@ from gateway.messages import (
     Fill,
     Format,
     ItemResult,
+    LadderResult,
+    MassQuoteResult,
     OrderEvent,
     OrderResult,
     OrderStatus,
     PositionEvent,
     PositionState,
+    QuoteResult,
     Reply,
     SideName,
     StpName,
@@ -176,7 +179,7 @@ def _balance(mark: Marks) -> BalanceEvent:
 
 
 # What a request came to. Numbers of the holes: id, t_in, t_out, aseq, oid, left, cum, st or error, kept.
-ID, T_IN, T_OUT, ASEQ, OID, LEFT, CUM, WORD, KEPT = range(9)
+ID, T_IN, T_OUT, ASEQ, OID, LEFT, CUM, WORD, KEPT, ACT = range(10)
 
 
 def _result(mark: Marks, kept: bool) -> OrderResult:
@@ -197,6 +200,29 @@ def _item(mark: Marks, aseq: bool, kept: bool) -> ItemResult:
 
 def _error(mark: Marks, code: Code) -> Error:
     return Error(code, code.name, True, mark(SCRATCH, WORD))
+
+
+class Shown(IntEnum):
+    """What a level's result says beyond what all say, a bit each."""
+
+    KEPT = 1
+    LEFT = 2
+    CUM = 4
+
+
+def _level(mark: Marks, shown: int) -> QuoteResult:
+    result = QuoteResult(mark(PHRASE, ACT), mark(INT, OID), st=mark(PHRASE, WORD))
+    if shown & Shown.KEPT:
+        result.kept = mark(BOOL, KEPT)
+    if shown & Shown.LEFT:
+        result.left = mark(INT, LEFT)
+    if shown & Shown.CUM:
+        result.cum = mark(INT, CUM)
+    return result
+
+
+def _ladder(mark: Marks) -> LadderResult:
+    return LadderResult(mark(TEXT, SYMBOL_TEXT), mark(Hole.ITEMS, OID), mark(Hole.ITEMS, WORD))
 
 
 class Outcome(IntEnum):
@@ -258,6 +284,17 @@ def _add_labelled(name: str, make: Callable[..., Any], sets: Iterable[int]) -> N
 # Behind the others: stored private events have the numbers of their templates.
 _add_labelled("order", _labelled_event, ORDER_TERMS)
 _add_labelled("quote", _quote_event, QUOTE_TERMS)
+MESSAGES |= {
+    "mass": lambda mark: _ok(mark, False, MassQuoteResult(mark(Hole.ITEMS, WORD))),
+    "mass_aseq": lambda mark: _ok(mark, True, MassQuoteResult(mark(Hole.ITEMS, WORD))),
+    "ladder": _ladder,
+    "level_none": lambda mark: QuoteResult("none"),
+    # In the order of Outcome, from ERROR on.
+    "level_error": lambda mark: QuoteResult("refused", err=mark(PHRASE, WORD)),
+    "level_funds": lambda mark: QuoteResult("refused", err=_error(mark, Code.INSUFFICIENT_FUNDS)),
+    # In the order of what is shown.
+    **{f"level_{shown}": partial(_level, shown=shown) for shown in range(8)},
+}
 NUMBER = {name: number for number, name in enumerate(MESSAGES)}
 
 
@@ -271,6 +308,8 @@ WHYS = {Reason.BY_REQUEST: "by_request", Reason.UNFILLED: "unfilled"}
 LIQUIDITY = ("taker", "maker")
 STPS: tuple[StpName, ...] = ("expire_taker", "expire_maker", "expire_both", "decrement")
 """In the order of the engine's modes, from 1."""
+ACTS = ("new", "same", "replaced", "canceled")
+"""Of a level of a mass quote."""
 SENTENCES = ("not enough free cash; ", " is free", "order ", " is ")
 """Around the numbers in the errors FUNDS and DONE."""
 
@@ -289,6 +328,7 @@ class Phrases:
         self.own = self._add(own)
         self.funds = self._add(SENTENCES)
         self.stp = self._add(STPS)
+        self.act = self._add(ACTS)
         self.error = {reason: self._add([error]) for reason, error in errors.items()}
 
     def _add(self, values: Any) -> int:
