@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, Self
 
 from tests.simulation.disk import Disk
 
@@ -14,9 +15,19 @@ SLOW_JOBS, SLOWER = 0.05, 50
 
 
 class Inline:
-    """Where the node makes a ThreadPoolExecutor. The loop does its work."""
+    """Where the node makes a ThreadPoolExecutor. The loop does its work, and what is submitted is done at once."""
 
     def __init__(self, *_: Any) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        future.set_result(work(*arguments))
+        return future
 
     def shutdown(self) -> None: ...
 

@@ -111,6 +111,7 @@ class World:
             folder, markets=("H100S-USE",), list_hours=2, paper_micros=0 if chained else 10**12, poll_ms=500,
             snapshot_every_commands=self.rng.choice((15, 60, 300)),
             books_pause_ms=self.rng.choice((0, 10, 80)),
+            books_process=False,  # nothing of it is out of the world
             settlement_queue_batches=self.rng.choice((2, 16, 256)),
             max_frame_commands=self.rng.choice((3, 100, 16_384)),
             gateway=GatewayConfig(
@@ -206,7 +207,8 @@ class World:
         with contextlib.ExitStack() as stack:
             for target, name, value in (
                 (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk),
-                (wellhead.exchange, "FileLog", logs), (wellhead.node, "Gateway", gateways),
+                (wellhead.exchange, "FileLog", logs), (wellhead.exchange, "ThreadPoolExecutor", Inline),
+                (wellhead.node, "Gateway", gateways),
                 (wellhead.node, "ThreadPoolExecutor", Inline), (wellhead.papers, "ThreadPoolExecutor", Inline),
                 (wellhead.custody, "ThreadPoolExecutor", Inline), (wellhead.custody.log, "exception", self._unexpected),
                 (wellhead.services, "ThreadPoolExecutor", Inline), (gateway.server, "serve", serve),
