@@ -52,13 +52,18 @@ _HEAD = [
     ("cid", "S40"),
 ]
 FILL = np.dtype([*_HEAD, ("fee_micros", "<i8"), ("fee_due_micros", "<i8")])
-ORDER = np.dtype([*_HEAD, ("done_ns", "<i8"), ("reason", "<u2"), ("pad", "V2"), ("stop_price", "<i4")])
+_ORDER = [*_HEAD, ("done_ns", "<i8"), ("reason", "<u2"), ("flags", "<u2"), ("stop_price", "<i4")]
+ORDER = np.dtype([*_ORDER, ("expire_ns", "<i8"), ("show", "<i4"), ("pad", "V4")])
+OLD_ORDER = np.dtype(_ORDER)
+"""As it was without the last; its flags were zero."""
 _OPEN = [
     ("order_id", "<i8"), ("ts_ns", "<i8"), ("type", "u1"), ("tif", "u1"), ("post", "u1"), ("side", "u1"),
     ("account", "<i4"), ("instrument", "<i4"), ("price", "<i4"), ("qty", "<i4"), ("cid", "S40"),
 ]  # fmt: skip
-OPEN = np.dtype([*_OPEN, ("stop_price", "<i4")])
-"""What is known of an order while it works. Older snapshots have it without the last."""
+_OPEN_STOPS = [*_OPEN, ("stop_price", "<i4")]
+OPEN = np.dtype([*_OPEN_STOPS, ("expire_ns", "<i8"), ("show", "<i4"), ("flags", "<u2")])
+"""What is known of an order while it works. Older snapshots have it without the last ones."""
+SHOWN_FLAGS = Flag.SLIDE | Flag.REDUCE_ONLY
 
 
 class Terms(NamedTuple):
@@ -79,6 +84,7 @@ class HistoryState(Struct):
     open: bytes
     terms: list[tuple[int, str, int, int, int]]
     has_stops: bool = False
+    has_terms: bool = False
 
 
 def pick(rows: NDArray[np.void], index: NDArray[Any]) -> NDArray[np.void]:
@@ -95,7 +101,9 @@ def put(rows: NDArray[np.void], index: NDArray[Any], values: NDArray[np.void]) -
 class Ring:
     """The last rows of a table. `count` is how many there ever were."""
 
-    def __init__(self, dtype: np.dtype[np.void], capacity: int, path: Path | None) -> None:
+    def __init__(
+        self, dtype: np.dtype[np.void], capacity: int, path: Path | None, older: np.dtype[np.void] | None = None
+    ) -> None:
         self.count = 0
         self._path = path
         self._rows: NDArray[np.void]
@@ -104,6 +112,8 @@ class Ring:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             size = capacity * dtype.itemsize
+            if older is not None and path.exists() and path.stat().st_size == capacity * older.itemsize:
+                _widen(path, older, dtype)
             mode = "r+" if path.exists() and path.stat().st_size == size else "w+"
             self._rows = np.memmap(path, dtype, mode, shape=(capacity,))  # type: ignore[call-overload]
         self._first = 0  # rows before are gone, whatever the ring holds
@@ -185,6 +195,17 @@ class Ring:
                 os.close(fd)
 
 
+def _widen(path: Path, older: np.dtype[np.void], dtype: np.dtype[np.void]) -> None:
+    """Give the rows of a file the columns that have come since it was made; they are zero."""
+    old = np.fromfile(path, older)
+    rows = np.zeros(len(old), dtype)
+    for name in older.names or ():
+        rows[name] = old[name]
+    made = path.with_suffix(".new")
+    rows.tofile(made)
+    made.replace(path)
+
+
 class History:
     """Fills and finished orders of all accounts. `directory` None: in memory only."""
 
@@ -193,7 +214,7 @@ class History:
         self._is_kept = rows > 0
         directory, rows = (directory, rows) if rows else (None, 1)
         self.fills = Ring(FILL, rows, directory / "fills.dat" if directory else None)
-        self.orders = Ring(ORDER, rows, directory / "orders.dat" if directory else None)
+        self.orders = Ring(ORDER, rows, directory / "orders.dat" if directory else None, OLD_ORDER)
         self._open = np.zeros(1_024, OPEN)
         self._terms: dict[int, Terms] = {}
         self._seq = 0  # the last event
@@ -265,8 +286,13 @@ class History:
         for name in ("order_id", "ts_ns", "account", "instrument", "side", "price", "qty"):
             rows[name] = new[name]
         rows["type"], rows["tif"], rows["post"] = asked["ord_type"], asked["time_in_force"], asked["flags"] & 1
-        is_stop = (asked["ord_type"] >= OrdType.STOP) & (asked["kind"] == Kind.NEW_ORDER)
+        is_order = asked["kind"] == Kind.NEW_ORDER
+        is_stop = (asked["ord_type"] >= OrdType.STOP) & is_order
         rows["stop_price"][is_stop] = asked["stop_price"][is_stop]
+        rows["flags"] = asked["flags"] & SHOWN_FLAGS
+        has_more = (asked["flags"] & Flag.EXTENDED != 0) & is_order
+        for name, column in (("show", "show_qty"), ("expire_ns", "expire_ns")):
+            rows[name][has_more] = asked[column][has_more]
         rows["cid"] = np.frombuffer(np.ascontiguousarray(asked["cl_ord_id"]).tobytes(), "S40")
         return pick(rows, np.argsort(rows["order_id"]))
 
@@ -339,7 +365,8 @@ class History:
         rows = np.zeros(len(ids), ORDER)
         self._describe(rows, orders)
         rows["flag"], rows["ts_ns"], rows["price"] = orders["type"], orders["ts_ns"], orders["price"]
-        rows["stop_price"] = orders["stop_price"]
+        for name in ("stop_price", "flags", "show", "expire_ns"):
+            rows[name] = orders[name]
         rows["seq"] = np.concatenate((filled["seq"], over["seq"]))
         rows["done_ns"] = np.concatenate((filled["ts_ns"], over["ts_ns"]))
         rows["cum"] = np.concatenate((filled["cum"], over["cum_qty"]))
@@ -392,6 +419,7 @@ class History:
         return HistoryState(
             self._seq, self.fills.count, self.orders.count, working.tobytes(),
             [(number, *terms) for number, terms in sorted(self._terms.items())], has_stops=True,
+            has_terms=True,
         )  # fmt: skip
 
     def sync(self) -> None:
@@ -405,7 +433,7 @@ class History:
         self.fills.restore(state.fills, state.seq)
         self.orders.restore(state.orders, state.seq)
         self._terms = {row[0]: Terms(row[1], row[2], row[3], row[4]) for row in state.terms}
-        stored = np.frombuffer(state.open, OPEN if state.has_stops else np.dtype(_OPEN))
+        stored = np.frombuffer(state.open, OPEN if state.has_terms else _OPEN_STOPS if state.has_stops else _OPEN)
         working = np.zeros(len(stored), OPEN)
         for name in stored.dtype.names or ():
             working[name] = stored[name]
@@ -436,7 +464,9 @@ def _order(row: dict[str, int | bytes]) -> PastOrder:
         qty=int(row["qty"]), cum=int(row["cum"]), tif=TIF_NAMES[int(row["tif"])], post=bool(row["post"]),
         st="filled" if filled else "canceled", why=None if filled else WHY.get(reason, reason.name.lower()),
         ts=int(row["ts_ns"]) // 1000, done=int(row["done_ns"]) // 1000,
-        stop=int(row["stop_price"]) * tick or UNSET,
+        stop=int(row["stop_price"]) * tick or UNSET, show=int(row["show"]) or UNSET,
+        expire=int(row["expire_ns"]) // 1000 or UNSET, slide=bool(int(row["flags"]) & Flag.SLIDE) or UNSET,
+        reduce_only=bool(int(row["flags"]) & Flag.REDUCE_ONLY) or UNSET,
     )  # fmt: skip
 
 

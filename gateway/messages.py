@@ -662,6 +662,10 @@ class PastOrder(Struct, gc=False):
     ts: int
     done: int
     stop: Money | UnsetType = UNSET  # of a stop
+    show: int | UnsetType = UNSET  # of an iceberg: what was visible at the most
+    expire: int | UnsetType = UNSET  # of gtd: when it would have ended
+    slide: bool | UnsetType = UNSET  # true: `post` was `slide`
+    reduce_only: bool | UnsetType = UNSET
 
 
 class OrdersHistoryResult(Struct):

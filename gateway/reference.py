@@ -170,7 +170,7 @@ def asyncapi(examples: Examples) -> dict[str, Any]:
             + ", ".join(f"{code.value} {code.name}" for code in Code),
         },
         "defaultContentType": "application/json",
-        "servers": {"local": {"host": "localhost:8700", "protocol": "ws", "pathname": "/v1"}},
+        "servers": {"local": {"host": "localhost:8765", "protocol": "ws", "pathname": "/v1"}},
         "channels": {"exchange": {"address": "/v1", "messages": {n: _ref("components", "messages", n) for n in found}}},
         "operations": operations,
         "components": {"messages": found, "schemas": _with_money(schemas) | {"Money": MONEY}},

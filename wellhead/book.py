@@ -38,6 +38,10 @@ class Book:
         self._asks: SortedDict = SortedDict()
         self._news = asyncio.Event()
 
+    def __repr__(self) -> str:
+        bid, ask = (f"{best.qty} at {best.px}" if best else "none" for best in (self.best_bid, self.best_ask))
+        return f"<Book {self.sym}: bid {bid}, ask {ask}{'' if self.ready else ', not ready'}>"
+
     @property
     def bids(self) -> list[Level]:
         """Bids, best first."""

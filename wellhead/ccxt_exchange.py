@@ -1,7 +1,7 @@
 """Wellhead as a ccxt exchange, so that a bot written for ccxt runs here with another constructor.
 
     from wellhead.ccxt_exchange import wellhead
-    exchange = wellhead({"apiKey": "mm7", "secret": PRIVATE_KEY, "options": {"url": "ws://localhost:8700"}})
+    exchange = wellhead({"apiKey": "mm7", "secret": PRIVATE_KEY, "options": {"url": "ws://localhost:8765"}})
 
 A contract is a spot market `H100S-USE-H26112214/USDC` whose base is the GPU-hour: prices are per GPU-hour, amounts are GPU-hours,
 whole lots of them (`precision.amount`), so cost is price times amount as everywhere. Needs ccxt (`pip install wellhead[ccxt]`).
@@ -97,7 +97,7 @@ class wellhead(ccxt.Exchange):
             "timeframes": {name: name for name in self.timeframes_of_channels},
             "precisionMode": TICK_SIZE,
             "requiredCredentials": dict.fromkeys(SECRET_KEYS, True),
-            "options": {"url": "ws://localhost:8700"},
+            "options": {"url": "ws://localhost:8765"},
         }
         return self.deep_extend(super().describe(), ours)
 
@@ -118,7 +118,9 @@ class wellhead(ccxt.Exchange):
         if self._client is None:
             options = dict(self.options)
             wanted = {
-                name: options[name] for name in ("url", "format", "cod", "grace_ms", "timeout_s") if name in options
+                name: options[name]
+                for name in ("url", "format", "cod", "grace_ms", "timeout_s", "ssl")
+                if name in options
             }
             if self.apiKey:
                 wanted |= {"key": self.apiKey, "private_key": self.secret}

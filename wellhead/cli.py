@@ -273,13 +273,16 @@ def create_key(
         _fail(f"{out} exists; it will not be overwritten")
     except (KeyStoreError, OSError) as error:
         _fail(str(error))
-    console.print(f"key {key_id} of account {account} may {', '.join(scopes)}; its private half is in {out}")
+    said = f"key {key_id} of account {account} may {', '.join(scopes)}; its private half is in {out}"
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
 
 
 @keys.command("list")
 @data_option
 def list_keys(data: Path) -> None:
     """Show the keys."""
+    if not data.is_dir():
+        _fail(f"there is no directory {data}")
     table = Table("key", "account", "scopes", "from")
     for key in KeyStore(data / "keys.json").keys():  # noqa: SIM118 - not a dict
         table.add_row(key.id, key.account, " ".join(key.scopes), " ".join(key.ips) or "anywhere")

@@ -21,6 +21,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, get_args
 
@@ -179,7 +180,8 @@ class Client:
 
     Without a key it has public market data only. `format` is "json" or "msgpack". `cod` asks for cancel on disconnect,
     `grace_ms` for how long the orders wait for a reconnect. `timeout_s` is how long a request may take, reconnects
-    included. Every method raises a WellheadError with `code`, `name` and `message`; prices are str, Decimal or int.
+    included. `ssl` is for a `wss://` exchange whose certificate is not publicly trusted:
+    `ssl.create_default_context(cafile="cert.pem")`. Every method raises a WellheadError with `code`, `name` and `message`; prices are str, Decimal or int.
     """
 
     def __init__(  # noqa: PLR0913
@@ -194,6 +196,7 @@ class Client:
         timeout_s: float = 10.0,
         reconnect: bool = True,
         feed_limit: int = 100_000,
+        ssl: SSLContext | None = None,
     ) -> None:
         if (key is None) != (private_key is None):
             raise ValueError("key and private_key go together")
@@ -207,6 +210,7 @@ class Client:
         self._timeout_s = timeout_s
         self._reconnect = reconnect
         self._feed_limit = feed_limit
+        self._tls: dict[str, Any] = {} if ssl is None else {"ssl": ssl}
         self._ids = itertools.count(1)
         self._cid_prefix = secrets.token_hex(6)
         self._cids = itertools.count(1)
@@ -615,6 +619,7 @@ class Client:
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
             open_timeout=self._timeout_s,
+            **self._tls,
         ) as socket:
             self._socket = socket
             hello: _Hello = self._codec.decode(await socket.recv(decode=False), _Hello)

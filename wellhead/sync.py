@@ -2,7 +2,7 @@
 
 The connection lives in a thread of its own, so it is kept alive, mended and followed while the notebook thinks.
 
-    with SyncClient("ws://localhost:8700") as exchange:
+    with SyncClient("ws://localhost:8765") as exchange:
         print(exchange.book("H100S-USE-H26112214").best_bid)
 """
 
@@ -22,6 +22,7 @@ from wellhead.types import (
     AnyEvent,
     Balance,
     CancelOrder,
+    Disconnected,
     Instrument,
     Ladder,
     LadderAck,
@@ -85,7 +86,14 @@ class SyncClient:
         self._thread.join()
         self._loop.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._loop.is_closed() else "connected" if self._client.connected else "connecting"
+        return f"<SyncClient {self._client.url} {self._client.account or 'without a key'}, {state}>"
+
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise Disconnected(0, "DISCONNECTED", "the client is closed")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     # --- Orders -------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateway.node import SYMBOL
 from tests.gateway.test_client import FORMATS, client, exchange
-from wellhead import Fill, Ladder, Rejected, SyncClient
+from wellhead import Disconnected, Fill, Ladder, Rejected, SyncClient
 from wellhead.queue_book import L3, QueueBook
 from wellhead.types import BookOutOfSync
 
@@ -101,6 +101,25 @@ async def test_a_notebook_trades_without_asyncio(tmp_path: Path) -> None:
 
         best, status, qty, net, sym, orders = await asyncio.to_thread(notebook)
     assert (best.px, best.qty, status, qty, net, sym, orders) == (D("2.6"), 5, "filled", 2, 2, SYMBOL, [])
+
+
+async def test_a_notebook_shows_what_it_has(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
+        await maker.place(SYMBOL, "sell", 5, "2.6")
+
+        def notebook() -> list[str]:
+            taker = SyncClient(server.url, key="taker", private_key=node.private_keys["taker"])
+            shown = [repr(taker), repr(taker.book(SYMBOL))]
+            taker.close()
+            with pytest.raises(Disconnected, match="closed"):
+                taker.orders()
+            return [*shown, repr(taker)]
+
+        assert await asyncio.to_thread(notebook) == [
+            f"<SyncClient {server.url} taker, connected>",
+            f"<Book {SYMBOL}: bid none, ask 5 at 2.6>",
+            f"<SyncClient {server.url} taker, closed>",
+        ]
 
 
 async def test_a_notebook_quotes_and_is_watched_over(tmp_path: Path) -> None:

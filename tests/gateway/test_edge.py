@@ -22,6 +22,7 @@ from gateway.tls import Tls
 from tests.gateway.certificate import make_certificate
 from tests.gateway.node import Node
 from tests.gateway.test_server import ask, closed, serving
+from wellhead import Client, Disconnected
 
 SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 
@@ -58,6 +59,10 @@ async def test_tls_and_a_certificate_that_is_renewed(tmp_path: Path) -> None:
             async with connect(server.url, ssl=trusted) as socket:
                 assert json.loads(await socket.recv())["ch"] == "hello"
                 assert (await ask(socket, op="instruments"))["ok"]
+            async with Client(server.url, ssl=trusted) as client:
+                assert len(await client.instruments()) == 1
+            with pytest.raises(Disconnected, match="CERTIFICATE_VERIFY_FAILED"):
+                await Client(server.url).__aenter__()
         (tmp_path / "cert.pem").write_text("nothing")
         with pytest.raises(ssl.SSLError):
             tls.renew()

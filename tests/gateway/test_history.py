@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.types import Kind
+from gateway import history as history_module
 from gateway.config import GatewayConfig
-from gateway.history import FILL, History, Ring
+from gateway.history import FILL, OLD_ORDER, ORDER, History, HistoryState, Ring
 from gateway.messages import Format, decode
 from tests.gateway.node import OTHER, SYMBOL, Bot, Node, market
 from tests.gateway.test_market_data import trade_at_random
@@ -116,6 +117,46 @@ def test_how_orders_ended(trio: Trio) -> None:
     assert row["done"] > row["ts"]
     (filled,) = taker.good("orders.history")["orders"]
     assert (filled["st"], filled["why"], filled["cid"], filled["qty"]) == ("filled", None, "t", 3)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_finished_orders_had_beyond_plain_ones(tmp_path: Path, restart: bool) -> None:
+    node, maker, taker = market(tmp_path)
+    later = node.now_ns // 1_000 + 10**9
+    maker.place("sell", 9, "2.5", show=2, post="slide", tif="gtd", expire=later)
+    taker.place("buy", 1, "2.5")
+    taker.place("sell", 1, "2.9", reduce_only=True, tag=4)
+    taker.place("buy", 1, "2.0", tag=5, deadline=later)
+    if restart:
+        node.restart(node.gateway.snapshot(), len(node.log))
+        maker, taker = Bot(node), Bot(node)
+        maker.logon("maker")
+        taker.logon("taker")
+    for bot in (maker, taker):
+        bot.good("cancel.mass")
+    (iceberg,) = maker.good("orders.history")["orders"]
+    assert {name: iceberg.get(name) for name in ("show", "expire", "slide", "reduce_only", "post")} == {
+        "show": 2, "expire": later, "slide": True, "reduce_only": None, "post": False,
+    }  # fmt: skip
+    rows = {row["px"]: row for row in taker.good("orders.history")["orders"]}
+    assert rows["2.9"]["reduce_only"] is True
+    assert not {"show", "expire", "slide", "reduce_only"} & rows["2"].keys()
+
+
+def test_older_files_and_snapshots_are_read(tmp_path: Path) -> None:
+    """Rows of orders were shorter once."""
+    rows = np.zeros(8, OLD_ORDER)
+    rows["seq"], rows["account"], rows["order_id"], rows["prev"] = np.arange(1, 9), 1, np.arange(8), np.arange(-1, 7)
+    rows.tofile(tmp_path / "orders.dat")
+    ring = Ring(ORDER, 8, tmp_path / "orders.dat", OLD_ORDER)
+    ring.restore(8, 8)
+    found, _ = ring.page(1, None, 10, None)
+    assert found["order_id"].tolist() == list(range(7, -1, -1)) and not found["show"].any()
+    history = History(8)
+    old = np.zeros(1, history_module._OPEN_STOPS)
+    old["order_id"], old["stop_price"] = 7, 5
+    history.load(HistoryState(0, 0, 0, old.tobytes(), [], has_stops=True))
+    assert history._open["stop_price"][7] == 5 and history._open["show"][7] == 0
 
 
 def test_history_can_be_left_out(tmp_path: Path) -> None:

@@ -58,6 +58,15 @@ def test_keys_are_made_shown_and_revoked(tmp_path: Path) -> None:
     assert run("keys", "revoke", "a1", "--data", tmp_path).exit_code == 0
     assert "a1" not in run("keys", "list", "--data", tmp_path).output
     assert run("keys", "revoke", "a1", "--data", tmp_path).exit_code == 1
+    wrong = run("keys", "list", "--data", tmp_path / "elsewhere")
+    assert wrong.exit_code == 1 and "there is no directory" in wrong.output
+
+
+def test_what_is_said_of_a_key_is_one_line(tmp_path: Path) -> None:
+    """However narrow the terminal: scripts read it."""
+    out = tmp_path / ("long" * 20)
+    result = run("keys", "create", "alice", "--data", tmp_path, "--out", out, "--id", "a1")
+    assert result.output == f"key a1 of account alice may read, trade; its private half is in {out}\n"
 
 
 def test_a_market_that_is_not_in_the_catalogue_is_refused(tmp_path: Path) -> None:

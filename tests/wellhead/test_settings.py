@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,26 @@ def test_the_log_is_structured_and_has_no_secrets() -> None:
         assert secret not in stream.getvalue()
     assert hidden(f"x {public} y") == f"x {HIDDEN} y"
     assert hidden(["H100S-USE-H26112214", 7, b"abc"]) == ["H100S-USE-H26112214", 7, "abc"]
+
+
+class _Connection:
+    remote_address = ("192.0.2.7", 4_711, 0, 0)
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_the_log_says_whose_connection_it_is() -> None:
+    """The websockets library hands over the connection, perhaps through a reference to one that is gone."""
+    stream = io.StringIO()
+    set_up(logging.INFO, as_json=True, stream=stream)
+    connection = _Connection()
+    library = logging.getLogger("websockets.server")
+    library.info("connection open", extra={"websocket": weakref.proxy(connection)})
+    gone = weakref.proxy(connection)
+    del connection
+    library.info("connection closed", extra={"websocket": gone})
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["ip"], first["port"]) == ("192.0.2.7", 4_711)
+    assert "websocket" not in first and not {"websocket", "ip"} & second.keys()
 
 
 @pytest.mark.usefixtures("logging_as_before")
