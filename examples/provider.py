@@ -53,7 +53,7 @@ async def main(url: str, key_file: str, symbol: str, lots: str, price: str) -> N
     client = Client.from_key_file(url, key_file, cod=False)  # the offer stands also when this program does not
     events = client.events()
     async with client:
-        await client.request("capacity.nominate", sym=symbol, lots=int(lots))
+        await client.nominate(symbol, int(lots))
         position = (await client.positions(symbol))[0]
         print(f"{position.capacity} lots of {symbol} nominated, bond {position.bond}")
         ack = await client.place(symbol, "sell", qty=int(lots), px=price)

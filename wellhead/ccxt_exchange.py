@@ -5,7 +5,7 @@
 
 A contract is a spot market `H100S-USE-H26112214/USDC` whose base is the GPU-hour: prices are per GPU-hour, amounts are GPU-hours,
 whole lots of them (`precision.amount`), so cost is price times amount as everywhere. Needs ccxt (`pip install wellhead[ccxt]`).
-Fills and finished orders are known from the moment of the connection on.
+Fills and finished orders are known as far back as the server keeps them.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import ccxt.async_support as ccxt  # type: ignore[import-untyped]
 from ccxt.base.decimal_to_precision import TICK_SIZE  # type: ignore[import-untyped]
 from ccxt.base.types import Int, Num, OrderSide, OrderType, Str  # type: ignore[import-untyped]
 
+from wellhead.account import PAGE
 from wellhead.client import Client
 from wellhead.types import Disconnected, Fill, LogonRefused, OrderAck, OrderEvent, OutcomeUnknown, WellheadError
 
@@ -82,10 +83,10 @@ class wellhead(ccxt.Exchange):
     def describe(self) -> Any:
         has = (
             "fetchMarkets fetchOrderBook fetchTicker fetchTrades fetchOHLCV fetchBalance createOrder editOrder cancelOrder "
-            "cancelAllOrders fetchOpenOrders fetchOrder fetchMyTrades "
+            "cancelAllOrders fetchOpenOrders fetchOrder fetchOrders fetchClosedOrders fetchCanceledOrders fetchMyTrades "
             "createTriggerOrder createStopOrder createStopLimitOrder createStopMarketOrder createPostOnlyOrder "
             "createReduceOnlyOrder cancelAllOrdersAfter "
-            "watchOrderBook watchTicker watchTrades watchOrders watchMyTrades"
+            "watchOrderBook watchTicker watchTrades watchOHLCV watchOrders watchMyTrades"
         )
         ours = {
             "id": "wellhead",
@@ -254,13 +255,28 @@ class wellhead(ccxt.Exchange):
         if timeframe not in self.timeframes_of_channels:
             raise ccxt.BadRequest(f"timeframe {timeframe}: one of {', '.join(self.timeframes_of_channels)}")
         update = await self._first(self.timeframes_of_channels[timeframe], symbol)
-        hours = self._hours(self.market(symbol))
-        candles = [
+        return self.filter_by_since_limit(self._candles(update, self.market(symbol)), since, limit, 0)
+
+    async def watch_ohlcv(
+        self, symbol: str, timeframe: str = "1m", since: Int = None, limit: Int = None, params: Any = None
+    ) -> Any:
+        """The candles at once at first, then those that change."""
+        await self.load_markets()
+        if timeframe not in self.timeframes_of_channels:
+            raise ccxt.BadRequest(f"timeframe {timeframe}: one of {', '.join(self.timeframes_of_channels)}")
+        market = self.market(symbol)
+        while True:
+            update = await self._next(self.timeframes_of_channels[timeframe], market)
+            if candles := self.filter_by_since_limit(self._candles(update, market), since, limit, 0):
+                return candles
+
+    def _candles(self, update: Any, market: Any) -> list[list[float]]:
+        hours = self._hours(market)
+        return [
             [candle.start // 1_000, *map(float, (candle.o, candle.h, candle.l, candle.c)), float(candle.vol * hours)]
             for candle in update.candles
             if candle.o is not None
         ]
-        return self.filter_by_since_limit(candles, since, limit, 0)
 
     async def fetch_trades(self, symbol: str, since: Int = None, limit: Int = None, params: Any = None) -> Any:
         await self.load_markets()
@@ -405,13 +421,66 @@ class wellhead(ccxt.Exchange):
                 return order
         if str(id) in self._known:
             return self.safe_order(self._known[str(id)])
-        raise ccxt.OrderNotFound(f"order {id} is not open, and did not end since this connection began")
+        for order in await self._past_orders(symbol, None):
+            if order["id"] == str(id):
+                return order
+        raise ccxt.OrderNotFound(f"order {id} is not open, and not among those that the server remembers")
+
+    async def fetch_closed_orders(
+        self, symbol: Str = None, since: Int = None, limit: Int = None, params: Any = None
+    ) -> Any:
+        """Filled orders."""
+        orders = [order for order in await self._past_orders(symbol, since, limit) if order["status"] == "closed"]
+        return self.filter_by_since_limit(orders, since, limit)
+
+    async def fetch_canceled_orders(
+        self, symbol: Str = None, since: Int = None, limit: Int = None, params: Any = None
+    ) -> Any:
+        orders = [order for order in await self._past_orders(symbol, since, limit) if order["status"] == "canceled"]
+        return self.filter_by_since_limit(orders, since, limit)
+
+    async def fetch_orders(self, symbol: Str = None, since: Int = None, limit: Int = None, params: Any = None) -> Any:
+        """Open and finished orders."""
+        orders = {order["id"]: order for order in await self.fetch_open_orders(symbol)}
+        orders |= {order["id"]: order for order in await self._past_orders(symbol, since, limit)}
+        return self.filter_by_since_limit(self.sort_by(list(orders.values()), "timestamp"), since, limit)
+
+    async def _past_orders(self, symbol: Str, since: Int, limit: Int = None) -> list[Any]:
+        """Finished orders, oldest first; those of markets that are gone are left out, ccxt has no names for them."""
+        fills = await self._past_fills(symbol, since, limit)
+        with _errors():
+            past = await (await self.connection()).past_orders(self._name(symbol), limit=_rows(since, limit))
+        cost: dict[int, Decimal] = {}
+        filled: dict[int, int] = {}
+        for fill in fills:
+            cost[fill.oid] = cost.get(fill.oid, Decimal(0)) + fill.px * fill.qty
+            filled[fill.oid] = filled.get(fill.oid, 0) + fill.qty
+        orders = []
+        for order in reversed(past):
+            if (name := f"{order.sym}/{QUOTE}") in self.markets:
+                market = self.market(name)
+                is_whole = filled.get(order.oid, 0) == order.filled
+                spent = str(cost.get(order.oid, Decimal(0)) * self._hours(market)) if is_whole else None
+                fields = self._fields(order, order.ts // 1_000, spent, order.qty - order.filled)
+                orders.append(self.safe_order(fields | {"lastUpdateTimestamp": order.done // 1_000}, market))
+        return orders
+
+    async def _past_fills(self, symbol: Str, since: Int, limit: Int) -> list[Any]:
+        """Fills, oldest first, of the markets that are there."""
+        await self.load_markets()
+        with _errors():
+            fills = await (await self.connection()).fills(self._name(symbol), limit=_rows(since, limit))
+        return [fill for fill in reversed(fills) if f"{fill.sym}/{QUOTE}" in self.markets]
+
+    def _name(self, symbol: Str) -> str | None:
+        return None if symbol is None else str(self.market(symbol)["id"])
 
     async def fetch_my_trades(
         self, symbol: Str = None, since: Int = None, limit: Int = None, params: Any = None
     ) -> Any:
-        await self.connection()
-        return self.filter_by_symbol_since_limit(self._fills, symbol, since, limit)
+        fills = await self._past_fills(symbol, since, limit)
+        trades = [self._own_trade(fill, self.market(f"{fill.sym}/{QUOTE}")) for fill in fills]
+        return self.filter_by_symbol_since_limit(trades, symbol, since, limit)
 
     async def watch_orders(self, symbol: Str = None, since: Int = None, limit: Int = None, params: Any = None) -> Any:
         """The orders known, after the next change of one."""
@@ -449,8 +518,8 @@ class wellhead(ccxt.Exchange):
         cost = self._known.get(str(order.oid), {}).get("cost")
         return self.safe_order(self._fields(order, order.ts // 1_000, cost), self.market(f"{order.sym}/{QUOTE}"))
 
-    def _fields(self, order: Any, timestamp: int, cost: str | None) -> dict[str, Any]:
-        # Of a working order, or of the event that says how one changed.
+    def _fields(self, order: Any, timestamp: int, cost: str | None, left: int | None = None) -> dict[str, Any]:
+        # Of a working order, of the event that says how one changed, or of a finished one.
         symbol = f"{order.sym}/{QUOTE}"
         hours = self._hours(self.market(symbol))
         return {
@@ -466,7 +535,7 @@ class wellhead(ccxt.Exchange):
             "reduceOnly": order.reduce_only,
             "amount": str(order.qty * hours),
             "filled": str(order.filled * hours),
-            "remaining": str(order.left * hours),
+            "remaining": str((order.left if left is None else left) * hours),
             "cost": cost,
             "timeInForce": TIMES[order.tif],
             "postOnly": order.post_only,
@@ -513,25 +582,33 @@ class wellhead(ccxt.Exchange):
             return
         market = self.markets[symbol]
         hours = self._hours(market)
+        self._fills.append(self._own_trade(fill, market))
+        if order := self._known.get(str(fill.oid)):
+            order["cost"] = _text(Decimal(order["cost"] or "0") + fill.px * fill.qty * hours)
+            order["filled"], order["remaining"] = str(fill.filled * hours), str(fill.left * hours)
+            order["status"] = STATUS[fill.status]
+
+    def _own_trade(self, fill: Any, market: Any) -> Any:
         trade = {
             "id": str(fill.tid),
             "order": str(fill.oid),
             "type": None,
-            "symbol": symbol,
+            "symbol": market["symbol"],
             "timestamp": fill.ts // 1_000,
             "datetime": self.iso8601(fill.ts // 1_000),
             "side": fill.side,
             "takerOrMaker": fill.liquidity,
             "price": _text(fill.px),
-            "amount": str(fill.qty * hours),
+            "amount": str(fill.qty * self._hours(market)),
             "fee": {"cost": _text(fill.fee), "currency": QUOTE},
             "info": {"tid": fill.tid, "oid": fill.oid},
         }
-        self._fills.append(self.safe_trade(trade, market))
-        if order := self._known.get(str(fill.oid)):
-            order["cost"] = _text(Decimal(order["cost"] or "0") + fill.px * fill.qty * hours)
-            order["filled"], order["remaining"] = str(fill.filled * hours), str(fill.left * hours)
-            order["status"] = STATUS[fill.status]
+        return self.safe_trade(trade, market)
+
+
+def _rows(since: Int, limit: Int) -> int | None:
+    """How many rows of the past to ask for: all when a time is named, else a page of the server's, or as many as wanted."""
+    return None if since is not None else max(PAGE, limit or 0)
 
 
 def _trigger(wishes: dict[str, Any]) -> Any:

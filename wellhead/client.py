@@ -33,6 +33,7 @@ from websockets.typing import Subprotocol
 
 from gateway.auth import generate_key, public_key, read_private_key, sign
 from gateway.messages import Close, Code
+from wellhead.account import AccountRequests
 from wellhead.book import L2, Book
 from wellhead.feed import Feed
 from wellhead.queue_book import L3, QueueBook
@@ -175,13 +176,14 @@ class _Call:
     sent: bool = False
 
 
-class Client:
+class Client(AccountRequests):
     """A connection to the exchange that mends itself. Use it as an async context manager.
 
     Without a key it has public market data only. `format` is "json" or "msgpack". `cod` asks for cancel on disconnect,
     `grace_ms` for how long the orders wait for a reconnect. `timeout_s` is how long a request may take, reconnects
     included. `ssl` is for a `wss://` exchange whose certificate is not publicly trusted:
-    `ssl.create_default_context(cafile="cert.pem")`. Every method raises a WellheadError with `code`, `name` and `message`; prices are str, Decimal or int.
+    `ssl.create_default_context(cafile="cert.pem")`. Every method raises a WellheadError with `code`, `name` and `message`;
+    prices are str, Decimal or int.
     """
 
     def __init__(  # noqa: PLR0913
@@ -416,7 +418,7 @@ class Client:
 
     async def request(self, op: str, *, repeat: bool = False, **fields: Any) -> dict[str, Any]:
         """Any request of docs/messages.md, for what has no method of its own; the result as plain values, as they came:
-        `await client.request("capacity.nominate", sym=sym, lots=8)`. Only with `repeat` it is sent again when the connection
+        `await client.request("admin.halt", on=True)`. Only with `repeat` it is sent again when the connection
         was lost before the answer; without, that raises OutcomeUnknown.
         """
         result: dict[str, Any] = await self._ask({"op": op, **fields}, dict[str, Any], repeat=repeat)

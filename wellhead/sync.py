@@ -22,18 +22,23 @@ from wellhead.types import (
     AnyEvent,
     Balance,
     CancelOrder,
+    CoinAddress,
     Disconnected,
     Instrument,
+    InstrumentEvent,
     Ladder,
     LadderAck,
     Marks,
     NewOrder,
     Order,
     OrderAck,
+    PastFill,
+    PastOrder,
     Position,
     Price,
     Protections,
     Side,
+    Statement,
     Terms,
     TimeInForce,
     Trade,
@@ -80,6 +85,12 @@ class SyncClient:
         if self._thread.is_alive():
             self._wait(self._client.close())
             self._stop()
+
+    def logout(self, *, keep: bool = False) -> int:
+        """End the session and close; how many orders that cancelled. See `Client.logout`."""
+        canceled = self._wait(self._client.logout(keep=keep))
+        self._stop()
+        return canceled
 
     def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -182,6 +193,54 @@ class SyncClient:
         """The account's money."""
         return self._wait(self._client.balances())
 
+    def past_orders(self, sym: str | None = None, *, limit: int | None = 100) -> list[PastOrder]:
+        """Finished orders, newest first; None: all."""
+        return self._wait(self._client.past_orders(sym, limit=limit))
+
+    def fills(self, sym: str | None = None, *, limit: int | None = 100) -> list[PastFill]:
+        """Fills, newest first; None: all."""
+        return self._wait(self._client.fills(sym, limit=limit))
+
+    def statements(self) -> list[Statement]:
+        """The settled cycles, newest first, and what each came to for the account."""
+        return self._wait(self._client.statements())
+
+    def statement(self, cycle: int, format: Literal["csv", "json"] = "csv") -> str:
+        """The account's statement of a cycle, the whole file."""
+        return self._wait(self._client.statement(cycle, format))
+
+    def proof(self, cycle: int | None = None) -> str:
+        """The proof that the account's net is under a cycle's root."""
+        return self._wait(self._client.proof(cycle))
+
+    def deposit_addresses(self, home: str | None = None) -> list[CoinAddress]:
+        """Where deposits go; see `Client.deposit_addresses`."""
+        return self._wait(self._client.deposit_addresses(home))
+
+    def withdraw(self, coin: int, amount: Price, to: str, *, claim: bool = False) -> int:
+        """Pay out to an address; see `Client.withdraw`."""
+        return self._wait(self._client.withdraw(coin, amount, to, claim=claim))
+
+    def transfer(self, to: str, amount: Price) -> int:
+        """Move cash to another account of the same owner."""
+        return self._wait(self._client.transfer(to, amount))
+
+    def nominate(self, sym: str, lots: int) -> int:
+        """Certify so many more lots for an hour, against a bond."""
+        return self._wait(self._client.nominate(sym, lots))
+
+    def report_delivery(self, report: bytes) -> int:
+        """Hand in a meter's signed records; how many were taken."""
+        return self._wait(self._client.report_delivery(report))
+
+    def request(self, op: str, *, repeat: bool = False, **fields: Any) -> dict[str, Any]:
+        """Any request of the protocol; see `Client.request`."""
+        return self._wait(self._client.request(op, repeat=repeat, **fields))
+
+    def recent_trades(self, sym: str) -> list[Trade]:
+        """The last public trades of a symbol, oldest first."""
+        return self._wait(self._client.recent_trades(sym))
+
     def instruments(self, gpu_class: str | None = None, region: str | None = None) -> list[Instrument]:
         """What is listed."""
         return self._wait(self._client.instruments(gpu_class, region))
@@ -190,9 +249,17 @@ class SyncClient:
         """A local book, which goes on following the market in the background."""
         return self._wait(self._client.book(sym, depth))
 
+    def drop_book(self, sym: str) -> None:
+        """Stop following a book."""
+        self._wait(self._client.drop_book(sym))
+
     def queue_book(self, sym: str) -> QueueBook:
         """A local book with every order in its place."""
         return self._wait(self._client.queue_book(sym))
+
+    def listings(self, wait_s: float | None = None) -> Iterator[InstrumentEvent]:
+        """All instruments now, then each listing, closing and delisting."""
+        return self._items(self._wait(_made(self._client.listings)), wait_s)
 
     def trades(self, *syms: str, wait_s: float | None = None) -> Iterator[Trade]:
         """Public trades as they happen."""

@@ -107,6 +107,74 @@ class Order(Struct):
     level: int | None = None  # of a quote: its place in the ladder, from 0
 
 
+class PastOrder(Struct, kw_only=True):
+    """A finished order. `seq` is the event that ended it, `ts` when it was accepted, `done` when it ended."""
+
+    seq: int
+    oid: int
+    cid: str | None
+    sym: str
+    side: Side
+    type: OrderType
+    px: Decimal
+    qty: int
+    filled: int = field(name="cum")
+    tif: TimeInForce
+    post_only: bool = field(name="post")
+    status: OrderStatus = field(name="st")
+    why: str | None
+    ts: int
+    done: int
+    stop: Decimal | None = None
+    show: int | None = None
+    expire: int | None = None
+    slide: bool = False
+    reduce_only: bool = False
+
+
+class PastFill(Struct, kw_only=True):
+    """A fill, as in the private events. A positive `fee` is paid, a negative one is a rebate that accrues."""
+
+    tid: int
+    ts: int
+    oid: int
+    cid: str | None
+    sym: str
+    side: Side
+    px: Decimal
+    qty: int
+    left: int
+    filled: int = field(name="cum")
+    liquidity: Literal["taker", "maker"] = field(name="liq")
+    fee: Decimal
+    fee_due: Decimal
+
+
+class Statement(Struct):
+    """A settled cycle, for an account. `net` is what trades, fees and deliveries came to."""
+
+    cycle: int
+    ts: int
+    from_seq: int
+    to_seq: int
+    net: Decimal
+    external: Decimal
+    root: str
+
+
+class CoinAddress(Struct):
+    """Where an account's deposits of a stablecoin go: call `deposit(units, ref)` of the vault."""
+
+    coin: int
+    symbol: str
+    chain: str
+    chain_id: int
+    vault: str
+    contract: str
+    decimals: int
+    ref: str
+
+
 class Position(Struct):
     """What the account has in one instrument. `net` > 0: will receive lots; < 0: must deliver them."""
 

@@ -115,6 +115,36 @@ async def test_stops_and_what_else_ccxt_knows(tmp_path: Path) -> None:
             await venue.close()
 
 
+async def test_what_is_past_is_known_to_a_bot_that_comes_later(tmp_path: Path) -> None:
+    async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
+        async with client(node, server, "taker") as taker:
+            await maker.place(SYMBOL, "sell", 2, "2.5")
+            await maker.place(SYMBOL, "sell", 5, "2.6")
+            filled = await taker.place(SYMBOL, "buy", 3, "2.7")
+            canceled = await taker.place(SYMBOL, "buy", 1, "2.4")
+            await taker.cancel(canceled.oid)
+            working = await taker.place(SYMBOL, "buy", 1, "2.3")
+        venue = bot(node, server, "taker")
+        try:
+            first, second = await venue.fetch_my_trades(MARKET)
+            check_trade(venue, {}, "fetchMyTrades", first, MARKET, venue.milliseconds(), False)
+            assert (first["price"], first["amount"], second["price"]) == (2.5, 2 * HOURS, 2.6)
+            assert await venue.fetch_my_trades(MARKET, second["timestamp"] + 1) == []
+            (closed,) = await venue.fetch_closed_orders(MARKET)
+            check_order(venue, {}, "fetchClosedOrders", closed, MARKET, venue.milliseconds())
+            assert (closed["id"], closed["cost"]) == (str(filled.oid), (2 * 2.5 + 2.6) * HOURS)
+            assert [order["id"] for order in await venue.fetch_canceled_orders()] == [str(canceled.oid)]
+            orders = await venue.fetch_orders(MARKET)
+            assert {order["id"] for order in orders} == {str(one.oid) for one in (filled, canceled, working)}
+            assert (await venue.fetch_order(str(canceled.oid), MARKET))["status"] == "canceled"
+            candles = await venue.watch_ohlcv(MARKET, "1h")
+            check_ohlcv(venue, {}, "watchOHLCV", candles[-1], MARKET, venue.milliseconds())
+            with pytest.raises(ccxt.BadRequest):
+                await venue.watch_ohlcv(MARKET, "1w")
+        finally:
+            await venue.close()
+
+
 async def test_the_book_is_watched(tmp_path: Path) -> None:
     async with exchange(tmp_path) as (node, server), client(node, server, "maker") as maker:
         venue = bot(node, server, "taker")

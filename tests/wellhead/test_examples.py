@@ -45,6 +45,12 @@ async def run_script(*arguments: str, cwd: Path) -> str:
             ],
         ),
         ("ladder.py", ("L4-EUC", "1.5"), ["4 bids for L4-EUC", "4 bids taken back"]),
+        (
+            "notebook.py",
+            (),
+            ["alice, connected>", "bid 2 at 0.005, ask none", "1 lot left", "BAD_PRICE", "is canceled"],
+        ),
+        ("ccxt_bot.py", ("L4-EUC", "1.5"), ["hours of L4-EUC", "at 0.441", "is canceled", "free 1000.0"]),
     ],
 )
 async def test_an_example_runs(tmp_path: Path, script: str, arguments: tuple[str, ...], expected: list[str]) -> None:

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 from engine.catalogue import NS
 from engine.types import COMMAND, TRANSFER, Kind
 from gateway.auth import KeyStore, read_private_key, sign
-from wellhead import papers
+from wellhead import Client, Rejected, papers
 from wellhead.config import Config
 from wellhead.node import Node
 from wellhead.settle import check
@@ -152,6 +152,21 @@ async def test_a_statement_is_the_file_whole_or_in_parts(settled, tmp_path, monk
                 size, data = part["size"], data + part["data"]
             assert data == (market.node.config.settlement_dir / "statements" / "1" / f"2.{form}").read_text()
         assert (await taker.ask("statement", cycle=99))["err"]["field"] == "cycle"
+
+
+async def test_the_client_reads_statements_and_proofs(settled, tmp_path, monkeypatch):
+    market, _ = settled
+    monkeypatch.setattr(papers, "PART_BYTES", 100)
+    async with Client.from_key_file(market.node.server.url, tmp_path / "taker.key") as client:
+        cycles = await client.statements()
+        assert cycles[-1].external == 1_000_000 and cycles[-1].cycle == 1
+        for form in ("csv", "json"):
+            path = market.node.config.settlement_dir / "statements" / "1" / f"2.{form}"
+            assert await client.statement(1, form) == path.read_text()
+        assert json.loads(await client.proof(1))["account"] == 2
+        assert json.loads(await client.proof())["cycle"] == cycles[0].cycle
+        with pytest.raises(Rejected, match="cycle"):
+            await client.statement(99)
 
 
 async def test_a_proof_checks_and_is_ones_own(settled, tmp_path):
