@@ -5,7 +5,7 @@
 Replay stands beside the engine's own speed on the same commands, in turns and in the same run. A start is timed from an
 opened directory to the open port, in this process, with compiled code loaded: without a snapshot, and with one of the
 last command. For snapshots a node takes commands in one after the other; what it does on the loop is what the market
-waits for, the rest is written behind it. Not measured: a cold page cache, clients that log on again, a book server.
+waits for. Not measured: a cold page cache, clients that log on again, a book server.
 """
 
 import argparse
@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.workload import START_NS, flow, market, resolve
+from benchmarks.workload import START_NS, flow, market, resolve, stamp
 from engine.catalogue import Catalogue
 from engine.engine import Engine
 from engine.log import FileLog, read_log
+from engine.types import COMMAND, Kind, Side
 from gateway.auth import KeyStore
 from gateway.config import GatewayConfig
 from gateway.gateway import Gateway
@@ -40,7 +41,12 @@ ACCOUNTS, INSTRUMENTS = 50, 20
 FRAME_COMMANDS = 256
 ROUNDS = 3
 STEP_COMMANDS = 50
-SNAPSHOT_EVERY = 5_000
+STEPS_BETWEEN = 400
+"""From one snapshot to the next, at the least."""
+PAUSE_S = 0.001
+SNAPSHOT_COMMANDS = 150_000
+FAR_TICKS = 40
+"""Prices below those at which `flow` trades."""
 MILLI = 1_000
 
 Commands = NDArray[np.void]
@@ -158,50 +164,143 @@ async def starts(directory: Path, commands: Commands, sizes: list[int]) -> list[
 # --- Snapshots --------------------------------------------------------------------------------------------------------
 
 
-async def snapshots(directory: Path, commands: Commands) -> dict[str, float]:
-    """A node under commands, with snapshots: what the market waits for, and steps with and without one under way."""
-    config = Config(
-        directory / "snapshots", port=0, markets=("H100S-USE",), list_hours=1, snapshot_every_commands=SNAPSHOT_EVERY
-    )
-    node = node_of(config, START_NS)
-    copied: list[float] = []
-    written: list[tuple[float, float]] = []
-    parts, write = node._snapshot_parts, node._write_snapshot
+def full_books(count: int, resting: int) -> tuple[Commands, Commands]:
+    """A market in whose books so many orders rest far from where it trades; and order flow in it."""
+    setup = market(1, ACCOUNTS, INSTRUMENTS)
+    far = stamp(np.zeros(resting, COMMAND), len(setup) + 1, START_NS)
+    rows = np.arange(resting)
+    far["kind"], far["side"], far["qty"], far["price"] = Kind.NEW_ORDER, Side.BUY, 1, 1 + rows % FAR_TICKS
+    far["account"], far["instrument"] = 1 + rows % ACCOUNTS, 1 + rows // ACCOUNTS % INSTRUMENTS
+    begun = np.concatenate([setup, far])
+    trading = flow(1, count, ACCOUNTS, INSTRUMENTS, first_seq=len(begun) + 1)
+    return begun, resolve(Engine(), np.concatenate([begun, trading]), batch=FRAME_COMMANDS)[len(begun) :]
 
-    def timed_parts() -> Any:
-        begun = time.perf_counter()
-        made = parts()
-        copied.append(time.perf_counter() - begun)
+
+class Standstill:
+    """How long a loop was not there for anybody: the longest lateness of a call every millisecond, by spans of time."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.late: list[tuple[float, float]] = []
+        self._due = 0.0
+        self._next()
+
+    def _next(self) -> None:
+        self._due = time.perf_counter() + 1 / MILLI
+        self._handle = self._loop.call_later(1 / MILLI, self._look)
+
+    def _look(self) -> None:
+        now = time.perf_counter()
+        self.late.append((self._due, now - self._due))
+        self._next()
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+    def during(self, spans: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+        """Seconds late, in these spans and outside of them."""
+        inside = [any(begin <= due + late and due <= end for begin, end in spans) for due, late in self.late]
+        each = list(zip(inside, self.late, strict=True))
+        return [late for within, (_, late) in each if within], [late for within, (_, late) in each if not within]
+
+
+class Snapshots:
+    """The snapshots of a node: when they were begun and had their names, and what beginning them took."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._begin, self._finish = node._begin_snapshot, node._finish_snapshot
+        node._begin_snapshot, node._finish_snapshot = self.begin, self.finish  # type: ignore[method-assign]
+        self.held: list[float] = []
+        self.busy: list[float] = []
+        self.spans: list[tuple[float, float]] = []
+
+    def begin(self) -> Any:
+        begun, busy_before = time.perf_counter(), time.thread_time()
+        made = self._begin()
+        self.held.append(time.perf_counter() - begun)
+        self.busy.append(time.thread_time() - busy_before)
+        self.spans.append((begun, float("inf")))
         return made
 
-    def timed_write(*made: Any) -> None:
-        begun = time.perf_counter()
-        write(*made)
-        written.append((begun, time.perf_counter()))
+    def finish(self, snapshot: Any) -> None:
+        self._finish(snapshot)
+        self.spans[-1] = self.spans[-1][0], time.perf_counter()
 
-    node._snapshot_parts, node._write_snapshot = timed_parts, timed_write  # type: ignore[assignment,method-assign]
+    def ask_for_one(self) -> None:
+        """With the next step."""
+        self._node._snapshot_seq = -self._node.config.snapshot_every_commands
+
+
+async def full_node(directory: Path, full: Commands, forked: bool) -> Node:
+    config = Config(
+        directory / f"snapshots-{forked}", port=0, markets=("H100S-USE",), list_hours=1, fork_snapshots=forked
+    )
+    node = node_of(config, START_NS)
     await node.start()
-    steps = []
-    for at in range(0, len(commands), STEP_COMMANDS):
+    for at in range(0, len(full), FRAME_COMMANDS):
+        await node.execute(full[at : at + FRAME_COMMANDS].copy())
+    return node
+
+
+async def snapshots(directory: Path, full: Commands, trading: Commands, forked: bool) -> dict[str, float]:
+    """A node with full books under commands, with snapshots and without: what the market waits for."""
+    node = await full_node(directory, full, forked)
+    taken, standstill = Snapshots(node), Standstill()
+    steps: list[tuple[float, float]] = []
+    parts = (trading[at : at + STEP_COMMANDS].copy() for at in range(0, len(trading), STEP_COMMANDS))
+    for number, part in enumerate(parts):
+        if len(taken.spans) * STEPS_BETWEEN <= number and node._underway is None:
+            taken.ask_for_one()
         begun = time.perf_counter()
-        await node.execute(commands[at : at + STEP_COMMANDS].copy())
+        await node.execute(part)
         steps.append((begun, time.perf_counter()))
-    while len(written) < len(copied):
-        await asyncio.sleep(0.01)
-    under_load = len(copied), list(written)
+        await asyncio.sleep(PAUSE_S)
+    standstill.stop()
+    while node._underway is not None:
+        await asyncio.sleep(PAUSE_S)
+    sizes = [path.stat().st_size for path in node.config.snapshot_dir.glob("*.snapshot")]
+    counts = {
+        "snapshots": len(taken.spans), "bytes": max(sizes),
+        "open_orders": int(node.exchange.engine.memory.header["open_orders"]),
+    }  # fmt: skip
     await node.stop()
-    during = [b - a for a, b in steps if any(a < end and b > begin for begin, end in under_load[1])]
-    others = [b - a for a, b in steps if not any(a < end and b > begin for begin, end in under_load[1])]
-    return {
-        "snapshots": under_load[0],
-        "market_waits_median_ms": MILLI * statistics.median(copied[: under_load[0]]),
-        "market_waits_worst_ms": MILLI * max(copied[: under_load[0]]),
-        "written_behind_median_ms": MILLI * statistics.median(end - begin for begin, end in under_load[1]),
-        "step_median_ms": MILLI * statistics.median(others),
-        "step_p99_ms": MILLI * float(np.quantile(others, 0.99)),
-        "step_while_written_median_ms": MILLI * statistics.median(during or others),
-        "step_while_written_p99_ms": MILLI * float(np.quantile(during or others, 0.99)),
-    }
+    return counts | held_by(taken, standstill, steps)
+
+
+def held_by(taken: Snapshots, standstill: Standstill, steps: list[tuple[float, float]]) -> dict[str, float]:
+    """Milliseconds."""
+    inside, outside = standstill.during(taken.spans)
+    is_during = [any(a < end and b > start for start, end in taken.spans) for a, b in steps]
+    during = [b - a for (a, b), yes in zip(steps, is_during, strict=True) if yes]
+    others = [b - a for (a, b), yes in zip(steps, is_during, strict=True) if not yes]
+    found = {
+        "busy_median": statistics.median(taken.busy), "busy_worst": max(taken.busy),
+        "held_median": statistics.median(taken.held), "held_worst": max(taken.held),
+        "written_median": statistics.median(end - start for start, end in taken.spans),
+        "loop_worst": max(inside), "loop_worst_else": max(outside),
+        "loop_p99": float(np.quantile(inside, 0.99)), "loop_p99_else": float(np.quantile(outside, 0.99)),
+        "step_median": statistics.median(during), "step_median_else": statistics.median(others),
+        "step_p99": float(np.quantile(during, 0.99)), "step_p99_else": float(np.quantile(others, 0.99)),
+    }  # fmt: skip
+    return {f"{name}_ms": MILLI * value for name, value in found.items()}
+
+
+SNAPSHOT_ROWS = {
+    "busy_median_ms": "processor time of the market for it, median",
+    "busy_worst_ms": "  worst",
+    "held_median_ms": "so long the market is held for it, median",
+    "held_worst_ms": "  worst",
+    "written_median_ms": "until it has its name, median",
+    "loop_worst_ms": "the loop stands still meanwhile, worst",
+    "loop_worst_else_ms": "  at other times",
+    "loop_p99_ms": "  meanwhile, p99",
+    "loop_p99_else_ms": "  at other times",
+    "step_median_ms": f"a step of {STEP_COMMANDS} commands meanwhile, median",
+    "step_median_else_ms": "  at other times",
+    "step_p99_ms": "  meanwhile, p99",
+    "step_p99_else_ms": "  at other times",
+}
 
 
 # --- The command ------------------------------------------------------------------------------------------------------
@@ -220,27 +319,27 @@ def show(report: dict[str, Any]) -> None:
             f"  {row['commands']:>10,} commands {row['log_bytes'] / 2**20:>6.1f} MiB   {row['without_snapshot_s']:>6.2f} s"
             f" ({row['replayed']:,}){row['with_snapshot_s']:>20.2f} s"
         )
-    found = report["snapshots"]
-    print(f"\n{found['snapshots']} snapshots under load, one every {SNAPSHOT_EVERY:,} commands")
+    first = report["snapshots"]["forked"]
     print(
-        f"  the market waits {found['market_waits_median_ms']:.2f} ms (worst {found['market_waits_worst_ms']:.2f}),"
-        f" {found['written_behind_median_ms']:.1f} ms are written behind it"
+        f"\nsnapshots of {first['bytes'] >> 20} MiB under load, {first['open_orders']:,} orders rest,"
+        f" {first['snapshots']} of each kind, in milliseconds"
     )
-    print(
-        f"  a step of {STEP_COMMANDS} commands: median {found['step_median_ms']:.2f} ms, p99 {found['step_p99_ms']:.2f};"
-        f" while one is written: median {found['step_while_written_median_ms']:.2f}, p99"
-        f" {found['step_while_written_p99_ms']:.2f}"
-    )
+    print(f"  {'':44}{'a fork writes it':>18}{'the state is copied':>22}")
+    for name, words in SNAPSHOT_ROWS.items():
+        forked, copied = (report["snapshots"][way][name] for way in ("forked", "copied"))
+        print(f"  {words:44}{forked:>18.2f}{copied:>22.2f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=200_000)
     parser.add_argument("--sizes", default="10000,50000,200000")
+    parser.add_argument("--resting", type=int, default=100_000, help="orders in the books when snapshots are taken")
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     commands = recorded(options.commands)
+    books = full_books(SNAPSHOT_COMMANDS, options.resting)
     sizes = [min(int(size), len(commands)) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory(dir=options.directory, prefix="wellhead-recovery-") as name:
         directory = Path(name)
@@ -251,7 +350,9 @@ def main() -> None:
             },
             "replay": replay(directory, commands),
             "starts": asyncio.run(starts(directory, commands, sizes)),
-            "snapshots": asyncio.run(snapshots(directory, commands[: min(len(commands), 60_000)])),
+            "snapshots": {
+                name: asyncio.run(snapshots(directory, *books, forked=name == "forked")) for name in ("forked", "copied")
+            },
         }  # fmt: skip
     if options.json:
         print(json.dumps(report))

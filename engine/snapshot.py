@@ -71,8 +71,9 @@ class Snapshot:
     chain: bytes
     sections: dict[str, bytes]
 
-    @staticmethod
+    @classmethod
     def write(
+        cls,
         directory: str | os.PathLike[str],
         applied_seq: int,
         chain: bytes,
@@ -83,9 +84,19 @@ class Snapshot:
         May run in a thread: it touches nothing but the directory. Raises ValueError for a name or number out of range,
         and SnapshotError when the file cannot be written; then no trace of it stays.
         """
+        cls.draft(directory, applied_seq, chain, sections)
+        return cls.name(directory, applied_seq)
+
+    @staticmethod
+    def draft(
+        directory: str | os.PathLike[str],
+        applied_seq: int,
+        chain: bytes,
+        sections: Mapping[str, bytes | bytearray | memoryview],
+    ) -> Path:
+        """The same but for the name, which `name` gives it: until then nobody takes it for a snapshot."""
         folder = Path(directory)
-        path = folder / f"{applied_seq:020d}.snapshot"
-        draft = path.with_suffix(".new")
+        draft = _path(folder, applied_seq).with_suffix(".new")
         views = {name: memoryview(data).cast("B") for name, data in sections.items()}
         head = _head(applied_seq, chain, views)
         try:
@@ -96,12 +107,20 @@ class Snapshot:
                     file.write(view)
                 file.flush()
                 os.fsync(file.fileno())
-            draft.rename(path)
-            fsync_directory(folder)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise SnapshotError(f"cannot write {path}: {error}") from error
+            raise _unwritten(draft, error) from error
+        return draft
+
+    @staticmethod
+    def name(directory: str | os.PathLike[str], applied_seq: int) -> Path:
+        """Make a draft the snapshot, durable when this returns; its path. Raises SnapshotError."""
+        path = _path(Path(directory), applied_seq)
+        draft = path.with_suffix(".new")
+        try:
+            draft.rename(path)
+            fsync_directory(path.parent)
+        except OSError as error:
+            raise _unwritten(draft, error) from error
         return path
 
     @classmethod
@@ -157,6 +176,16 @@ class Snapshot:
         for path in doomed:
             path.unlink(missing_ok=True)
         return doomed
+
+
+def _path(folder: Path, applied_seq: int) -> Path:
+    return folder / f"{applied_seq:020d}.snapshot"
+
+
+def _unwritten(draft: Path, error: OSError) -> SnapshotError:
+    with contextlib.suppress(OSError):
+        draft.unlink(missing_ok=True)
+    return SnapshotError(f"cannot write {draft.with_suffix('.snapshot')}: {error}")
 
 
 def _newest_first(folder: Path) -> list[Path]:

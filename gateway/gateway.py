@@ -767,11 +767,16 @@ class Gateway:
         """The projections, to start from instead of the log's beginning. Sessions are not in it."""
         return self.capture()()
 
+    def catch_up(self) -> None:
+        """Take into the state what waits outside of it: `snapshot` then neither sends nor writes anything but its bytes."""
+        self.publisher.publish()
+        self.history.take_in()
+
     def capture(self) -> Callable[[], bytes]:
         """The same in two steps: the state is copied now, and the call that makes its bytes may be made on any thread. That
         one also forces the history's files to the disk, for which the market must not wait.
         """
-        self.publisher.publish()
+        self.catch_up()
         seq, market_ns, projection = self.seq, self._market_ns, self.projection.capture()
         parts = (self.streams, self.market, self.channels, self.history)
         others = [msgspec.Raw(msgspec.msgpack.encode(part.dump())) for part in parts]

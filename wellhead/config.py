@@ -24,6 +24,7 @@ class Config:
     poll_ms: int = 50  # how often the calendar is looked at
     max_frame_commands: int = 16_384  # commands in one log frame; the rest wait for the next
     snapshot_every_commands: int = 2_000_000  # commands between two snapshots; one is also written at a stop
+    fork_snapshots: bool = True  # a forked process writes them; False: the market waits while its state is copied
     settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them
     books_pause_ms: int = 40  # between two bookings: each costs the market processor time, so one takes in many batches
     books_process: bool = True  # the books in a process of their own; else on a thread of the market's

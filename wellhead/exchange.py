@@ -120,11 +120,6 @@ class Exchange:
                 raise RecoveryError(f"the configured limits are too small: {error}") from error
         self.limits.note(self.log.head_seq + 1, limits)
 
-    def write_snapshot(self, sections: dict[str, bytes], applied_seq: int, chain: bytes) -> None:
-        """Store what was the state after `applied_seq`, once the books are as far. Any thread."""
-        Snapshot.write(self.config.snapshot_dir, applied_seq, chain, sections)
-        Snapshot.prune(self.config.snapshot_dir)
-
     def close(self) -> None:
         """Let go of the directory. Everything acknowledged is on the disk already."""
         try:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import NS, Catalogue, pack_id, unpack_id
 from engine.records import copied, joined
+from engine.snapshot import SnapshotError
 from engine.types import COMMAND, EVENT, LISTING, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.gateway import Gateway
@@ -37,6 +38,7 @@ from wellhead.exchange import Exchange, Progress
 from wellhead.index_feed import IndexFeed, shown
 from wellhead.papers import News, PaperRoom
 from wellhead.services import MetersOffice
+from wellhead.snapshots import Copied, Forked, Underway
 from wellhead.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -49,16 +51,13 @@ Observer = Callable[[NDArray[np.void], NDArray[np.void]], None]
 MAX_JOINED_BATCHES = 512
 SETTLED_KINDS = frozenset((EventKind.CLOSED, EventKind.DELIVERED, EventKind.CYCLE_CLOSED))
 
-SnapshotParts = tuple[dict[str, bytes | Callable[[], bytes]], int, bytes]
-"""What `Exchange.write_snapshot` takes: sections, applied_seq, chain; a section may be made when it is written."""
-
 
 class BookJob(NamedTuple):
     """A batch for the books, and the snapshot to write behind it."""
 
     commands: NDArray[np.void]
     events: NDArray[np.void]
-    snapshot: SnapshotParts | None
+    snapshot: Underway | None
 
 
 @dataclass
@@ -127,6 +126,7 @@ class Node:
         self._waiting: dict[int, Waiting] = {}
         self._last_ref = 0
         self._snapshot_seq = self.exchange.engine.applied_seq
+        self._underway: Underway | None = None
         self._sync_thread = ThreadPoolExecutor(1, "log-sync")
         self._books_thread = ThreadPoolExecutor(1, "books")
         self._office_thread = ThreadPoolExecutor(1, "office")
@@ -161,10 +161,12 @@ class Node:
         try:
             for task in (self._committer, self._bookkeeper, self._timekeeper):
                 task.result()
-            self._write_snapshot(*self._snapshot_parts())
+            self._copied().finish()
         finally:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
+            if self._underway is not None:
+                self._underway.abandon()
             self._office_thread.shutdown()
             self.books.close()
             self.papers.close()
@@ -245,8 +247,9 @@ class Node:
             observe(commands, events)
         if self.config.paper_micros:
             self._give_paper(commands, events)
-        snapshot_is_due = exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands
-        await self._book_jobs.put(BookJob(commands, events, self._snapshot_parts() if snapshot_is_due else None))
+        is_due = exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands
+        snapshot = self._begin_snapshot() if is_due and self._underway is None else None
+        await self._book_jobs.put(BookJob(commands, events, snapshot))
 
     def _answer(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         if not self._waiting:
@@ -302,9 +305,9 @@ class Node:
         """Take batches into the books; the indices that they made."""
         commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
         self.exchange.settlement.on_batch(commands, events)
-        if jobs[-1].snapshot:
+        if (snapshot := jobs[-1].snapshot) is not None:
             # Behind its batch: the books are then as far as the snapshot.
-            self._write_snapshot(*jobs[-1].snapshot)
+            self._finish_snapshot(snapshot)
         return self._index_feed.of(commands, events)
 
     async def _keep_time(self) -> None:
@@ -322,14 +325,38 @@ class Node:
         due = asyncio.get_running_loop().run_in_executor(self._office_thread, self.exchange.settlement.due, now_ns)
         await self.execute(await due)
 
-    def _write_snapshot(self, sections: dict[str, bytes | Callable[[], bytes]], seq: int, chain: bytes) -> None:
-        made = {name: section if isinstance(section, bytes) else section() for name, section in sections.items()}
-        self.exchange.write_snapshot(made, seq, chain)
+    # --- Snapshots of the state between two batches: the log's head is then what the engine has applied -----------------
 
-    def _snapshot_parts(self) -> SnapshotParts:
-        """The state between two batches; the log's head is what the engine has applied."""
+    def _begin_snapshot(self) -> Underway:
+        self._snapshot_seq = self.exchange.engine.applied_seq
+        self._underway = self._forked() if self.config.fork_snapshots else self._copied()
+        return self._underway
+
+    def _forked(self) -> Underway:
         exchange = self.exchange
-        self._snapshot_seq = exchange.engine.applied_seq
-        sections: dict[str, bytes | Callable[[], bytes]] = {"engine": exchange.engine.to_bytes()}
-        sections["gateway"] = self.gateway.capture()
-        return sections, self._snapshot_seq, exchange.log.chain
+        self.gateway.catch_up()
+        try:
+            return Forked(
+                self.config.snapshot_dir, exchange.engine.applied_seq, exchange.log.chain,
+                lambda: {"engine": exchange.engine.to_bytes(), "gateway": self.gateway.snapshot()},
+            )  # fmt: skip
+        except OSError as error:
+            log.warning("no process for a snapshot: %s; the market waits while its state is copied", error)
+            return self._copied()
+
+    def _copied(self) -> Underway:
+        exchange = self.exchange
+        engine, gateway = exchange.engine.to_bytes(), self.gateway.capture()
+        return Copied(
+            self.config.snapshot_dir, exchange.engine.applied_seq, exchange.log.chain,
+            lambda: {"engine": engine, "gateway": gateway()},
+        )  # fmt: skip
+
+    def _finish_snapshot(self, snapshot: Underway) -> None:
+        """One that fails costs the next start time, and nothing else."""
+        try:
+            snapshot.finish()
+        except SnapshotError:
+            log.exception("a snapshot failed; the next one is tried after as many commands")
+        finally:
+            self._underway = None

@@ -187,16 +187,16 @@ def snapshot_of_another_seq() -> Patches:
 
 @fault("a snapshot is taken that is ahead of the books")
 def snapshot_ahead_of_the_books() -> Patches:
-    real_latest, real_parts = Snapshot.latest, Node._snapshot_parts
+    real_latest, real_begin = Snapshot.latest, Node._begin_snapshot
 
-    def parts(self: Node) -> Any:
-        made = real_parts(self)
-        self._write_snapshot(*made)
+    def begin(self: Node) -> Any:
+        made = real_begin(self)
+        made.finish()
         return made
 
     stack = contextlib.ExitStack()
     stack.enter_context(patch.object(Snapshot, "latest", lambda directory, max_seq=None: real_latest(directory)))
-    stack.enter_context(patch.object(Node, "_snapshot_parts", parts))
+    stack.enter_context(patch.object(Node, "_begin_snapshot", begin))
     return stack
 
 

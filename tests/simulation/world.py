@@ -109,7 +109,7 @@ class World:
         self.rng = random.Random(f"{seed} world")
         self.config = Config(
             folder, markets=("H100S-USE",), list_hours=2, paper_micros=0 if chained else 10**12, poll_ms=500,
-            snapshot_every_commands=self.rng.choice((15, 60, 300)),
+            snapshot_every_commands=self.rng.choice((15, 60, 300)), fork_snapshots=False,  # a fork has a disk of its own
             books_pause_ms=self.rng.choice((0, 10, 80)),
             books_process=False,  # nothing of it is out of the world
             settlement_queue_batches=self.rng.choice((2, 16, 256)),

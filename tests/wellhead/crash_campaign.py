@@ -51,6 +51,7 @@ KINDS = {
 }  # fmt: skip
 SNAPSHOTS_EVERY = (40, 400, 2_000_000)  # commands
 BOOKS_APART = 0.4  # the share whose books are a process of their own, which dies after the server
+COPIED = 0.2  # the share that copies its state for a snapshot, where others fork
 LOAD_S = (0.01, 0.25)
 START_S = 0.6  # within which a start is interrupted, more often early than late
 LONGEST_JUMP_S = 7_200
@@ -134,8 +135,11 @@ class Directory:
     def _server(self, cold: bool, snapshot_every: int) -> ServerProcess:
         set_clock(self._clock, self._offset_ns)
         apart = "true" if self._rng.random() < BOOKS_APART else "false"
+        forks = "false" if self._rng.random() < COPIED else "true"
         config = self._place / "wellhead.toml"
-        config.write_text(f"snapshot_every_commands = {snapshot_every}\nbooks_process = {apart}\n")
+        config.write_text(
+            f"snapshot_every_commands = {snapshot_every}\nfork_snapshots = {forks}\nbooks_process = {apart}\n"
+        )
         options = (*OPTIONS, "--config", str(config))
         if cold:
             environment = {CLOCK_FILE: str(self._clock)}

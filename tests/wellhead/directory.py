@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.catalogue import Catalogue
+from engine.snapshot import Snapshot
 from tests.settlement.flow import START_NS, cuts, recorded
 from wellhead.config import Config
 from wellhead.exchange import Exchange
@@ -27,7 +28,8 @@ def fill(data_dir: Path, snapshots_at: Sequence[float] = (), steps: int = 60, sl
             exchange.settlement.on_batch(commands, exchange.engine.apply(commands))
             if due and last >= due[0]:
                 due.pop(0)
-                exchange.write_snapshot({"engine": exchange.engine.to_bytes()}, last, exchange.log.chain)
+                sections = {"engine": exchange.engine.to_bytes()}
+                Snapshot.write(exchange.config.snapshot_dir, last, exchange.log.chain, sections)
         return exchange.log.head_seq
     finally:
         exchange.close()

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
+from engine.snapshot import Snapshot
 from engine.state import Limits
 from engine.types import EventKind, Kind, Side
 from tests.settlement.flow import START_NS, listing, open_account, order, transfer
@@ -43,7 +44,8 @@ def live(data: Path, limits: Limits, commands: list[NDArray[np.void]], snapshot:
             exchange.settlement.on_batch(row, events)
             kinds += events["kind"].tolist()
         if snapshot:
-            exchange.write_snapshot({"engine": exchange.engine.to_bytes()}, exchange.log.head_seq, exchange.log.chain)
+            sections = {"engine": exchange.engine.to_bytes()}
+            Snapshot.write(exchange.config.snapshot_dir, exchange.log.head_seq, exchange.log.chain, sections)
     finally:
         exchange.close()
     return kinds
