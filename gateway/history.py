@@ -11,20 +11,21 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
-from engine.types import COMMAND, EVENT, LISTING, SLOT_BITS, EventKind, Flag, Kind, OrdType, Reason
+from engine.kernel import JIT, Records
+from engine.records import joined
+from engine.types import COMMAND, EVENT, EventKind, Flag, Reason
+from gateway.fast import past
+from gateway.fast.past import NO_ROW
 from gateway.messages import Fills as FillsRequest
 from gateway.messages import FillsResult, OrdersHistory, OrdersHistoryResult, PastFill, PastOrder
 from gateway.private import SIDE_NAMES, TIF_NAMES, TYPE_NAMES, WHY
-from gateway.projection import PPM
-from gateway.rows import text_at
 
-SLOT_MASK = (1 << SLOT_BITS) - 1
 TAKE_BYTES = 512 * 1024
 """So much waits at the most before it is taken in: enough that a row costs little, and little enough that nobody waits."""
 LONGEST_WALK = 20_000
@@ -32,47 +33,6 @@ LONGEST_WALK = 20_000
 PAGES = 10_000
 """Ends of pages that are remembered, so that the next one begins there."""
 KINDS = frozenset((EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED, EventKind.LISTED))
-
-_HEAD = [
-    ("seq", "<i8"),
-    ("prev", "<i8"),  # the number of the account's row before, -1 for none
-    ("ts_ns", "<i8"),
-    ("order_id", "<i8"),
-    ("account", "<i4"),
-    ("price", "<i4"),
-    ("qty", "<i4"),
-    ("left", "<i4"),
-    ("cum", "<i4"),
-    ("side", "u1"),
-    ("flag", "u1"),  # of a fill: 1 for the maker; of an order: its type
-    ("tif", "u1"),
-    ("post", "u1"),
-    ("tick_micros", "<i8"),
-    ("symbol", "S40"),
-    ("cid", "S40"),
-]
-FILL = np.dtype([*_HEAD, ("fee_micros", "<i8"), ("fee_due_micros", "<i8")])
-_ORDER = [*_HEAD, ("done_ns", "<i8"), ("reason", "<u2"), ("flags", "<u2"), ("stop_price", "<i4")]
-ORDER = np.dtype([*_ORDER, ("expire_ns", "<i8"), ("show", "<i4"), ("pad", "V4")])
-OLD_ORDER = np.dtype(_ORDER)
-"""As it was without the last; its flags were zero."""
-_OPEN = [
-    ("order_id", "<i8"), ("ts_ns", "<i8"), ("type", "u1"), ("tif", "u1"), ("post", "u1"), ("side", "u1"),
-    ("account", "<i4"), ("instrument", "<i4"), ("price", "<i4"), ("qty", "<i4"), ("cid", "S40"),
-]  # fmt: skip
-_OPEN_STOPS = [*_OPEN, ("stop_price", "<i4")]
-OPEN = np.dtype([*_OPEN_STOPS, ("expire_ns", "<i8"), ("show", "<i4"), ("flags", "<u2")])
-"""What is known of an order while it works. Older snapshots have it without the last ones."""
-SHOWN_FLAGS = Flag.SLIDE | Flag.REDUCE_ONLY
-
-
-class Terms(NamedTuple):
-    """Of an instrument, as it was listed."""
-
-    symbol: str
-    tick_micros: int
-    lot_tick_micros: int
-    rebate_ppm: int
 
 
 class HistoryState(Struct):
@@ -93,11 +53,6 @@ def pick(rows: NDArray[np.void], index: NDArray[Any]) -> NDArray[np.void]:
     return picked
 
 
-def put(rows: NDArray[np.void], index: NDArray[Any], values: NDArray[np.void]) -> None:
-    """`rows[index] = values`, in the same way."""
-    rows.view(f"V{rows.itemsize}")[index] = values.view(f"V{rows.itemsize}")
-
-
 class Ring:
     """The last rows of a table. `count` is how many there ever were."""
 
@@ -106,49 +61,26 @@ class Ring:
     ) -> None:
         self.count = 0
         self._path = path
-        self._rows: NDArray[np.void]
+        self.rows: NDArray[np.void]
         if path is None:
-            self._rows = np.zeros(capacity, dtype)
+            self.rows = np.zeros(capacity, dtype)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             size = capacity * dtype.itemsize
             if older is not None and path.exists() and path.stat().st_size == capacity * older.itemsize:
                 _widen(path, older, dtype)
             mode = "r+" if path.exists() and path.stat().st_size == size else "w+"
-            self._rows = np.memmap(path, dtype, mode, shape=(capacity,))  # type: ignore[call-overload]
+            self.rows = np.asarray(np.memmap(path, dtype, mode, shape=(capacity,)))  # type: ignore[call-overload]
         self._first = 0  # rows before are gone, whatever the ring holds
-        self._last: dict[int, int] = {}  # account -> its newest row
+        self.last = np.full(1, NO_ROW, np.int64)  # by account: its newest row
         self._ends: OrderedDict[tuple[int, int], int] = OrderedDict()
-
-    def append(self, rows: NDArray[np.void]) -> None:
-        """Rows in order of their `seq`; their `prev` is set here."""
-        capacity = len(self._rows)
-        for start in range(0, len(rows), capacity):
-            part = rows[start : start + capacity]
-            self._link(part)
-            put(self._rows, np.arange(self.count, self.count + len(part)) % capacity, part)
-            self.count += len(part)
-
-    def _link(self, rows: NDArray[np.void]) -> None:
-        order = np.argsort(rows["account"], kind="stable")
-        accounts = rows["account"][order]
-        numbers = self.count + order
-        before = np.empty(len(rows), np.int64)
-        before[1:] = numbers[:-1]
-        starts = np.flatnonzero(np.concatenate(([True], accounts[1:] != accounts[:-1])))
-        ends = np.append(starts[1:], len(rows)) - 1
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            account = int(accounts[start])
-            before[start] = self._last.get(account, -1)
-            self._last[account] = int(numbers[end])
-        rows["prev"][order] = before
 
     def page(
         self, account: int, before: int | None, limit: int, symbol: bytes | None
     ) -> tuple[NDArray[np.void], int | None]:
         """The account's newest rows with a `seq` below `before`, newest first, and where the next page begins."""
-        rows, capacity = self._rows, len(self._rows)
-        number = self._last.get(account, -1)
+        rows, capacity = self.rows, len(self.rows)
+        number = int(self.last[account]) if account < len(self.last) else NO_ROW
         if before is not None:
             number = self._ends.get((account, before), number)
         oldest = max(self._first, self.count - capacity)
@@ -174,16 +106,17 @@ class Ring:
 
     def restore(self, count: int, seq: int) -> None:
         """Take the first `count` rows for granted, of events up to `seq`, as far as the file still has them."""
-        capacity = len(self._rows)
+        capacity = len(self.rows)
         numbers = np.arange(max(0, count - capacity), count)
-        kept = self._rows[numbers % capacity]
+        kept = self.rows[numbers % capacity]
         # Rows from after the snapshot took the place of old ones; they are about to be made again.
         lost = np.flatnonzero((kept["seq"] < 1) | (kept["seq"] > seq))
         begin = int(lost[-1]) + 1 if len(lost) else 0
         self.count, self._first = count, count - len(kept) + begin
         self._ends.clear()
         accounts, places = np.unique(kept["account"][begin:][::-1], return_index=True)
-        self._last = dict(zip(accounts.tolist(), (count - 1 - places).tolist(), strict=True))
+        self.last = np.full(int(accounts.max(initial=0)) + 1, NO_ROW, np.int64)
+        self.last[accounts] = count - 1 - places
 
     def sync(self) -> None:
         """Force the file to the disk. On any thread, and without keeping the others from running, as a memmap's flush does."""
@@ -213,12 +146,12 @@ class History:
         """`rows` of each; with 0 nothing is kept."""
         self._is_kept = rows > 0
         directory, rows = (directory, rows) if rows else (None, 1)
-        self.fills = Ring(FILL, rows, directory / "fills.dat" if directory else None)
-        self.orders = Ring(ORDER, rows, directory / "orders.dat" if directory else None, OLD_ORDER)
-        self._open = np.zeros(1_024, OPEN)
-        self._terms: dict[int, Terms] = {}
+        self.fills = Ring(past.FILL, rows, directory / "fills.dat" if directory else None)
+        self.orders = Ring(past.ORDER, rows, directory / "orders.dat" if directory else None, past.OLD_ORDER)
+        self._open = np.zeros(1_024, past.OPEN)  # by slot
+        self._terms = np.zeros(16, past.TERMS)  # by instrument
         self._seq = 0  # the last event
-        self._waiting: list[tuple[bytes, bytes]] = []
+        self._waiting: list[tuple[memoryview, memoryview]] = []
         self._waiting_bytes = 0
 
     # --- Following the log --------------------------------------------------------------------------------------------
@@ -229,7 +162,7 @@ class History:
             self._seq = int(events["seq"][-1])
         if not self._is_kept or KINDS.isdisjoint(events["kind"].tobytes()):
             return
-        self._waiting.append((commands.tobytes(), events.tobytes()))
+        self._waiting.append((memoryview(commands.tobytes()), memoryview(events.tobytes())))
         self._waiting_bytes += commands.nbytes + events.nbytes
         if self._waiting_bytes >= TAKE_BYTES:
             self.take_in()
@@ -239,160 +172,29 @@ class History:
         if not self._waiting:
             return
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        commands = np.frombuffer(b"".join(part for part, _ in waiting), COMMAND)
-        events = np.frombuffer(b"".join(part for _, part in waiting), EVENT)
-        # A listing gives its number new terms, so the batch is cut there.
-        cuts = np.flatnonzero(events["kind"] == EventKind.LISTED).tolist()
-        start = 0
-        for cut in [*cuts, len(events)]:
-            self._follow(commands, events[start:cut])
-            if cut < len(events):
-                self._list(commands, events[cut])
-            start = cut
-
-    def _list(self, commands: NDArray[np.void], event: np.void) -> None:
-        at = int(np.searchsorted(commands["seq"], event["command_seq"]))
-        row = commands.view(LISTING)[at]
-        self._terms[int(event["instrument"])] = Terms(
-            text_at(commands.view(LISTING), at, "symbol"), int(row["tick_micros"]), int(row["lot_tick_micros"]),
-            int(row["maker_rebate_ppm"]),
+        commands = joined([part for part, _ in waiting], COMMAND)
+        events = joined([part for _, part in waiting], EVENT)
+        self._make_room(events)
+        fills, orders = self.fills, self.orders
+        counts = np.array([fills.count, orders.count])
+        past.follow_past(
+            *map(
+                _seen,
+                (
+                    commands.view(past.COMMAND_WORDS), commands.view(past.LISTING_WORDS), events,
+                    self._open.view(past.OPEN_WORDS), self._terms.view(past.TERMS_WORDS),
+                    fills.rows.view(past.FILL_WORDS), fills.last, orders.rows.view(past.ORDER_WORDS), orders.last, counts,
+                ),
+            )
         )  # fmt: skip
+        fills.count, orders.count = counts.tolist()
 
-    def _follow(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
-        kind = events["kind"]
-        new = pick(events, kind == EventKind.NEW)
-        fresh = self._fresh(commands, new)
-        changed = pick(events, kind == EventKind.REPLACED)
-        trades = pick(events, kind == EventKind.TRADE)
-        over = pick(events, kind == EventKind.CANCELED)
-        if not len(trades) and not len(over) and not len(changed):
-            self._keep(fresh, np.zeros(0, np.int64))
-            return
-        sides = [(trades["order_id"], trades["account"]), (trades["contra_order_id"], trades["contra_account"])]
-        fills = [self._fills(trades, order, account, place, fresh) for place, (order, account) in enumerate(sides)]
-        both = np.zeros(2 * len(trades), FILL)
-        for place in (0, 1):
-            put(both, np.arange(place, len(both), 2), fills[place])
-        self.fills.append(both)
-        self._replace(commands, changed, fresh)
-        done = self._finished(both, over, fresh)
-        self.orders.append(done)
-        self._keep(fresh, done["order_id"])
-
-    def _fresh(self, commands: NDArray[np.void], new: NDArray[np.void]) -> NDArray[np.void]:
-        """The orders that were accepted, by their ids."""
-        asked = pick(commands, np.searchsorted(commands["seq"], new["command_seq"]))
-        rows = np.zeros(len(new), OPEN)
-        for name in ("order_id", "ts_ns", "account", "instrument", "side", "price", "qty"):
-            rows[name] = new[name]
-        rows["type"], rows["tif"], rows["post"] = asked["ord_type"], asked["time_in_force"], asked["flags"] & 1
-        is_order = asked["kind"] == Kind.NEW_ORDER
-        is_stop = (asked["ord_type"] >= OrdType.STOP) & is_order
-        rows["stop_price"][is_stop] = asked["stop_price"][is_stop]
-        rows["flags"] = asked["flags"] & SHOWN_FLAGS
-        has_more = (asked["flags"] & Flag.EXTENDED != 0) & is_order
-        for name, column in (("show", "show_qty"), ("expire_ns", "expire_ns")):
-            rows[name][has_more] = asked[column][has_more]
-        rows["cid"] = np.frombuffer(np.ascontiguousarray(asked["cl_ord_id"]).tobytes(), "S40")
-        return pick(rows, np.argsort(rows["order_id"]))
-
-    def _orders_of(self, ids: NDArray[np.int64], fresh: NDArray[np.void]) -> NDArray[np.void]:
-        """What is known of orders, whether they came in this batch or before."""
-        slots = ids & SLOT_MASK
-        found = pick(self._open, np.minimum(slots, len(self._open) - 1))
-        if len(fresh):
-            places = np.minimum(np.searchsorted(fresh["order_id"], ids), len(fresh) - 1)
-            hit = fresh["order_id"][places] == ids
-            put(found, hit, pick(fresh, places[hit]))
-        unknown = np.flatnonzero(found["order_id"] != ids)  # from before our history begins
-        put(found, unknown, np.zeros(len(unknown), OPEN))
-        return found
-
-    def _replace(self, commands: NDArray[np.void], changed: NDArray[np.void], fresh: NDArray[np.void]) -> None:
-        asked = pick(commands, np.searchsorted(commands["seq"], changed["command_seq"]))
-        moves_stop = (asked["kind"] == Kind.AMEND) & (asked["flags"] & Flag.EXTENDED != 0) & (asked["stop_price"] > 0)
-        ids, stops = changed["order_id"], np.where(moves_stop, asked["stop_price"], 0)
-        places = np.minimum(np.searchsorted(fresh["order_id"], ids), max(len(fresh) - 1, 0))
-        is_fresh = fresh["order_id"][places] == ids if len(fresh) else np.zeros(len(ids), np.bool_)
-        slots = ids & SLOT_MASK
-        is_old = ~is_fresh & (slots < len(self._open))
-        for target, mine, at in ((fresh, is_fresh, places), (self._open, is_old, slots)):
-            # Of several changes of an order the last one counts.
-            target["price"][at[mine]], target["qty"][at[mine]] = changed["price"][mine], changed["qty"][mine]
-            moved = mine & (stops > 0)
-            target["stop_price"][at[moved]] = stops[moved]
-
-    def _describe(self, rows: NDArray[np.void], orders: NDArray[np.void]) -> None:
-        for name in ("order_id", "account", "side", "tif", "post", "cid"):
-            rows[name] = orders[name]
-        for number in np.unique(orders["instrument"]).tolist():
-            terms, mine = self._terms.get(number), orders["instrument"] == number
-            if terms is not None:
-                rows["symbol"][mine], rows["tick_micros"][mine] = terms.symbol.encode(), terms.tick_micros
-
-    def _fills(
-        self, trades: NDArray[np.void], ids: NDArray[np.int64], accounts: NDArray[np.int32], place: int,
-        fresh: NDArray[np.void],
-    ) -> NDArray[np.void]:  # fmt: skip
-        rows = np.zeros(len(trades), FILL)
-        orders = self._orders_of(ids, fresh)
-        orders["instrument"] = trades["instrument"]
-        self._describe(rows, orders)
-        rows["order_id"], rows["account"], rows["flag"] = ids, accounts, place
-        rows["side"] = trades["side"] ^ place  # the event's is the taker's
-        contra = "contra_" if place else ""
-        rows["left"], rows["cum"] = trades[f"{contra}leaves_qty"], trades[f"{contra}cum_qty"]
-        for name in ("seq", "ts_ns", "price", "qty"):
-            rows[name] = trades[name]
-        if place:
-            rows["fee_micros"] = -self._rebates(trades)
-        else:
-            rows["fee_micros"], rows["fee_due_micros"] = trades["fee_micros"], trades["fee_due_micros"]
-        return rows
-
-    def _rebates(self, trades: NDArray[np.void]) -> NDArray[np.int64]:
-        numbers, which = np.unique(trades["instrument"], return_inverse=True)
-        terms = [self._terms.get(number) for number in numbers.tolist()]
-        unit = np.array([one.lot_tick_micros if one else 0 for one in terms], np.int64)[which]
-        ppm = np.array([one.rebate_ppm if one else 0 for one in terms], np.int64)[which]
-        value = trades["price"].astype(np.int64) * unit * trades["qty"].astype(np.int64)
-        return value // PPM * ppm + value % PPM * ppm // PPM
-
-    def _finished(self, fills: NDArray[np.void], over: NDArray[np.void], fresh: NDArray[np.void]) -> NDArray[np.void]:
-        filled = fills[fills["left"] == 0]
-        ids = np.concatenate((filled["order_id"], over["order_id"]))
-        orders = self._orders_of(ids, fresh)
-        rows = np.zeros(len(ids), ORDER)
-        self._describe(rows, orders)
-        rows["flag"], rows["ts_ns"], rows["price"] = orders["type"], orders["ts_ns"], orders["price"]
-        for name in ("stop_price", "flags", "show", "expire_ns"):
-            rows[name] = orders[name]
-        rows["seq"] = np.concatenate((filled["seq"], over["seq"]))
-        rows["done_ns"] = np.concatenate((filled["ts_ns"], over["ts_ns"]))
-        rows["cum"] = np.concatenate((filled["cum"], over["cum_qty"]))
-        rows["qty"] = np.concatenate((filled["cum"], over["qty"]))
-        rows["reason"][len(filled) :] = over["reason"]
-        order = np.argsort(rows["seq"], kind="stable")
-        return pick(rows, order[rows["order_id"][order] != 0])  # not those from before our history begins
-
-    def _keep(self, fresh: NDArray[np.void], done: NDArray[np.int64]) -> None:
-        """Remember the orders that still work."""
-        if len(done):
-            slots = done & SLOT_MASK
-            old = slots[slots < len(self._open)]
-            self._open["order_id"][old[self._open["order_id"][old] == done[slots < len(self._open)]]] = 0
-        if len(done) and len(fresh):
-            places = np.minimum(np.searchsorted(fresh["order_id"], done), len(fresh) - 1)
-            works = np.ones(len(fresh), np.bool_)
-            works[places[fresh["order_id"][places] == done]] = False
-            fresh = pick(fresh, works)
-        if len(fresh):
-            slots = fresh["order_id"] & SLOT_MASK
-            missing = int(slots.max()) + 1 - len(self._open)
-            if missing > 0:
-                more = np.zeros(max(missing, len(self._open)), OPEN)
-                self._open = np.concatenate((self._open, more))
-            put(self._open, slots, fresh)
+    def _make_room(self, events: NDArray[np.void]) -> None:
+        known = len(self._open), len(self.fills.last), len(self._terms)
+        slots, accounts, instruments = past.needs(_seen(events), *known)
+        self._open, self._terms = _grown(self._open, slots), _grown(self._terms, instruments)
+        for ring in (self.fills, self.orders):
+            ring.last = _grown(ring.last, accounts, NO_ROW)
 
     # --- Questions ----------------------------------------------------------------------------------------------------
 
@@ -416,10 +218,13 @@ class History:
         """What `load` needs beside the files, which `sync` puts on the disk: rows that come meanwhile are made again."""
         self.take_in()
         working = self._open[self._open["order_id"] != 0]
+        listed = np.flatnonzero(self._terms["lot_tick_micros"]).tolist()
+        terms = [
+            (number, symbol.decode(), *ticks)
+            for number, (symbol, *ticks) in zip(listed, self._terms[listed].tolist(), strict=True)
+        ]
         return HistoryState(
-            self._seq, self.fills.count, self.orders.count, working.tobytes(),
-            [(number, *terms) for number, terms in sorted(self._terms.items())], has_stops=True,
-            has_terms=True,
+            self._seq, self.fills.count, self.orders.count, working.tobytes(), terms, has_stops=True, has_terms=True
         )  # fmt: skip
 
     def sync(self) -> None:
@@ -432,12 +237,29 @@ class History:
         self._seq = state.seq
         self.fills.restore(state.fills, state.seq)
         self.orders.restore(state.orders, state.seq)
-        self._terms = {row[0]: Terms(row[1], row[2], row[3], row[4]) for row in state.terms}
-        stored = np.frombuffer(state.open, OPEN if state.has_terms else _OPEN_STOPS if state.has_stops else _OPEN)
-        working = np.zeros(len(stored), OPEN)
+        self._terms = _grown(self._terms, 1 + max((row[0] for row in state.terms), default=0))
+        for number, *terms in state.terms:
+            self._terms[number] = tuple(terms)
+        stored = np.frombuffer(state.open, past.OPEN if state.has_terms else past.OLDER_OPEN[state.has_stops])
+        slots = stored["order_id"] & past.SLOT_MASK
+        self._open = _grown(self._open, int(slots.max(initial=0)) + 1)
         for name in stored.dtype.names or ():
-            working[name] = stored[name]
-        self._keep(working, np.zeros(0, np.int64))
+            self._open[name][slots] = stored[name]
+
+
+def _grown(rows: NDArray[Any], count: int, empty: int = 0) -> NDArray[Any]:
+    """The rows, and room for `count` of them."""
+    if count <= len(rows):
+        return rows
+    more = np.zeros(max(count, 2 * len(rows)) - len(rows), rows.dtype)
+    if empty:
+        more[:] = empty
+    return np.concatenate((rows, more))
+
+
+def _seen(array: NDArray[Any]) -> Any:
+    """An array as kernels see it."""
+    return array if JIT else Records(array)
 
 
 def _plain(rows: NDArray[np.void]) -> Iterator[dict[str, int | bytes]]:

@@ -1,21 +1,28 @@
 """What an account did, page by page, against what its private stream said."""
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from engine.types import Kind
-from gateway import history as history_module
+from engine.types import EVENT, Kind
 from gateway.config import GatewayConfig
-from gateway.history import FILL, OLD_ORDER, ORDER, History, HistoryState, Ring
+from gateway.fast.past import FILL, NO_ROW, OLD_ORDER, OLDER_OPEN, ORDER
+from gateway.history import History, HistoryState, Ring
 from gateway.messages import Format, decode
 from tests.gateway.node import OTHER, SYMBOL, Bot, Node, market
+from tests.gateway.slow_history import SlowHistory
 from tests.gateway.test_market_data import trade_at_random
+from tests.pair import Pair
+from tests.step import Step
+from tests.steps import random_steps, steps
 
 Trio = tuple[Node, Bot, Bot]
 
@@ -153,7 +160,7 @@ def test_older_files_and_snapshots_are_read(tmp_path: Path) -> None:
     found, _ = ring.page(1, None, 10, None)
     assert found["order_id"].tolist() == list(range(7, -1, -1)) and not found["show"].any()
     history = History(8)
-    old = np.zeros(1, history_module._OPEN_STOPS)
+    old = np.zeros(1, OLDER_OPEN[1])
     old["order_id"], old["stop_price"] = 7, 5
     history.load(HistoryState(0, 0, 0, old.tobytes(), [], has_stops=True))
     assert history._open["stop_price"][7] == 5 and history._open["show"][7] == 0
@@ -245,6 +252,85 @@ def test_a_snapshot_forces_the_files_behind_the_market(tmp_path: Path, monkeypat
     assert len(forced) == 2
 
 
+def rows_of(ring: Ring) -> list[dict[str, Any]]:
+    """What a ring has, oldest first."""
+    names = [name for name in ring.rows.dtype.names or () if name not in ("prev", "pad")]
+    found = []
+    for number in range(max(0, ring.count - len(ring.rows)), ring.count):
+        row = ring.rows[number % len(ring.rows)]
+        found.append({name: text(row[name]) for name in names})
+    return found
+
+
+def text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def check_links(ring: Ring) -> None:
+    """Each row leads to the one before it of the same account."""
+    newest: dict[int, int] = {}
+    for number in range(max(0, ring.count - len(ring.rows)), ring.count):
+        row = ring.rows[number % len(ring.rows)]
+        account = int(row["account"])
+        if account in newest:
+            assert row["prev"] == newest[account]
+        newest[account] = number
+    assert {account: int(ring.last[account]) for account in newest} == newest
+
+
+def compare(played: Pair, sizes: list[int], capacity: int, restart_at: int, directory: Path) -> None:
+    """The history of what was played, taken in by batches of these sizes, against the slow one."""
+    commands, events = played.log(), np.frombuffer(b"".join(played.events), EVENT)
+    history, slow = History(capacity, directory), SlowHistory()
+    at = batch = 0
+    while at < len(commands):
+        part = commands[at : at + sizes[batch % len(sizes)]]
+        caused = events[np.isin(events["command_seq"], part["seq"])]
+        history.on_batch(part, caused)
+        slow.on_batch(part, caused)
+        at, batch = at + len(part), batch + 1
+        if batch == restart_at:
+            state = msgspec.msgpack.decode(msgspec.msgpack.encode(history.dump()), type=HistoryState)
+            history.sync()
+            history = History(capacity, directory)
+            history.load(state)
+        elif batch % 3 == 0:
+            history.take_in()
+    history.take_in()
+    for ring, expected in ((history.fills, slow.fills), (history.orders, slow.orders)):
+        assert ring.count == len(expected)
+        assert rows_of(ring) == expected[-capacity:]
+        check_links(ring)
+
+
+def played(steps: Iterable[Step]) -> Pair:
+    return Pair().open((0, 1, 2), (10**9, 10**8, 10**9, 10**7)).play(steps)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_are_those_of_the_slow_history(tmp_path: Path, seed: int) -> None:
+    pair, rng = played(random_steps(seed, 400)), random.Random(seed)
+    compare(pair, [rng.randint(1, 40) for _ in range(7)], 10_000, 5, tmp_path)
+    compare(pair, [1, 90, 3], 20, 4, tmp_path)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps(40), st.lists(st.integers(1, 20), min_size=1, max_size=4), st.integers(1, 30), st.integers(1, 9))
+def test_no_steps_tell_the_two_apart(
+    tmp_path_factory: pytest.TempPathFactory, taken: list[Step], sizes: list[int], capacity: int, restart_at: int
+) -> None:
+    compare(played(taken), sizes, capacity, restart_at, tmp_path_factory.mktemp("history"))
+
+
+def append(ring: Ring, rows: NDArray[np.void]) -> None:
+    """Put rows behind those of a ring, as compiled code does."""
+    ring.last = np.append(ring.last, [NO_ROW] * 4)
+    for row in rows:
+        row["prev"], ring.last[row["account"]] = ring.last[row["account"]], ring.count
+        ring.rows[ring.count % len(ring.rows)] = row
+        ring.count += 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=12), max_size=8),
@@ -259,7 +345,7 @@ def test_a_ring_gives_back_its_last_rows(batches: list[list[tuple[int, bool]]], 
             seq += not same or seq == 0
             rows["account"][at], rows["seq"][at] = account, seq
             everything.append((account, seq))
-        ring.append(rows)
+        append(ring, rows)
     kept = everything[-capacity:]
     for account in (1, 2, 3):
         found: list[int] = []
