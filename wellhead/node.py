@@ -276,6 +276,18 @@ class Node:
             self.submit(deposits.view(COMMAND))
 
     async def _keep_books(self) -> None:
+        try:
+            await self._book()
+        except Exception:
+            # The market may wait for room in the queue, and could not end: what it still has for the books is in the log.
+            self._dropping = asyncio.create_task(self._drop_jobs(), name="drop")
+            raise
+
+    async def _drop_jobs(self) -> None:
+        while not self._committer.done():
+            await self._book_jobs.get()
+
+    async def _book(self) -> None:
         loop = asyncio.get_running_loop()
         open_ended = True
         await self._tell_news()

@@ -1,8 +1,11 @@
 """A node and its books, which are a process of their own: what happens when that one dies."""
 
+import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -55,3 +58,29 @@ async def test_a_thread_will_do(tmp_path: Path) -> None:
     assert isinstance(node.exchange.settlement, Settlement)
     await node.stop()
     assert not audit(tmp_path).differences
+
+
+async def test_books_that_fail_with_a_full_queue_do_not_keep_the_node_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The market waits for room that nobody makes any more."""
+    config = replace(config_of(tmp_path, apart=False), settlement_queue_batches=1)
+    node = Node(config, Catalogue.load())
+    await node.start()
+    may_fail = Event()
+
+    def fail(*_: object) -> None:
+        may_fail.wait(20)
+        raise OSError("the disk failed")
+
+    monkeypatch.setattr(node.exchange.settlement, "on_batch", fail)
+    await node.execute(deposits([1]))
+    doing = [asyncio.create_task(node.execute(deposits([1])[1:])) for _ in range(5)]
+    while not node._book_jobs.full():
+        await asyncio.sleep(0.01)
+    may_fail.set()
+    await node.failed()
+    async with asyncio.timeout(20):
+        with pytest.raises(OSError, match="the disk failed"):
+            await node.stop()
+    await asyncio.gather(*doing, return_exceptions=True)
