@@ -18,6 +18,7 @@ from msgspec import UNSET, Struct
 from numpy.typing import NDArray
 
 from engine.kernel import JIT, Records
+from engine.log import fsync_directory
 from engine.records import joined
 from engine.types import COMMAND, EVENT, EventKind, Flag, Reason
 from gateway.fast import past
@@ -145,6 +146,7 @@ class History:
     def __init__(self, rows: int, directory: Path | None = None) -> None:
         """`rows` of each; with 0 nothing is kept."""
         self._is_kept = rows > 0
+        self._directory = directory if rows else None
         directory, rows = (directory, rows) if rows else (None, 1)
         self.fills = Ring(past.FILL, rows, directory / "fills.dat" if directory else None)
         self.orders = Ring(past.ORDER, rows, directory / "orders.dat" if directory else None, past.OLD_ORDER)
@@ -228,9 +230,11 @@ class History:
         )  # fmt: skip
 
     def sync(self) -> None:
-        """Force the files to the disk; on any thread."""
+        """Force the files and their names to the disk; on any thread."""
         self.fills.sync()
         self.orders.sync()
+        if self._directory is not None:
+            fsync_directory(self._directory)
 
     def load(self, state: HistoryState) -> None:
         """Go on from a stored state, before the first batch."""
