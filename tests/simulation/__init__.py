@@ -3,7 +3,9 @@
 What runs is the product: `wellhead.node.Node` with its gateway, log, engine, snapshots and books, and custody. Only what
 is around it is not real:
 
-    disk.py     the module `os` as engine.log and engine.snapshot see it: what was written, and what would survive
+    disk.py     the module `os` as engine.log, engine.snapshot and gateway.history see it: what was written, and what
+                would survive
+    books_disk.py   the same for SQLite's files, by a VFS: books, and what was signed for a chain
     loop.py     an event loop whose time is a number; what the node does on threads happens between two callbacks
     clients.py  clients with cids, that send, send again, hang up, come back and read slowly
     chain.py    a chain in every third world: the contracts that ship on an EVM, behind a node that loses and takes back

@@ -1,6 +1,7 @@
 """What must hold after a run, whatever happened in it. The log decides: it is read by code that no fault has touched."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from engine.types import EventKind, Kind
 from gateway.auth import KeyStore
 from gateway.config import GatewayConfig
 from gateway.gateway import Gateway
-from gateway.messages import Format, encode
+from gateway.messages import Fills, Format, OrdersHistory, PastFill, PastOrder, encode
 from tests.both import make_twin
 from tests.simulation.clients import Client
 from wellhead.audit import audit
@@ -24,6 +25,8 @@ from wellhead.audit import audit
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+Past = tuple[list[PastFill], list[PastOrder]]
+"""An account's fills and finished orders, newest first."""
 EVERYTHING = GatewayConfig(private_ring_events=10**9, remember_ns=1 << 62)
 
 
@@ -43,6 +46,7 @@ def check(world: "World") -> None:
         world.complain(f"audit: {difference}")
     if world.money is not None:
         world.money.check(commands, events, world.signed)
+    _check_past(world, gateway)
     executed = _executed(commands, events)
     for client in world.clients:
         _check_client(world, client, gateway, executed)
@@ -62,6 +66,36 @@ def _check_twin(world: "World", engine: Engine, commands: NDArray[Any], events: 
     for part, value in engine.dump().items():
         if part != "books" and seen[part] != value:
             world.complain(f"{part} of the engine: {value}, of the twin: {seen[part]}")
+
+
+def past_of(gateway: Gateway, account: int) -> Past:
+    """All that a gateway has."""
+    return _pages(gateway.history.past_fills, Fills, account), _pages(
+        gateway.history.past_orders, OrdersHistory, account
+    )
+
+
+def _pages(ask: Callable[[int, Any], Any], request: type, account: int) -> list[Any]:
+    found: list[Any] = []
+    before: int | None = None
+    while True:
+        page = ask(account, request(before=before, limit=100))
+        rows, before = msgspec.structs.astuple(page)
+        found += rows
+        if before is None:
+            return found
+
+
+def _check_past(world: "World", gateway: Gateway) -> None:
+    """What was told last is what the log leads to, as far as there was room: then the newest."""
+    room = world.config.gateway.history_rows
+    for place, ring in enumerate((gateway.history.fills, gateway.history.orders)):
+        for account, told in world.past.items():
+            true = past_of(gateway, account)[place]
+            if told[place] != true[: len(told[place])]:
+                world.complain(f"account {account} was told another past than the log has")
+            elif ring.count <= room and len(told[place]) < len(true):
+                world.complain(f"account {account} was told {len(told[place])} of {len(true)} rows of its past")
 
 
 def _executed(commands: NDArray[Any], events: NDArray[Any]) -> Counter[tuple[int, str]]:

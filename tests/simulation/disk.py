@@ -1,4 +1,6 @@
-"""A disk that can be killed: it stands where engine.log and engine.snapshot have the module `os`.
+"""A disk that can be killed: it stands where engine.log, engine.snapshot and gateway.history have the module `os`.
+
+SQLite comes to it by books_disk.py.
 
 The files are real ones, in memory where the machine has such a place. Beside each the disk keeps what was forced out of
 it. A killed process loses nothing that it wrote; a power cut leaves of every file the forced bytes, and of what came
@@ -27,8 +29,9 @@ class Killed(SystemExit):
 class Disk:
     """`os`, with a memory of what is durable. `moment` is asked before and after whatever can be interrupted."""
 
-    def __init__(self, folders: Iterable[Path], rng: random.Random) -> None:
-        self.folders = list(folders)
+    def __init__(self, folders: Iterable[Path], mapped: Iterable[Path], rng: random.Random) -> None:
+        """`mapped`: folders of files that are written as memory."""
+        self.folders, self.mapped = list(folders), list(mapped)
         self.rng = rng
         self.moments = 0  # that have passed in all
         self.dies_at = 0  # the moment of death, 0: never
@@ -42,6 +45,9 @@ class Disk:
         self._dirty_from: dict[int, int] = {}
         self._names: dict[Path, dict[str, int]] = {}  # of each folder, as it was last forced: name -> inode
         self._open: dict[int, Path] = {}
+        self.pages: dict[Path, int] = {}  # SQLite's files (books_disk.py), and their inodes
+        self.connections: list[Any] = []  # that are open to them
+        self._named: set[int] = set()  # the inodes of those of them whose names are durable
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
@@ -67,6 +73,9 @@ class Disk:
         for fd in self._open:
             os.close(fd)
         self._open.clear()
+        for connection in self.connections:
+            connection.close()
+        self.connections.clear()
 
     def cut_power(self) -> None:
         """Leave what a disk may have kept."""
@@ -74,6 +83,17 @@ class Disk:
             self._forget_names(folder)
             for path in sorted(folder.glob("*")):
                 self._forget_bytes(path)
+        for folder in self.mapped:
+            self._forget_names(folder)
+            for path in sorted(folder.glob("*")):
+                self._forget_pages(path)
+        for path, inode in sorted(self.pages.items()):
+            path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # the index of a log, which a start makes anew
+            if inode in self._named or self.rng.random() < 0.5:
+                self._forget_bytes(path)
+            else:
+                path.unlink()
+                del self.pages[path]
 
     def _forget_names(self, folder: Path) -> None:
         kept = self._names.get(folder, {})
@@ -110,6 +130,26 @@ class Disk:
             old = kept[at : at + SECTOR_BYTES].ljust(len(new), b"\0")[: len(new)]
             sectors.append(new if self.rng.random() < 0.5 else old)
         return b"".join(sectors)
+
+    def _forget_pages(self, path: Path) -> None:
+        """Memory that is a file: each of its sectors is written whenever the kernel likes."""
+        kept, now = bytes(self._durable.get(path.stat().st_ino, b"")), path.read_bytes()
+        if kept != now:
+            path.write_bytes(self._mixed(kept, now))
+            self._durable[path.stat().st_ino] = bytearray(path.read_bytes())
+
+    # --- What books_disk.py calls -------------------------------------------------------------------------------------
+
+    def touch(self, inode: int, offset: int) -> None:
+        """A file is about to differ from here on."""
+        self._dirty_from[inode] = min(offset, self._dirty_from.get(inode, offset))
+
+    def force_page_file(self, path: Path, inode: int) -> None:
+        """All that was written of it is durable. SQLite forces the folder with the first of a log or a journal."""
+        with path.open("rb") as file:
+            self._force_from(file.fileno(), inode, 0)
+        if path.name.endswith(("-wal", "-journal")):
+            self._named |= {known for one, known in self.pages.items() if one.parent == path.parent}
 
     # --- What engine.log and engine.snapshot call ---------------------------------------------------------------------
 
@@ -174,16 +214,22 @@ class Disk:
         self.fsync(fd)
 
     def _touched(self, fd: int, offset: int) -> None:
-        inode = os.fstat(fd).st_ino
-        self._dirty_from[inode] = min(offset, self._dirty_from.get(inode, offset))
+        self.touch(os.fstat(fd).st_ino, offset)
 
     def _force(self, fd: int, status: os.stat_result) -> None:
-        """Files that were not opened here (a snapshot's draft) are forced whole."""
-        kept = self._durable.setdefault(status.st_ino, bytearray())
-        start = min(self._dirty_from.pop(status.st_ino, len(kept) if fd in self._open else 0), len(kept))
-        del kept[start:]
+        """Files that were not opened here (a snapshot's draft), or are written as memory, are forced whole."""
+        path = self._open.get(fd)
+        is_whole = path is None or path.parent in self.mapped
         reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
         try:
-            kept += os.pread(reader, status.st_size - start, start)
+            self._force_from(reader, status.st_ino, 0 if is_whole else None)
         finally:
             os.close(reader)
+
+    def _force_from(self, reader: int, inode: int, unless_touched: int | None) -> None:
+        """What was touched is durable; `unless_touched` says from where on, where nobody has told (None: nothing)."""
+        kept = self._durable.setdefault(inode, bytearray())
+        start = self._dirty_from.pop(inode, len(kept) if unless_touched is None else unless_touched)
+        start = min(start, len(kept))
+        del kept[start:]
+        kept += os.pread(reader, os.fstat(reader).st_size - start, start)

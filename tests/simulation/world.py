@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import random
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ import numpy as np
 
 import engine.log
 import engine.snapshot
+import gateway.history
 import gateway.memory
 import gateway.pages
 import gateway.server
+import settlement.database
 import wellhead.custody
 import wellhead.exchange
 import wellhead.node
@@ -37,7 +40,8 @@ from gateway.messages import Format
 from gateway.session import Session
 from gateway.static import StaticFiles
 from settlement.ledger import SqliteLedger
-from tests.simulation.checks import check
+from tests.simulation.books_disk import Files, Module
+from tests.simulation.checks import Past, check, past_of
 from tests.simulation.clients import Client, Wire
 from tests.simulation.disk import Disk, Killed
 from tests.simulation.loop import NS, Inline, SimLoop
@@ -58,7 +62,7 @@ M_MMAP_THRESHOLD, MAPPED_BYTES = -3, 1 << 18
 
 
 @cache
-def files() -> StaticFiles:
+def pages() -> StaticFiles:
     """The pages that nobody looks at, read and compressed once for all lives."""
     return StaticFiles()
 
@@ -115,11 +119,15 @@ class World:
             settlement_queue_batches=self.rng.choice((2, 16, 256)),
             max_frame_commands=self.rng.choice((3, 100, 16_384)),
             gateway=GatewayConfig(
+                history_rows=self.rng.choice((40, 2_000)),
                 private_ring_events=self.rng.choice((50, 4_096)), conflate_bytes=4_000, slow_soft_bytes=16_000,
                 slow_hard_bytes=64_000, logon_failures_per_ip=10**6, logon_failures_per_key=10**6,
             ),
         )  # fmt: skip
-        self.disk = Disk((self.config.log_dir, self.config.snapshot_dir), random.Random(f"{seed} disk"))
+        self.disk = Disk(
+            (self.config.log_dir, self.config.snapshot_dir), (self.config.data_dir / "history",),
+            random.Random(f"{seed} disk"),
+        )  # fmt: skip
         self.accounts = ACCOUNTS
         store = KeyStore(self.config.keys_path)
         scopes = ("read", "trade", "withdraw", "provide")
@@ -133,6 +141,7 @@ class World:
         self.lives = self.kills = 0
         self.node: Node | None = None
         self.final = b""  # the engine when the last life ended
+        self.past: dict[int, Past] = {}  # what each account was told of its history then
         self.signed: set[bytes] = set()  # by the outbox: hashes
         self._skew_ns = 0
         self._now_ns = START_NS
@@ -204,15 +213,19 @@ class World:
         logs = partial(wellhead.exchange.FileLog, segment_bytes=SEGMENT_BYTES)
         quick_starts()
         quiet_logs()
+        files = Files(self.disk)
         with contextlib.ExitStack() as stack:
+            stack.callback(files.unregister)
             for target, name, value in (
-                (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk),
+                (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk), (gateway.history, "os", self.disk),
+                (settlement.database, "sqlite3", Module(files)),
+                (sys, "excepthook", lambda *_: None),  # where SQLite has no way to hand on that the exchange has died
                 (wellhead.exchange, "FileLog", logs), (wellhead.exchange, "ThreadPoolExecutor", Inline),
                 (wellhead.node, "Gateway", gateways),
                 (wellhead.node, "ThreadPoolExecutor", Inline), (wellhead.papers, "ThreadPoolExecutor", Inline),
                 (wellhead.custody, "ThreadPoolExecutor", Inline), (wellhead.custody.log, "exception", self._unexpected),
                 (wellhead.services, "ThreadPoolExecutor", Inline), (gateway.server, "serve", serve),
-                (gateway.pages, "StaticFiles", files), (gateway.memory, "compiled", _remembered(gateway.memory.compiled)),
+                (gateway.pages, "StaticFiles", pages), (gateway.memory, "compiled", _remembered(gateway.memory.compiled)),
                 (SqliteLedger, "apply", _interruptible(SqliteLedger.apply, self.disk)),
                 # Sets of sessions are walked in the order of their hashes, which must not be their addresses.
                 (Session, "__hash__", lambda session: int(session.ip.replace(".", ""))),
@@ -231,7 +244,16 @@ class World:
         if how in ("kill", "cut"):
             self.disk.dies_at = ahead
             self.disk.dies_in = self.rng.choice(
-                ("", "write", "sync", "send", "job", *("node", "broadcast") * (self.money is not None))
+                (
+                    "",
+                    "write",
+                    "sync",
+                    "page",
+                    "page sync",
+                    "send",
+                    "job",
+                    *("node", "broadcast") * (self.money is not None),
+                )
             )
         elif how == "full":
             self.disk.full_at = ahead
@@ -247,6 +269,9 @@ class World:
                 raise
         except OSError:
             if how != "full":
+                raise
+        except sqlite3.OperationalError:
+            if how not in ("full", "failing"):
                 raise
         finally:
             self.kills += how in ("kill", "cut")
@@ -272,6 +297,8 @@ class World:
         if self.money is not None:
             self.signed = self.money.signed()
             await self.money.stop()
+        if in_peace:
+            self.past = {number: past_of(node.gateway, number) for number in node.gateway.projection.accounts}
         await node.stop()
         if in_peace:
             self.final = node.exchange.engine.to_bytes()
@@ -318,7 +345,9 @@ class World:
 
     def _unexpected(self, *_: Any) -> None:
         """Custody goes on after whatever it did not expect; here it is a finding."""
-        if not isinstance(sys.exception(), LogError | OSError):  # which end the node too
+        error, troubled = sys.exception(), self.disk.full_at or self.disk.fails_at
+        if not isinstance(error, LogError | OSError) and not (troubled and isinstance(error, sqlite3.OperationalError)):
+            # Those end the node too.
             self.complain(f"custody: {sys.exception()!r}")
 
     def _bury(self) -> None:
