@@ -249,7 +249,7 @@ def test_a_snapshot_forces_the_files_behind_the_market(tmp_path: Path, monkeypat
     stored = node.gateway.capture()
     assert forced == []
     stored()
-    assert len(forced) == 2
+    assert len(forced) == 3  # the files, and their names
 
 
 def rows_of(ring: Ring) -> list[dict[str, Any]]:
