@@ -177,7 +177,9 @@ async def test_a_failed_snapshot_does_not_end_the_node(tmp_path: Path, monkeypat
     def refuse(*_: object) -> bytes:
         raise SnapshotError("no room")
 
-    config = Config(tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False)
+    config = Config(
+        tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False
+    )
     node = Node(config, CATALOGUE)
     await node.start()
     with monkeypatch.context() as patched:
@@ -194,7 +196,9 @@ async def test_without_a_process_to_be_had_the_state_is_copied(tmp_path: Path, m
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(wellhead.snapshots, "_fork", refuse)
-    config = Config(tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False)
+    config = Config(
+        tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False
+    )
     node = Node(config, CATALOGUE)
     await node.start()
     await trade(node, recorded(1, 20).commands)
