@@ -235,6 +235,16 @@ def read_log(directory: str | os.PathLike[str], from_seq: int = 1) -> Iterator[N
     return _joined(_read(_segments(Path(directory)), from_seq, report.head_seq), from_seq)
 
 
+def chain_at(directory: str | os.PathLike[str], seq: int) -> bytes:
+    """As `Log.chain_at`, of a log's files, without a lock. Raises ValueError, LogDamaged."""
+    if not seq:
+        return GENESIS
+    frame = next(_read(_segments(Path(directory)), seq, seq))
+    if frame.last_seq != seq:
+        raise ValueError(f"no frame of the log ends with seq {seq}")
+    return frame.chain
+
+
 @dataclass(frozen=True, slots=True)
 class Beyond:
     """What is still whole behind a damage: frames that cannot follow, because what is between is missing."""

@@ -7,7 +7,6 @@ end (netting, freezing, statements) comes after that transaction, step by step; 
 finished.
 """
 
-import os
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ from engine.types import MONEY, EventKind
 from settlement.batches import Batch, Batches
 from settlement.database import Database
 from settlement.delivery import Deliveries
+from settlement.disk import write_whole
 from settlement.flows import Flows
 from settlement.inbox import INBOX_NAME, Inbox
 from settlement.indices import Indices
@@ -72,10 +72,7 @@ def open_books(directory: Path, read_only: bool, ledger: str = "") -> tuple[Data
 
     server = PostgresDatabase.connect(place, read_only)
     if ledger and not read_only:
-        # It may have a password in it.
-        handle = os.open(directory / LEDGER_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(ledger + "\n")
+        write_whole(directory / LEDGER_NAME, ledger.encode() + b"\n", mode=0o600)  # it may have a password in it
     return server, PostgresLedger(server)
 
 

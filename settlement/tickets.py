@@ -6,12 +6,13 @@ public key, and that it speaks with the receiver it names. Ed25519 gives one sig
 that is asked for twice is the same ticket.
 """
 
-import os
 from pathlib import Path
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from settlement.disk import write_whole
 
 TAG = b"wellhead ticket 1\n"
 KEY_NAME = "exchange.key"
@@ -47,15 +48,13 @@ class Signer:
     """The exchange's own key."""
 
     def __init__(self, path: Path) -> None:
-        """Read the key, or make one where there is none, readable by its owner only."""
+        """Read the key, or make one where there is none, readable by its owner only. Raises ValueError for what is no key."""
         if not path.exists():
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.write(handle, Ed25519PrivateKey.generate().private_bytes_raw().hex().encode() + b"\n")
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        self._key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
+            write_whole(path, Ed25519PrivateKey.generate().private_bytes_raw().hex().encode() + b"\n", mode=0o600)
+        try:
+            self._key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text().strip()))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @property
     def public_key(self) -> bytes:

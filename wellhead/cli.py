@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import secrets
+import shlex
 import signal
 import sys
 import time
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from engine.catalogue import Catalogue
-from engine.log import LogError
+from engine.catalogue import Catalogue, CatalogueError
+from engine.log import LogError, LogLocked
 from gateway.auth import SCOPES, KeyStore, KeyStoreError
 from wellhead.additions import load_catalogue
 from wellhead.cluster.cli import cluster
@@ -28,6 +30,7 @@ from wellhead.config import Config
 if TYPE_CHECKING:
     from wellhead.chaindesk import Desk
     from wellhead.custody import Custodian
+    from wellhead.examine import Finding
     from wellhead.node import Node
 
 MICROS = 1_000_000
@@ -156,8 +159,10 @@ def serve(
 
     try:
         _run(_serve(config, load_catalogue(config.data_dir)))
-    except (LogError, RecoveryError, OSError) as error:
+    except (LogLocked, OSError) as error:
         _fail(str(error))
+    except (LogError, RecoveryError, CatalogueError, KeyStoreError) as error:
+        _fail(f"{error}\nwhat that means and what can be done: wellhead doctor {shlex.quote(str(config.data_dir))}")
 
 
 OPTION_OF = {"data_dir": "data", "list_hours": "hours", "paper_micros": "paper", "durable": "no_fsync"}
@@ -639,28 +644,36 @@ def dashboard() -> None:
 )
 def doctor(data: Path, repair: bool, give_up_from: int | None) -> None:
     """Explain what is wrong with the directory DATA: where, what a start would do, what can be saved."""
-    from wellhead.doctor import DoctorError, examine  # noqa: PLC0415 - only here
     from wellhead.doctor import repair as mend  # noqa: PLC0415 - only here
+    from wellhead.examine import DoctorError, examine  # noqa: PLC0415 - only here
 
     try:
         found = examine(data)
-        for line in found.lines:
-            console.print(line, highlight=False, soft_wrap=True)
-        for finding in found.findings:
-            console.print(
-                f"\n[bold {'red' if finding.stops else 'yellow'}]{finding.what}[/]", highlight=False, soft_wrap=True
-            )
-            for name, text in (("means", finding.means), ("a start would", finding.start), ("remedy", finding.remedy)):
-                console.print(f"  {name:<14} {text}", highlight=False, soft_wrap=True, markup=False)
         if repair or give_up_from is not None:
-            for line in mend(found, give_up_from):
+            for line in mend(found, give_up_from) or ["there was nothing that --repair can do"]:
                 console.print(line, highlight=False, soft_wrap=True)
-            return
+            found = examine(data)
     except DoctorError as error:
         _fail(str(error))
+    for line in found.lines:
+        console.print(line, highlight=False, soft_wrap=True)
+    for finding in found.findings:
+        _show(finding)
     if not found.would_start:
         _fail("a start would be refused")
     console.print("[green]a start would go through[/]" if found.findings else "[green]nothing is wrong[/]")
+
+
+def _show(finding: "Finding") -> None:
+    colour = "red" if finding.stops else "yellow"
+    console.print(f"\n[bold {colour}]{escape(finding.what)}[/]", highlight=False, soft_wrap=True)
+    rows = {
+        "is saved": finding.saved, "is lost": finding.lost, "a start would": finding.start, "do": finding.advice,
+        "type": finding.command, "or else type": finding.otherwise,
+    }  # fmt: skip
+    for name, text in rows.items():
+        if text:
+            console.print(f"  {name:<15} {text}", highlight=False, soft_wrap=True, markup=False)
 
 
 @main.command()

@@ -4,6 +4,7 @@ Order of a step: the log first, durable, then the engine, then whoever follows. 
 that is not ahead of the books, then every command of the log behind it, through the same step.
 """
 
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -131,8 +132,10 @@ class Exchange:
 def _settlement(config: Config, catalogue: Catalogue, books: OpenBooks) -> Bookkeeping:
     try:
         return books(config.settlement_dir, catalogue, config.ledger)
-    except (FormatError, LedgerError, ImportError) as error:
+    except (FormatError, LedgerError, ImportError, ValueError) as error:
         raise RecoveryError(str(error)) from error
+    except sqlite3.Error as error:
+        raise RecoveryError(f"the books in {config.settlement_dir} cannot be opened: {error}") from error
 
 
 def _limits(config: Config) -> LimitsHistory:

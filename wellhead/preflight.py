@@ -11,7 +11,7 @@ from gateway.auth import KeyStore, KeyStoreError
 from gateway.tls import Tls
 from wellhead.additions import load_catalogue
 from wellhead.config import Config
-from wellhead.doctor import DoctorError, examine
+from wellhead.examine import DoctorError, examine
 
 LEAST_FREE_BYTES = 1 << 30
 
@@ -45,7 +45,7 @@ def _data(config: Config) -> Iterator[str]:
     except DoctorError as error:
         yield str(error)
         return
-    yield from (f"{one.what}. {one.remedy}" for one in findings if one.stops)
+    yield from (f"{one.what}. {one.advice}: {one.command}" for one in findings if one.stops)
 
 
 def _keys(config: Config) -> Iterator[str]:
