@@ -100,7 +100,6 @@ class Directory:
         try:
             if kind == "start":
                 await asyncio.sleep(START_S * self._rng.random() ** 2)
-                life.ended_itself = server.process.returncode is not None
             else:
                 await server.listens()
                 life.start_s = time.perf_counter() - begun
@@ -109,6 +108,7 @@ class Directory:
             self.wrong.append(f"life {len(self.lives)} ({kind}): {error}")
         finally:
             await server.__aexit__()
+        life.ended_itself = server.process.returncode != -signal.SIGKILL
         life.in_snapshot = any(path.stat().st_mtime > begun_s for path in self.data_dir.glob("snapshots/*.new"))
         await self._listen(life, server)
 
@@ -128,8 +128,7 @@ class Directory:
                 ]
             await asyncio.sleep(self._rng.uniform(*LOAD_S))
             await self._happen(life, server)
-            life.ended_itself = server.process.returncode is not None
-            if not life.ended_itself:
+            if server.process.returncode is None:
                 await server.kill()
 
     def _server(self, cold: bool, snapshot_every: int) -> ServerProcess:

@@ -5,6 +5,7 @@ of modules is shared. The process that forks (`multiprocessing`'s fork server) h
 """
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -60,7 +61,8 @@ class Child:
 
     def send_signal(self, number: int) -> None:
         if not self._ended.is_set():
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and we are about to hear of it
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
