@@ -1,9 +1,10 @@
-"""`python -m tests.cluster.campaign`: a real cluster under load loses servers, replicas, gateways and lines.
+"""`python -m tests.cluster.campaign`: a real cluster under load loses servers, replicas, gateways, books and lines.
 
-Three NATS servers, replicas and gateways as processes. Clients place orders through all gateways, each again with the
-same cid until it is answered. Faults happen one after the other; each time the longest while without any answer is
-noted. In the end a checker (tests/cluster/history.py) reads the journal. Between servers, and from replicas and gateways
-to them, there are proxies that can be cut.
+Three NATS servers, replicas, gateways and books as processes. Clients place orders through all gateways, each again with
+the same cid until it is answered. Faults happen one after the other; each time the longest while without any answer is
+noted. All the while the books trim the journal, so that whoever comes back joins behind what is gone, which a witness has read.
+In the end a checker (tests/cluster/history.py) goes through what the witness has, and the books' directory is audited as
+that of a single node. Between servers, and from all parts to them, there are proxies that can be cut.
 """
 
 import argparse
@@ -21,13 +22,17 @@ from typing import Any
 
 import msgspec
 
+from engine.jetstream import Reader, end, ends_of, join, patiently
+from engine.sequencing import Entry, Journal
 from gateway.auth import KeyStore
 from tests.cluster.history import History, Told, problems
 from tests.cluster.lines import Line
 from wellhead import Client, WellheadError
-from wellhead.cluster.ask import ask_replicas, differences, read_journal
+from wellhead.audit import audit
+from wellhead.cluster.ask import ask_replicas, differences
 from wellhead.cluster.config import ClusterConfig, write_config
 from wellhead.cluster.local import LocalCluster, Process
+from wellhead.cluster.marks import Marker
 from wellhead.cluster.servers import LocalServers
 from wellhead.compiled import warm_up
 from wellhead.types import Rejected
@@ -39,6 +44,13 @@ REQUEST_S = 4.0
 SETTLE_S = 90.0
 
 
+OPTIONS = {
+    "markets": ("H100S-USE",), "list_hours": 2, "paper_micros": 10**15, "name": "USE", "restart_grace_ms": 3_000,
+    "snapshot_every_commands": 200, "keep_entries": 20, "trim_every_s": 1, "mark_every_ms": 500,
+}  # fmt: skip
+"""Snapshots and trimming come often: a campaign is short."""
+
+
 class CutCluster(LocalCluster):
     """A cluster on this machine with a line for each two that speak."""
 
@@ -46,8 +58,7 @@ class CutCluster(LocalCluster):
         nats = LocalServers(directory, 3)
         self.lines_of: dict[tuple[str, str], Line] = {}
         self.own_configs: dict[str, Path] = {}
-        options = {"markets": ("H100S-USE",), "list_hours": 2, "paper_micros": 10**15, "name": "USE"}
-        super().__init__(directory, 3, replicas, gateways, options={**options, "restart_grace_ms": 3_000}, nats=nats)
+        super().__init__(directory, 3, replicas, gateways, options=OPTIONS, nats=nats, keeps_books=True)
 
     def config_of(self, name: str) -> Path:
         return self.directory / f"{name}.toml"
@@ -83,6 +94,39 @@ class CutCluster(LocalCluster):
             line.close()
 
 
+class Witness:
+    """Reads the journal from its first entry on. Nothing is trimmed that it has not read."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
+        self.journal, self.entries = Journal(), list[Entry]()
+        self._seq = 0
+
+    async def start(self) -> None:
+        shard = self._config.shard
+        self._client = await join(self._config.nats.servers, shard, "witness")
+        marker = Marker(self._client, shard, "archive", "witness", lambda: (self._seq, -1))
+        await patiently(marker.note)
+        self._reader = Reader(self._client, shard.journal)
+        await self._reader.start()
+        self._tasks = [asyncio.create_task(job) for job in (self._read(), marker.run(500))]
+
+    async def _read(self) -> None:
+        while True:
+            for message in await self._reader.read():
+                if (entry := self.journal.take(message.data)) is not None:
+                    self.entries.append(entry)
+                self._seq = message.seq
+
+    async def stop(self) -> tuple[int, int]:
+        """The entries that the journal still has: the first and the last."""
+        await end(self._tasks)
+        await self._reader.stop()
+        ends = await ends_of(self._client, self._config.shard.journal)
+        await self._client.close()
+        return ends
+
+
 class Campaign:
     """A cluster, its load, its faults."""
 
@@ -101,6 +145,7 @@ class Campaign:
             "replica that writes: cut off": self.cut_writer,
             "leading server: cut off from the others": self.cut_leader,
             "gateway: cut off": self.cut_gateway,
+            "books: kill -9": self.kill_books,
             "everything: kill -9": self.kill_all,
         }
         store = KeyStore(directory / "keys.json")
@@ -161,6 +206,9 @@ class Campaign:
     async def kill_gateway(self) -> None:
         await self.again(self.rng.choice(self.cluster.gateways))
 
+    async def kill_books(self) -> None:
+        await self.again(self.cluster.books[0])
+
     async def stop_writer(self) -> None:
         process = await self.writer()
         process.signal(signal.SIGSTOP)
@@ -213,6 +261,8 @@ class Campaign:
     async def run(self, faults: list[str], calm_s: float) -> list[str]:
         """Cause faults under load, each when all are back; what is wrong in the end."""
         await self.cluster.up()
+        witness = Witness(self.cluster.config)
+        await witness.start()
         async with contextlib.AsyncExitStack() as stack:
             clients = {}
             for (account, place), private in self.keys.items():
@@ -245,7 +295,7 @@ class Campaign:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return await self.check()
+        return await self.check(witness)
 
     async def answered(self, tasks: list["asyncio.Task[None]"]) -> None:
         """Wait until answers come again. Raises TimeoutError, and what ended a task."""
@@ -257,21 +307,34 @@ class Campaign:
                         task.result()
                 await asyncio.sleep(0.05)
 
-    async def check(self) -> list[str]:
+    async def check(self, witness: Witness) -> list[str]:
         """Wait until all replicas stand at the same place, and hold everything against the journal."""
-        config, found = self.cluster.config, []
+        config, found = self.cluster.config, list[dict[str, Any]]()
         async with asyncio.timeout(SETTLE_S):
             while len(found) < len(self.cluster.replicas) or not at_one_place(found):
                 found = await ask_replicas(config, b"hash")
+            confirmed_in = found[0]["confirmed_in"]
+            while witness.journal.in_seq < confirmed_in:
+                await asyncio.sleep(0.05)
+        first, last = await witness.stop()
         # The clock goes on: what came after they were asked is not in their hashes.
-        entries = [entry async for entry in read_journal(config) if entry.last_in <= found[0]["confirmed_in"]]
+        entries = [entry for entry in witness.entries if entry.last_in <= confirmed_in]
         count = sum(len(part.commands) for entry in entries for part in entry.parts)
         print(
-            f"{len(self.history.told):,} orders acknowledged, {self.history.refused:,} refused; the journal has",
+            f"{len(self.history.told):,} orders acknowledged, {self.history.refused:,} refused; the journal had",
             end=" ",
         )
         print(f"{count:,} commands in {len(entries):,} entries; {len(found)} replicas, state {found[0]['state'][:16]}")
-        return differences(found) + problems(self.history, entries, [one["state"] for one in found])
+        print(f"of {last:,} entries the journal has those from {first:,} on")
+        wrong = differences(found) + problems(self.history, entries, [one["state"] for one in found])
+        return wrong + await asyncio.to_thread(self.audit_books)
+
+    def audit_books(self) -> list[str]:
+        """What `wellhead verify` says of the books' directory: log, engine, ledger and statements agree."""
+        self.cluster.books[0].stop()
+        report = audit(self.cluster.directory / "books")
+        print("books:", "; ".join(" ".join(line.split()) for line in report.lines))
+        return report.differences
 
     def report(self) -> None:
         """A line for each kind of fault."""
