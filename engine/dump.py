@@ -77,7 +77,8 @@ def _protection(memory: Memory, slot: int) -> tuple[Any, ...]:
     places = [(int(row["first_fill"]) + i) % MAX_MMP_FILLS for i in range(int(row["fills"]))]
     fills = [memory.arrays["fills"][MAX_MMP_FILLS * slot + place] for place in places]
     counted = [(int(fill["ts_ns"]), int(fill["qty"])) for fill in fills]
-    return int(row["window_ns"]), int(row["max_lots"]), int(row["max_fills"]), bool(row["frozen"]), counted
+    terms = (int(row[name]) for name in ("window_ns", "max_lots", "max_fills"))
+    return *terms, bool(row["frozen"]), counted, int(row["freeze_ns"]), int(row["until_ns"])
 
 
 def _special_slots(memory: Memory) -> list[int]:

@@ -22,7 +22,7 @@ from engine.dump import dump
 from engine.kernel import JIT, door, inlined, kernel, pointer, unlikely
 from engine.matching import SPECIAL
 from engine.pointers import prefetch, state_at
-from engine.protection import index_group
+from engine.protection import index_group, say_until
 from engine.state import (
     FAN,
     INDEXES,
@@ -72,7 +72,7 @@ NEW_ORDER, CANCEL, AMEND, MASS_CANCEL = int(Kind.NEW_ORDER), int(Kind.CANCEL), i
 QUOTE, OPEN_ACCOUNT, NOMINATE, PAYOUT = int(Kind.QUOTE), int(Kind.OPEN_ACCOUNT), int(Kind.NOMINATE), int(Kind.PAYOUT)
 LIST, DELIVER, SET_BAND = int(Kind.LIST), int(Kind.DELIVER), int(Kind.SET_BAND)
 TRANSFER_CASH, ISSUE_SHARES, MOVE_SHARES = int(Kind.TRANSFER), int(Kind.ISSUE_SHARES), int(Kind.MOVE_SHARES)
-NONE = int(Reason.NONE)
+NONE, MMP_FROZEN = int(Reason.NONE), int(Reason.MMP_FROZEN)
 
 
 @inlined
@@ -134,6 +134,8 @@ def _reject(s, c, reason):
     is_other = is_other or c.kind == SET_BAND or TRANSFER_CASH <= c.kind <= MOVE_SHARES
     has_id = not is_other and c.kind != NEW_ORDER and c.kind != MASS_CANCEL and c.kind != QUOTE
     matching.reject(s, c, 0 if is_other else c.side, c.order_id if has_id else 0, reason)
+    if reason == MMP_FROZEN:
+        say_until(s, c.account, c.group)
 
 
 @inlined

@@ -37,7 +37,18 @@ def is_frozen(s, account, group):
     if group == 0:
         return False
     slot = find_group(s, account, group)
-    return slot != NIL and s.groups[slot].frozen != 0
+    if slot == NIL or s.groups[slot].frozen == 0:
+        return False
+    until_ns = s.groups[slot].until_ns
+    return until_ns == 0 or s.request[0].now_ns < until_ns
+
+
+@kernel
+def say_until(s, account, group):
+    """Add to the last event, a refusal, until when the group is frozen."""
+    slot = find_group(s, account, group)
+    if slot != NIL:
+        s.events[s.header[0].event_seq - s.batch[0].first_event_seq - 1].contra_order_id = s.groups[slot].until_ns
 
 
 @kernel
@@ -66,6 +77,8 @@ def count_fill(s, c, account, group, instrument, qty):
         e.cum_qty = row.fills
         _forget(row)
         row.frozen = 1
+        row.until_ns = now_ns + row.freeze_ns if row.freeze_ns else 0
+        e.contra_order_id = row.until_ns
         cancel_all(s, c, account, 0, group, MMP)
 
 
@@ -85,7 +98,7 @@ def set_mmp(s, c):
     in_range = (
         1 <= c.qty <= MAX_POSITION_LOTS and 1 <= c.show_qty <= MAX_MMP_FILLS and 1 <= c.expire_ns <= MAX_MMP_WINDOW_NS
     )
-    if c.group < 1 or not (is_none or in_range):
+    if c.group < 1 or not (is_none or in_range) or not 0 <= c.deadline_ns <= MAX_MMP_WINDOW_NS:
         return BAD_FIELD
     slot = find_group(s, c.account, c.group)
     if slot == NIL and not is_none:
@@ -99,12 +112,14 @@ def set_mmp(s, c):
         row.window_ns = c.expire_ns
         row.max_lots = c.qty
         row.max_fills = c.show_qty
+        row.freeze_ns = c.deadline_ns
         if is_none:
             _free_group(s, slot)
     e = s.events[next_event(s, c, EV_MMP_SET)]
     e.account = c.account
     e.contra_account = c.group
     e.contra_order_id = 0 if is_none else c.expire_ns
+    e.order_id = 0 if is_none else c.deadline_ns
     e.qty = c.qty
     e.cum_qty = c.show_qty
     return NONE
@@ -123,6 +138,7 @@ def _take_group(s, account, group):
     row.account = account
     row.group = group
     row.frozen = 0
+    row.until_ns = 0
     index_group(s, slot)
     return slot
 
@@ -157,6 +173,8 @@ def _free_group(s, slot):
     row.account = 0
     row.window_ns = 0
     row.frozen = 0
+    row.freeze_ns = 0
+    row.until_ns = 0
     row.group = h.groups_free
     h.groups_free = slot
 
@@ -171,6 +189,7 @@ def reset_mmp(s, c):
         return BAD_FIELD
     _forget(s.groups[slot])
     s.groups[slot].frozen = 0
+    s.groups[slot].until_ns = 0
     e = s.events[next_event(s, c, EV_MMP_RESET)]
     e.account = c.account
     e.contra_account = c.group

@@ -179,7 +179,8 @@ GROUP = np.dtype(
         ("fills", "<i4"),  # counted
         ("first_fill", "<i4"),  # place of the oldest in its ring
         ("pad", "<i4"),
-        ("reserved", "<i8", (2,)),
+        ("freeze_ns", "<i8"),  # how long it stays frozen; 0: until RESET_MMP
+        ("until_ns", "<i8"),  # when it is frozen no more; 0: not known
     ]
 )
 """A market maker's protection. Its counted trades are a ring of MAX_MMP_FILLS rows of `fills`."""

@@ -195,7 +195,9 @@ class Kind(IntEnum):
     QUOTE = 6  # [COMMAND] a level of a ladder: account, instrument, side, group, tag (its number), price, qty (0: none)
     CANCEL_AFTER = 7  # [COMMAND] account, tag (0: all): cancel its orders at expire_ns (0: never)
     DEAD_MAN = 8  # [COMMAND] account, tag: that time has come
-    SET_MMP = 9  # [COMMAND] account, group, expire_ns: the window's length, qty: lots, show_qty: fills; both 0: none
+    SET_MMP = (
+        9  # [COMMAND] account, group, expire_ns: window, qty: lots, show_qty: fills, deadline_ns: freeze; 0, 0: none
+    )
     RESET_MMP = 10  # [COMMAND] account, group: quotes are taken again
     OPEN_ACCOUNT = 16  # [TRANSFER] account: the next free number; external_id: its name
     DEPOSIT = 17  # [TRANSFER] amount_micros, external_id
@@ -237,8 +239,12 @@ class EventKind(IntEnum):
     REFRESHED = 8  # [EVENT] an iceberg shows qty anew, at the end of its level
     QUOTE_KEPT = 9  # [EVENT] a QUOTE that changed nothing
     DUPLICATE = 10  # [EVENT] a NEW_ORDER that was sent before; order_id: what came of it
-    MMP_TRIGGERED = 11  # [EVENT] account, contra_account: the group; qty: lots, cum_qty: fills in the window
-    MMP_SET = 12  # [EVENT] account, contra_account: the group; contra_order_id: window_ns, qty: lots, cum_qty: fills
+    MMP_TRIGGERED = (
+        11  # [EVENT] account, contra_account: the group; qty: lots, cum_qty: fills; contra_order_id: until_ns or 0
+    )
+    MMP_SET = (
+        12  # [EVENT] account, contra_account: group; contra_order_id: window_ns, order_id: freeze_ns, qty, cum_qty
+    )
     MMP_RESET = 13  # [EVENT] account, contra_account: the group
     DEAD_MAN_SET = 14  # [EVENT] account, order_id: the tag, contra_order_id: expire_ns, 0: none (any more)
     ACCOUNT_OPENED = 16  # [MONEY]

@@ -49,6 +49,7 @@ class Controls:
                 qty=request.lots,
                 show_qty=request.fills,
                 expire_ns=window_ns,
+                deadline_ns=request.freeze_ms * MS,
             ),
         )
         asked[request.group] += 1

@@ -429,7 +429,7 @@ class Gateway:
         ask.ok(
             ProtectionsResult(
                 self.streams.stream(ask.account).aseq,
-                private.protections(self.projection, ask.account),
+                private.protections(self.projection, ask.account, self.market_us()),
                 private.timers(self.projection, ask.account),
                 ask.account in self.projection.locked,
             )

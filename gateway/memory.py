@@ -134,7 +134,7 @@ class Tables:
         self._phrases_used = len(phrases.values)
         self._known_phrases: dict[bytes, int] = {}
         self._spoken: dict[int, Error] = {}
-        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds", "stp", "act"):
+        for name in ("side", "type", "tif", "status", "why", "liquidity", "own", "funds", "stp", "act", "frozen"):
             self.head[f"phrase_{name}"] = getattr(phrases, name)
         for reason, number in phrases.error.items():
             self._arrays["reasons"][reason] = number

@@ -230,13 +230,14 @@ class CancelAfter(Request, kw_only=True, tag="cancel_after"):
 
 class MmpSet(Request, kw_only=True, tag="mmp.set"):
     """Protect a group: when so many lots, or in so many fills, were traded with it in a window, its orders are cancelled
-    and new ones refused until `mmp.reset`.
+    and new ones refused for `freeze_ms` by the market's clock, or until `mmp.reset`.
     """
 
     group: Group
     lots: Annotated[int, Meta(ge=1, le=MAX_POSITION_LOTS)]
     fills: Annotated[int, Meta(ge=1, le=MAX_MMP_FILLS)]
     window_ms: Annotated[int, Meta(ge=1, le=MAX_MMP_WINDOW_NS // 1_000_000)]
+    freeze_ms: Annotated[int, Meta(ge=0, le=MAX_MMP_WINDOW_NS // 1_000_000)] = 0  # 0: until mmp.reset
 
 
 class MmpReset(Request, kw_only=True, tag="mmp.reset"):
@@ -469,6 +470,7 @@ class Error(Struct, omit_defaults=True):
     now: int | None = None  # TIME_OUT_OF_WINDOW: the server's clock
     status: str | None = None  # MARKET_NOT_OPEN: the instrument's
     retry_us: int | None = None  # RATE_LIMIT: when there will be a token
+    until: int | None = None  # MMP_FROZEN: when the group is frozen no more; not given: with `mmp.reset`
 
 
 class RateState(Struct):
@@ -560,13 +562,15 @@ class CancelAfterResult(Struct):
 
 
 class MmpState(Struct):
-    """The protection of a group. `frozen`: it was triggered, and `mmp.reset` is waited for."""
+    """The protection of a group. `frozen`: it was triggered, and `until` or `mmp.reset` is waited for."""
 
     group: int
     window_ms: int
     lots: int
     fills: int
     frozen: bool
+    freeze_ms: int | UnsetType = UNSET  # how long a freeze lasts, where it ends by itself
+    until: int | UnsetType = UNSET  # when this one does
 
 
 class TimerState(Struct):
@@ -1216,6 +1220,8 @@ class MmpEvent(Private, kw_only=True, tag="mmp"):
     lots: int | UnsetType = UNSET
     fills: int | UnsetType = UNSET
     sym: str | UnsetType = UNSET  # of triggered: where the last of the trades was
+    freeze_ms: int | UnsetType = UNSET  # of set: how long a freeze lasts, where it ends by itself
+    until: int | UnsetType = UNSET  # of triggered: when this one ends by itself
 
 
 class TimerEvent(Private, kw_only=True, tag="timer"):

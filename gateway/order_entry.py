@@ -31,7 +31,7 @@ from gateway.messages import (
     RequestError,
     bad_field,
 )
-from gateway.private import side_number
+from gateway.private import microseconds, side_number
 from gateway.projection import Projection, order_body
 from gateway.rows import CommandRow, Step
 from gateway.session import Ask, BatchAsk, Session
@@ -48,7 +48,7 @@ WORDS = {
     Reason.LOCKED: "the account is locked: nothing but cancels",
     Reason.AMEND_NOT_ALLOWED: "this of the order cannot be changed: a trigger only while it waits, a stop has no price",
     Reason.RISK_LIMIT: "a reduce-only order is not larger than what there is to reduce",
-    Reason.MMP_FROZEN: "market-maker protection was triggered; the group is frozen until mmp.reset",
+    Reason.MMP_FROZEN: "market-maker protection was triggered; the group is frozen until mmp.reset, or `until` if it is told",
     Reason.DEADLINE_PASSED: "it came after its deadline",
     Reason.POST_ONLY_WOULD_TAKE: "the order is post-only and would trade at once",
     Reason.BAD_PRICE: "the price is outside the limits of the instrument",
@@ -301,7 +301,7 @@ class OrderEntry:
         """Why a command was refused."""
         if not step.events:
             return internal("the engine said nothing")
-        return self._error(step.command, Reason(step.events[0].reason))
+        return self._error(step, Reason(step.events[0].reason))
 
     def _answer(self, step: Step, ask: Ask, aseq: int | None, dup: bool) -> None:
         event = step.events[0] if step.events else None
@@ -329,14 +329,16 @@ class OrderEntry:
         if step.command.kind == Kind.CANCEL and order is not None and order.done:
             ask.ok(order_result(order))  # it finished while the cancel was on its way
         else:
-            ask.fail(self._error(step.command, reason))
+            ask.fail(self._error(step, reason))
 
-    def _error(self, command: CommandRow, reason: Reason) -> Error:
-        error = error_of(reason)
+    def _error(self, step: Step, reason: Reason) -> Error:
+        command, error = step.command, error_of(reason)
         if reason == Reason.MARKET_NOT_OPEN:
             error.status = self._status(command)
         elif reason == Reason.INSUFFICIENT_FUNDS:
             error.msg += f"; {to_text(self._projection.accounts[command.account].cash)} is free"
+        elif reason == Reason.MMP_FROZEN:
+            error.until = microseconds(int(getattr(step.events[0], "contra_order_id", 0))) or None
         return error
 
     def _status(self, command: CommandRow) -> str:

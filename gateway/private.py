@@ -258,8 +258,9 @@ class PrivateStreams:
             message.what, message.lots, message.fills = "set", event.qty, event.cum_qty
         if event.kind == EventKind.MMP_TRIGGERED:
             message.what, message.sym = "triggered", self._projection.instruments[event.instrument].symbol
+            message.until = microseconds(event.contra_order_id) or UNSET
         elif event.kind == EventKind.MMP_SET:
-            message.window_ms = event.contra_order_id // MS
+            message.window_ms, message.freeze_ms = event.contra_order_id // MS, event.order_id // MS or UNSET
             if not event.qty and not event.cum_qty:
                 message.what, message.lots, message.fills, message.window_ms = "off", UNSET, UNSET, UNSET
         self._emit(event.account, message)
@@ -340,7 +341,7 @@ class PrivateStreams:
         return PrivateSnapshot(
             aseq=self.stream(number).aseq, seq=seq, ts=ts_us, orders=open_orders(account),
             positions=positions(self._projection, account), balances=balance_state(account),
-            mmp=protections(self._projection, number), timers=timers(self._projection, number),
+            mmp=protections(self._projection, number, ts_us), timers=timers(self._projection, number),
             locked=number in self._projection.locked,
         )  # fmt: skip
 
@@ -408,13 +409,23 @@ def order_state(found: Order) -> OrderState:
     return state
 
 
-def protections(projection: Projection, account: int) -> list[MmpState]:
+def protections(projection: Projection, account: int, now_us: int) -> list[MmpState]:
     """The account's groups with market-maker protection."""
-    return [
-        MmpState(group, one.window_ns // MS, one.lots, one.fills, one.is_frozen)
-        for (owner, group), one in sorted(projection.protections.items())
-        if owner == account
-    ]
+    found = []
+    for (owner, group), one in sorted(projection.protections.items()):
+        if owner == account:
+            until = microseconds(one.until_ns)
+            is_frozen = one.is_frozen and (not until or now_us < until)
+            state = MmpState(group, one.window_ns // MS, one.lots, one.fills, is_frozen, one.freeze_ns // MS or UNSET)
+            if is_frozen and until:
+                state.until = until
+            found.append(state)
+    return found
+
+
+def microseconds(until_ns: int) -> int:
+    """A time up to which something holds, so that it holds no more at the microsecond that is told."""
+    return -(-until_ns // 1000)
 
 
 def timers(projection: Projection, account: int) -> list[TimerState]:

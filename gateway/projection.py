@@ -117,6 +117,8 @@ class Protection(Struct):
     lots: int
     fills: int
     is_frozen: bool = False
+    freeze_ns: int = 0
+    until_ns: int = 0  # when it is frozen no more; 0: with a reset
 
 
 class ProjectionState(Struct):
@@ -370,14 +372,17 @@ class Projection:
             self.protections.pop(key, None)
             return
         before = self.protections.get(key)
-        is_frozen = before is not None and before.is_frozen
-        self.protections[key] = Protection(event.contra_order_id, event.qty, event.cum_qty, is_frozen)
+        is_frozen, until_ns = (before.is_frozen, before.until_ns) if before is not None else (False, 0)
+        terms = event.contra_order_id, event.qty, event.cum_qty
+        self.protections[key] = Protection(*terms, is_frozen, event.order_id, until_ns)
 
     def _froze(self, _step: Step, event: EventRow) -> None:
-        self.protections[event.account, event.contra_account].is_frozen = True
+        protection = self.protections[event.account, event.contra_account]
+        protection.is_frozen, protection.until_ns = True, event.contra_order_id
 
     def _thawed(self, _step: Step, event: EventRow) -> None:
-        self.protections[event.account, event.contra_account].is_frozen = False
+        protection = self.protections[event.account, event.contra_account]
+        protection.is_frozen, protection.until_ns = False, 0
 
     def _timed(self, _step: Step, event: EventRow) -> None:
         self.timers.pop((event.account, event.order_id), None)

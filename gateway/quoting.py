@@ -270,6 +270,9 @@ class Quotes:
         elif outcome == Outcome.FUNDS:
             row.err = error_of(Reason.INSUFFICIENT_FUNDS)
             row.err.msg += f"; {to_text(cum)} is free"
+        elif outcome == Outcome.FROZEN:
+            row.err = error_of(Reason.MMP_FROZEN)
+            row.err.until = cum
         else:
             row.err = self._tables.error_at(word)
 

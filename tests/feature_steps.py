@@ -132,6 +132,7 @@ def quote(step: Step, twin: Exchange, now_ns: int) -> Command:
 
 def set_mmp(step: Step, twin: Exchange, now_ns: int) -> Command:
     fields = {"qty": 2 * step.qty, "show_qty": 1 + step.pick % 4, "expire_ns": 1 + step.money % 50}
+    fields["deadline_ns"] = (0, 1 + step.money % 20)[step.qty % 2]
     if step.pick == 9:
         fields = {}
     return command(Kind.SET_MMP, account=step.account, group=1 + step.side, **fields)

@@ -22,7 +22,8 @@ by the other capital letters, orders anything else.
         [stp_group 7] [in Y] [as label]
     amend label [qty 7] [@ 2602] [stop 2600] [requeue] [by B] | cancel|expire label [by B]
     mass_cancel A [buy|sell] [in Y] [session 7] [tag 7] [group 7]
-    quote A buy|sell 5 @ 2601 group 1 level 2 [post|slide] [in Y] | mmp A group 1 lots 5 fills 2 window 9 | reset A group 1
+    quote A buy|sell 5 @ 2601 group 1 level 2 [post|slide] [in Y]
+    mmp A group 1 lots 5 fills 2 window 9 [freeze 9] | reset A group 1
     cancel_after A tag 7 till 900 | dead_man A tag 7 | lock A | unlock A | limits A [size 5] [net 9] [orders 3]
     status Y auction|... | bands Y [ref 2600] [band 100000] [collar 1000] [dynamic 1000] | indicate Y | halt | resume
     close Y | deliver A B 5 [refund 10] [damages 20] [in Y] | delist Y | cycle | tick
@@ -111,6 +112,7 @@ VALUES = {
     "dynamic": "dynamic_ppm",
     "till": "expire_ns",
     "window": "expire_ns",
+    "freeze": "deadline_ns",
     "deadline": "deadline_ns",
     "min": "min_qty",
     "show": "show_qty",
@@ -196,6 +198,8 @@ PARTS = {
     "surplus": "leaves_qty",
     "group": "contra_account",
     "window": "contra_order_id",
+    "until": "contra_order_id",
+    "freeze": "order_id",
     "fills": "cum_qty",
     "was": "cum_qty",
     "low": "qty",

@@ -359,11 +359,13 @@ class Client(AccountRequests):
         at: int | None = (await self._ask(fields, _CancelAfter)).at
         return at
 
-    async def set_mmp(self, group: int, *, lots: int, fills: int, window_ms: int) -> None:
+    async def set_mmp(self, group: int, *, lots: int, fills: int, window_ms: int, freeze_ms: int = 0) -> None:
         """Protect a group: when its resting orders traded so many lots or fills in the window, all of them are cancelled and
-        new ones refused until `reset_mmp`. At most 64 fills and an hour.
+        new ones refused for `freeze_ms`, or until `reset_mmp`. At most 64 fills and an hour.
         """
-        fields = {"op": "mmp.set", "group": group, "lots": lots, "fills": fills, "window_ms": window_ms}
+        fields: dict[str, Any] = {"op": "mmp.set", "group": group, "lots": lots, "fills": fills, "window_ms": window_ms}
+        if freeze_ms:
+            fields["freeze_ms"] = freeze_ms
         await self._ask(fields, Any)
 
     async def reset_mmp(self, group: int, *, off: bool = False) -> None:
@@ -869,6 +871,6 @@ def _rejected(error: WireError | None) -> WellheadError:
         return Rejected(0, "NO_REASON", "refused without a reason")
     if error.code == Code.OUTCOME_UNKNOWN:
         return OutcomeUnknown(error.code, error.name, error.msg, final=False)
-    given = {"field": error.field, "now": error.now, "status": error.status, "retry_us": error.retry_us}
+    given = {name: getattr(error, name) for name in ("field", "now", "status", "retry_us", "until")}
     details = {name: value for name, value in given.items() if value is not None}
     return Rejected(error.code, error.name, error.msg, final=error.final, **details)

@@ -163,9 +163,10 @@ class SyncClient:
         """Have the account's orders cancelled in `ms` unless this is called again before; 0: never."""
         return self._wait(self._client.cancel_after(ms, tag=tag))
 
-    def set_mmp(self, group: int, *, lots: int, fills: int, window_ms: int) -> None:
+    def set_mmp(self, group: int, *, lots: int, fills: int, window_ms: int, freeze_ms: int = 0) -> None:
         """Protect a group of orders; see `Client.set_mmp`."""
-        self._wait(self._client.set_mmp(group, lots=lots, fills=fills, window_ms=window_ms))
+        setting = self._client.set_mmp(group, lots=lots, fills=fills, window_ms=window_ms, freeze_ms=freeze_ms)
+        self._wait(setting)
 
     def reset_mmp(self, group: int, *, off: bool = False) -> None:
         """Take the group's orders again; with `off` protect it no more."""

@@ -23,7 +23,7 @@ Price = str | Decimal | int
 
 class WellheadError(Exception):
     """Something was refused or failed. `code` and `name` are those of the protocol; `final`: it has not happened and
-    never will. `details` has what else the server said (`field`, `status`, `retry_us`, `now`).
+    never will. `details` has what else the server said (`field`, `status`, `retry_us`, `until`, `now`).
     """
 
     def __init__(self, code: int, name: str, message: str, *, final: bool = True, **details: Any) -> None:
@@ -253,13 +253,15 @@ class Event(Struct, tag_field="ev", kw_only=True):
 
 
 class Protection(Struct):
-    """Market-maker protection of a group. `frozen`: it was triggered and waits for `Client.reset_mmp`."""
+    """Market-maker protection of a group. `frozen`: it was triggered and waits for `until`, or for `Client.reset_mmp`."""
 
     group: int
     window_ms: int
     lots: int
     fills: int
     frozen: bool
+    freeze_ms: int = 0  # how long a freeze lasts; 0: until it is reset
+    until: int | None = None  # when this one ends by itself, microseconds
 
 
 class Timer(Struct):
@@ -400,6 +402,8 @@ class MmpEvent(Event, kw_only=True, tag="mmp"):
     lots: int | None = None
     fills: int | None = None
     sym: str | None = None
+    freeze_ms: int | None = None  # of set: how long a freeze lasts, where it ends by itself
+    until: int | None = None  # of triggered: when this one ends by itself, microseconds
 
 
 class TimerEvent(Event, kw_only=True, tag="timer"):

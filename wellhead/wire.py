@@ -25,6 +25,7 @@ class WireError(Struct):
     now: int | None = None
     status: str | None = None
     retry_us: int | None = None
+    until: int | None = None
 
 
 class Message(Struct):

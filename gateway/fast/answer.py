@@ -19,6 +19,7 @@ DUPLICATE, OUTCOME_UNKNOWN, FORGOTTEN = int(EventKind.DUPLICATE), int(Code.OUTCO
 KEPT_PLACE, INSUFFICIENT_FUNDS = int(Reason.KEPT), int(Reason.INSUFFICIENT_FUNDS)
 ORDER_NOT_FOUND, OVERLOADED = int(Reason.ORDER_NOT_FOUND), int(Reason.OVERLOADED)
 ORDER, ERROR, FUNDS, DONE = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS), int(Outcome.DONE)
+FROZEN, MMP_FROZEN = int(Outcome.FROZEN), int(Reason.MMP_FROZEN)
 ANSWERED, BY_PYTHON, ERROR_WANTED = 0, 1, 2
 INTERNAL = int(Code.INTERNAL)
 
@@ -262,6 +263,12 @@ def outcome_of(s, h, c, e, result):
         clear(s.result, 0)
         result.outcome = FUNDS
         result.cum = s.accounts[c.account].cash
+        return True
+    if e.reason == MMP_FROZEN and e.contra_order_id:
+        s.refused[e.reason] += 1
+        clear(s.result, 0)
+        result.outcome = FROZEN
+        result.cum = (e.contra_order_id + 999) // 1000
         return True
     error_result(s, result, s.reasons[e.reason])
     if result.word == 0:

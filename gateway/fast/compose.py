@@ -18,11 +18,13 @@ from gateway.fast.tables import ITEMS, MASS_LADDERS, VALUES
 from gateway.fast.templates import ACT, ASEQ, CUM, ID, KEPT, LEFT, NUMBER, OID, T_IN, T_OUT, WORD, Hole, Outcome
 from gateway.fast.write import HEADER, JSON, framed, put, put_amount, put_big, put_digits, put_end, put_literal
 
-ORDER, ERROR, FUNDS = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS)
+ORDER, ERROR, FUNDS, FROZEN = int(Outcome.ORDER), int(Outcome.ERROR), int(Outcome.FUNDS), int(Outcome.FROZEN)
 # Numbers of numpy's: numba compiles a function anew for each plain constant that it is called with.
 REPLY, REPLY_ERROR = np.int64(NUMBER["reply"]), np.int64(NUMBER["reply_error"])
 DUPLICATE, AGAIN = int(EventKind.DUPLICATE), NUMBER["reply_dup"] - NUMBER["reply"]
 ITEM, ITEM_ERROR = np.int64(NUMBER["item"]), np.int64(NUMBER["item_error"])
+REPLY_FROZEN, ITEM_FROZEN = NUMBER["reply_frozen"], NUMBER["item_frozen"]
+LEVEL_FROZEN = np.int64(NUMBER["level_frozen"])
 BATCH_REPLY, ITEMS_HOLE, NO_HOLE = NUMBER["batch"], np.int64(Hole.ITEMS), np.int64(99)
 MASS_REPLY, LADDER, NO_LEVEL = NUMBER["mass"], np.int64(NUMBER["ladder"]), np.int64(NUMBER["level_none"])
 LEVEL, LEVEL_ERROR = np.int64(NUMBER["level_0"]), np.int64(NUMBER["level_error"])
@@ -90,6 +92,9 @@ def put_result(s, h, at, result, order_template, error_template, wire):
         if result.act == DUPLICATE:
             template = order_template + AGAIN
         return put(s, at, template, wire, NO_HOLE)
+    if result.outcome == FROZEN:
+        s.holes[WORD] = h.phrase_frozen
+        return put(s, at, REPLY_FROZEN if error_template == REPLY_ERROR else ITEM_FROZEN, wire, NO_HOLE)
     if result.outcome != ERROR:
         s.holes[WORD] = compose(s, h, at, result)
     return put(s, at, error_template + result.outcome - 1, wire, NO_HOLE)
@@ -152,6 +157,10 @@ def put_batch(s, h, at, batch_at, wire):
 def put_level(s, h, at, result, wire):
     """What became of a level."""
     s.holes[WORD] = result.word
+    if result.outcome == FROZEN:
+        s.holes[WORD] = h.phrase_frozen
+        s.holes[CUM] = result.cum
+        return put(s, at, LEVEL_FROZEN, wire, NO_HOLE)
     if result.outcome != ORDER:
         if result.outcome != ERROR:
             s.holes[WORD] = compose(s, h, at, result)

@@ -61,7 +61,7 @@ HEAD = np.dtype(
         "masses_free masses_used extents_free extents_used most_extents max_quote_levels quotes_per_token "
         # Numbers of the first phrases of their kinds.
         "phrase_side phrase_type phrase_tif phrase_status phrase_why phrase_liquidity phrase_own phrase_funds phrase_stp "
-        "phrase_act"
+        "phrase_act phrase_frozen"
     )
 )
 

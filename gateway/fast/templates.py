@@ -225,6 +225,10 @@ def _ladder(mark: Marks) -> LadderResult:
     return LadderResult(mark(TEXT, SYMBOL_TEXT), mark(Hole.ITEMS, OID), mark(Hole.ITEMS, WORD))
 
 
+def _frozen(mark: Marks) -> Error:
+    return Error(Code.MMP_FROZEN, Code.MMP_FROZEN.name, True, mark(PHRASE, WORD), until=mark(INT, CUM))
+
+
 class Outcome(IntEnum):
     """What a request came to, and how that is said."""
 
@@ -232,6 +236,7 @@ class Outcome(IntEnum):
     ERROR = 1  # a phrase
     FUNDS = 2  # INSUFFICIENT_FUNDS, with what is free
     DONE = 3  # ORDER_NOT_FOUND, with what became of the order
+    FROZEN = 4  # MMP_FROZEN, with the time until which it is
 
 
 MESSAGES: dict[str, Any] = {
@@ -292,6 +297,9 @@ MESSAGES |= {
     # In the order of Outcome, from ERROR on.
     "level_error": lambda mark: QuoteResult("refused", err=mark(PHRASE, WORD)),
     "level_funds": lambda mark: QuoteResult("refused", err=_error(mark, Code.INSUFFICIENT_FUNDS)),
+    "level_frozen": lambda mark: QuoteResult("refused", err=_frozen(mark)),
+    "reply_frozen": lambda mark: _refused(mark, _frozen(mark)),
+    "item_frozen": lambda mark: ItemResult(False, err=_frozen(mark)),
     # In the order of what is shown.
     **{f"level_{shown}": partial(_level, shown=shown) for shown in range(8)},
 }
@@ -329,6 +337,7 @@ class Phrases:
         self.funds = self._add(SENTENCES)
         self.stp = self._add(STPS)
         self.act = self._add(ACTS)
+        self.frozen = self._add([errors[Reason.MMP_FROZEN].msg if Reason.MMP_FROZEN in errors else ""])
         self.error = {reason: self._add([error]) for reason, error in errors.items()}
 
     def _add(self, values: Any) -> int:

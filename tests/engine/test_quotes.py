@@ -177,6 +177,31 @@ def test_protection_after_so_many_fills() -> None:
     """)
 
 
+def test_a_group_may_be_frozen_for_a_time() -> None:
+    check("""
+        mmp A group 1 lots 2 fills 5 window 10 freeze 30  -> mmp_set 2 freeze 30
+        clock 100
+        quote A buy 5 @ 2600 group 1
+        sell B 2 @ 2600                                -> new, trade 2, mmp_triggered 2 until 130, canceled 3
+        clock 129
+        quote A buy 5 @ 2600 group 1                   -> rejected MMP_FROZEN until 130
+        buy A 5 @ 2600 group 1                         -> rejected MMP_FROZEN until 130
+        mmp A group 1 lots 3 fills 5 window 10         -> mmp_set 3 freeze 0
+        buy A 5 @ 2600 group 1                         -> rejected MMP_FROZEN until 130
+        clock 130
+        buy A 5 @ 2600 group 1                         -> new
+        sell B 3 @ 2600                                -> new, trade 3, mmp_triggered 3 until 0, canceled 2
+        clock 100000
+        buy A 5 @ 2600 group 1                         -> rejected MMP_FROZEN until 0
+        mmp A group 1 lots 1 fills 5 window 10 freeze 9
+        reset A group 1
+        quote A buy 5 @ 2600 group 1
+        sell B 2 @ 2600                                -> new, trade 2, mmp_triggered 2 until 100009, canceled 3
+        reset A group 1                                -> mmp_reset 1
+        buy A 5 @ 2600 group 1                         -> new
+    """)
+
+
 def test_protection_comes_after_the_maker_is_settled() -> None:
     """An iceberg shows anew before protection cancels it, and a maker that is done stays done."""
     check(
@@ -242,6 +267,7 @@ def test_what_protection_does_not_count() -> None:
         *("group 0 lots 1 fills 1 window 1", "group -1 lots 1 fills 1 window 1", "group 1 lots 1 fills 0 window 1"),
         *("group 1 lots 0 fills 1 window 1", "group 1 lots 1 fills 65 window 1", "group 1 lots 1 fills 1 window 0"),
         *("group 1 lots 1 fills 1 window 3600000000001", "group 1 lots 1000000001 fills 1 window 1"),
+        *("group 1 lots 1 fills 1 window 1 freeze -1", "group 1 lots 1 fills 1 window 1 freeze 3600000000001"),
     ],
 )
 def test_bad_protections(mmp: str) -> None:

@@ -102,7 +102,9 @@ def test_both_paths_quote_the_same(tmp_path: Path, wire: Format, frame: int | No
 
 def other_request(rng: random.Random, wire: Format, number: int) -> dict[str, Any]:
     if rng.random() < 0.1:
-        return {"op": "mmp.set", "id": number, "group": 1, "lots": 4, "fills": 2, "window_ms": 1_000}
+        return {"op": "mmp.set", "id": number, "group": 1, "lots": 4, "fills": 2, "window_ms": 1_000} | rng.choice(
+            ({}, {"freeze_ms": 4})
+        )
     if rng.random() < 0.1:
         return {"op": "mmp.reset", "id": number, "group": 1}
     order = {"op": "order.place", "id": number, "sym": SYMBOL, "qty": 3, "tif": "ioc", "px": price(rng, wire)}

@@ -279,6 +279,45 @@ def test_protection_takes_a_group_off_the_market_between_two_fills(quoting: tupl
     assert bot.bad("mmp.reset", group=8)["code"] == Code.BAD_FIELD
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("wire", Format)
+def test_a_freeze_may_end_by_itself(tmp_path: Path, wire: Format, compiled: bool) -> None:
+    """By the market's clock; and it is told when, in the event, in refusals of every shape, and to who asks."""
+    node, _, taker = with_quoter(tmp_path, GatewayConfig(compiled=compiled))
+    node.create_key("trader", "maker", scopes=("read", "trade", "quote"))
+    bot = Bot(node, wire)
+    bot.logon("trader")
+    bot.subscribe("private")
+    px: Any = "2.45" if wire is Format.JSON else 2_450_000
+    order = {"sym": SYMBOL, "side": "sell", "qty": 1, "px": px, "group": 7}
+    bot.good("mmp.set", group=7, lots=6, fills=10, window_ms=1_000, freeze_ms=5_000)
+    assert (bot.pushes[0]["what"], bot.pushes[0]["freeze_ms"]) == ("set", 5_000)
+    quote(bot, ladder(a=[[px, 8]]), group=7)
+    bot.take()
+    taker.place("buy", 6, "2.45")
+    until = node.now_ns // 1_000 + 5_000_000
+    assert [event["until"] for event in bot.take() if event["ev"] == "mmp"] == [until]
+    (frozen,) = quote(bot, ladder(a=[[px, 4]]), group=7)
+    refusals = [
+        frozen["a"][0]["err"],
+        bot.bad("order.place", **order),
+        bot.good("order.batch", items=[{"op": "order.place", **order}])["items"][0]["err"],
+    ]
+    assert [(error["code"], error["until"]) for error in refusals] == [(Code.MMP_FROZEN, until)] * 3
+    assert len({error["msg"] for error in refusals}) == 1
+    (state,) = bot.good("protections")["mmp"]
+    assert (state["frozen"], state["until"], state["freeze_ms"]) == (True, until, 5_000)
+    snapshot = node.gateway.snapshot()
+    node.restart(snapshot, len(node.log))
+    bot = Bot(node, wire)
+    bot.logon("trader")
+    assert bot.subscribe("private")[0]["mmp"] == [state]
+    node.now_ns = until * 1_000 - 1_000_000  # the command that is next is at this time
+    assert bot.good("order.place", **order)["st"] == "new"
+    (state,) = bot.good("protections")["mmp"]
+    assert state["frozen"] is False and "until" not in state
+
+
 def test_an_account_has_only_so_many_protected_groups(tmp_path: Path) -> None:
     """The engine has room for so many of all accounts; nobody takes it from the others, not even in one read."""
     node, bot, _ = with_quoter(tmp_path, GatewayConfig(max_mmp_groups=3))

@@ -125,18 +125,20 @@ class Accounts(Orders):
         key, off = (c.account, c.group), c.qty == c.show_qty == 0
         sound = 1 <= c.qty <= MAX_POSITION_LOTS and 1 <= c.show_qty <= MAX_MMP_FILLS
         need(c.group >= 1 and (off or (sound and 1 <= c.expire_ns <= MAX_MMP_WINDOW_NS)), Reason.BAD_FIELD)
+        need(0 <= c.deadline_ns <= MAX_MMP_WINDOW_NS, Reason.BAD_FIELD)
         old = self.protections.get(key)
         if off:
             self.protections.pop(key, None)
         else:
             need(old is not None or (self.room and len(self.protections) < self.max_mmp_groups), Reason.OVERLOADED)
-            frozen = old is not None and old.frozen
-            self.protections[key] = Protection(c.expire_ns, c.qty, c.show_qty, frozen)
+            frozen, until_ns = (old.frozen, old.until_ns) if old is not None else (False, 0)
+            self.protections[key] = Protection(c.expire_ns, c.qty, c.show_qty, frozen, [], c.deadline_ns, until_ns)
         self.emit(
             EventKind.MMP_SET,
             account=c.account,
             contra_account=c.group,
             contra_order_id=0 if off else c.expire_ns,
+            order_id=0 if off else c.deadline_ns,
             qty=c.qty,
             cum_qty=c.show_qty,
         )
@@ -146,7 +148,7 @@ class Accounts(Orders):
         protection = self.protections.get((c.account, c.group))
         need(protection is not None, Reason.BAD_FIELD)
         assert protection is not None
-        protection.frozen, protection.counted = False, []
+        protection.frozen, protection.until_ns, protection.counted = False, 0, []
         self.emit(EventKind.MMP_RESET, account=c.account, contra_account=c.group)
 
     # Timers

@@ -103,6 +103,7 @@ class Core:
     def reject(self, c: SimpleNamespace, reason: Reason) -> None:
         other_body = c.kind in TRANSFERS | LISTINGS
         no_order = other_body or c.kind in (Kind.NEW_ORDER, Kind.QUOTE, Kind.MASS_CANCEL)
+        until_ns = self.protections[c.account, c.group].until_ns if reason == Reason.MMP_FROZEN else 0
         self.emit(
             EventKind.REJECTED,
             reason=reason,
@@ -110,6 +111,7 @@ class Core:
             instrument=c.instrument,
             account=c.account,
             order_id=0 if no_order else c.order_id,
+            contra_order_id=until_ns,
         )
 
     def emit(self, kind: EventKind, **fields: int) -> None:

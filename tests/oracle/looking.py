@@ -36,7 +36,8 @@ class Looking(Trading):
             "special": {order.order_id: order.special for order in self.orders.values() if order.special != PLAIN},
             "timers": dict(self.timers),
             "mmp": {
-                key: (p.window_ns, p.lots, p.fills, p.frozen, list(p.counted)) for key, p in self.protections.items()
+                key: (p.window_ns, p.lots, p.fills, p.frozen, list(p.counted), p.freeze_ns, p.until_ns)
+                for key, p in self.protections.items()
             },
             "client_ids": {key: (entry.order_id, entry.then_ns) for key, entry in self.client_ids.items()},
         }

@@ -71,7 +71,9 @@ class Orders(Trading):
 
     def is_frozen(self, c: SimpleNamespace) -> bool:
         protection = self.protections.get((c.account, c.group))
-        return c.group != 0 and protection is not None and protection.frozen
+        if c.group == 0 or protection is None or not protection.frozen:
+            return False
+        return protection.until_ns == 0 or self.now_ns < protection.until_ns
 
     def enter(self, c: SimpleNamespace, book: Book, level: int = -1) -> Order:
         """The checks from that of the quantity on, and NEW. The order is then neither in a book nor matched."""

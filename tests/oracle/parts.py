@@ -126,6 +126,8 @@ class Protection:
     fills: int
     frozen: bool = False
     counted: list[tuple[int, int]] = field(default_factory=list)  # when, lots
+    freeze_ns: int = 0
+    until_ns: int = 0
 
 
 @dataclass

@@ -217,11 +217,13 @@ class Trading(Core):
         lots, fills = sum(lots for _, lots in protection.counted), len(protection.counted)
         if lots >= protection.lots or fills >= protection.fills:
             protection.counted, protection.frozen = [], True
+            protection.until_ns = self.now_ns + protection.freeze_ns if protection.freeze_ns else 0
             self.emit(
                 EventKind.MMP_TRIGGERED,
                 instrument=maker.instrument,
                 account=maker.account,
                 contra_account=maker.group,
+                contra_order_id=protection.until_ns,
                 qty=lots,
                 cum_qty=fills,
             )
