@@ -50,14 +50,14 @@ KINDS = {
     "kill": 42, "start": 16, "snapshot": 12, "settle": 8, "leave": 5, "stop": 5, "pause": 4, "full": 4, "clock": 4,
 }  # fmt: skip
 SNAPSHOTS_EVERY = (40, 400, 2_000_000)  # commands
-BOOKS_APART = 0.25  # the share whose books are a process of their own, which dies after the server
+BOOKS_APART = 0.2  # the share whose books are a process of their own, which dies after the server
 COPIED = 0.2  # the share that copies its state for a snapshot, where others fork
-LOAD_S = (0.01, 0.25)
+LOAD_S = (0.005, 0.12)
 START_S = 0.6  # within which a start is interrupted, more often early than late
 LONGEST_JUMP_S = 7_200
 BORDERS_S = (900, 3_600, 4 * 3_600)  # gates are on quarters of an hour, deliveries end on hours, cycles after four
 ENDS_S = 10  # in which a server whose disk is full should have ended
-SNAPSHOT_S = 0.6  # in which one should have been begun
+SNAPSHOT_S = 0.4  # in which one should have been begun
 UNEXPECTED = ("Traceback", "wellhead:", "passed over")
 
 
