@@ -1,13 +1,15 @@
 """Imported by the process from which servers are forked: everything that a server imports and compiles.
 
-And the campaign itself: `multiprocessing` has each fork import what was started as the program.
+And what the campaign imports: `multiprocessing` has each fork run once more what was started as the program.
 """
 
 import threading
 
 import uvloop  # noqa: F401
 
-import tests.wellhead.crash_campaign  # noqa: F401
+import tests.wellhead.crash_disk
+import tests.wellhead.crash_load
+import tests.wellhead.test_kill  # noqa: F401
 import wellhead.cli
 import wellhead.exchange
 import wellhead.logs
