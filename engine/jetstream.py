@@ -117,7 +117,8 @@ class Servers:
                 await end([connecting])
                 await client.close()
         if connecting.cancelled():
-            raise OSError(f"no connection to {', '.join(self.urls)} in {PATIENCE_S:g} s: {client.last_error}")
+            where = ", ".join(url.rpartition("@")[2] for url in self.urls)  # there may be a password before it
+            raise OSError(f"no connection to {where} in {PATIENCE_S:g} s: {client.last_error}")
         connecting.result()
         return client
 

@@ -12,10 +12,13 @@ import structlog
 
 SECRET_NAMES = frozenset({"sig", "signature", "private_key", "secret", "password", "token", "seed", "authorization"})
 HIDDEN = "[hidden]"
-# Base64 of 32 or 64 bytes, hex of as many: keys and signatures, whoever wrote them into a text.
+# Base64 of 32 or 64 bytes, hex of as many: keys and signatures, whoever wrote them into a text. And passwords in addresses
+# of servers: scheme://user:password@host, or password=... as PostgreSQL has it.
 SECRET_TEXT = re.compile(
     r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{86}==|[A-Za-z0-9+/]{43}=)(?![A-Za-z0-9+/=])"
     r"|(?<![0-9a-fA-F])(?:[0-9a-fA-F]{128}|[0-9a-fA-F]{64})(?![0-9a-fA-F])"
+    r"|(?<=://)[^\s/@]+(?=@)"
+    r"|(?<=password=)(?:'[^']*'|[^\s'\"]+)"
 )
 PUBLIC_NAMES = frozenset({"root", "batch_id", "chain", "state_hash"})
 

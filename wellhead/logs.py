@@ -34,11 +34,9 @@ def set_up(level: int = logging.WARNING, as_json: bool = False, stream: TextIO |
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.StackInfoRenderer(),
     ]
-    last: list[Any]
-    if as_json:
-        last = [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
-    else:
-        last = [hide_secrets, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    # Tracebacks are made into text before secrets are taken out of it, and without the values of variables.
+    last: list[Any] = [structlog.processors.format_exc_info, hide_secrets]
+    last.append(structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty()))
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
     )

@@ -101,6 +101,8 @@ async def test_servers_that_are_not_there_or_refuse_us_are_an_error(
     monkeypatch.setattr(jetstream, "PATIENCE_S", 0.5)
     with pytest.raises(OSError, match=r"no connection to nats://127.0.0.1:1 .*Connect call failed"):
         await Servers(("nats://127.0.0.1:1",)).connect("nobody")
+    with pytest.raises(OSError, match=r"no connection to 127.0.0.1:1 in"):
+        await Servers(("nats://user:secret@127.0.0.1:1",)).connect("nobody")
     with pytest.raises(OSError, match=r"no connection to .*Authorization Violation"):
         await Servers(servers.urls, servers.user, "wrong").connect("nobody")
 

@@ -140,6 +140,24 @@ def test_the_log_is_structured_and_has_no_secrets() -> None:
     assert hidden(["H100S-USE-H26112214", 7, b"abc"]) == ["H100S-USE-H26112214", 7, "abc"]
 
 
+@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_traceback_and_no_address_of_a_server_tells_a_password(as_json: bool) -> None:
+    """Neither in the lines for people, which some renderers fill with the values of variables."""
+    private, _ = generate_key()
+    stream = io.StringIO()
+    set_up(logging.INFO, as_json=as_json, stream=stream)
+    try:
+        password = f"hunter{len(private)}-{private[:9]}"
+        raise ValueError(f"nothing at postgresql://books:{password}@host/db, key {private}")
+    except ValueError:
+        logging.getLogger("wellhead.cluster").exception("a fault of host=h password=%s user=u", password)
+    logging.getLogger("wellhead.cluster").warning("nats://%s@n1:4222 and nats://n2:4222", f"user:{password}")
+    said = stream.getvalue()
+    assert "ValueError" in said and "@host/db" in said and "user=u" in said and "@n1:4222 and nats://n2:4222" in said
+    assert password not in said and private not in said
+
+
 class _Connection:
     remote_address = ("192.0.2.7", 4_711, 0, 0)
 
