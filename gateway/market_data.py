@@ -7,7 +7,7 @@ of a format.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -76,17 +76,16 @@ class Subscriber(Protocol):
         """Queue several at once, which `frames` has framed."""
 
 
-def fan_out(message: Any, subscribers: Iterable[Subscriber]) -> dict[Format, bytes]:
-    """Send one message to many, encoded and framed once for each format. Returns the encodings."""
-    encoded: dict[Format, bytes] = {}
-    frames: dict[Format, Frames] = {}
+def fan_out(message: Any, subscribers: Collection[Subscriber]) -> None:
+    """Send one message to many, encoded and framed once for each format."""
+    deliver({wire: encode(message, wire) for wire in {one.wire for one in subscribers}}, subscribers)
+
+
+def deliver(encoded: dict[Format, bytes], subscribers: Collection[Subscriber]) -> None:
+    """Send a message, in the formats of the subscribers at the least."""
+    frames = {wire: framed(data, wire) for wire, data in encoded.items()}
     for subscriber in subscribers:
-        wire = subscriber.wire
-        if wire not in encoded:
-            encoded[wire] = encode(message, wire)
-            frames[wire] = framed(encoded[wire], wire)
-        subscriber.push_public(encoded[wire], frames[wire])
-    return encoded
+        subscriber.push_public(encoded[subscriber.wire], frames[subscriber.wire])
 
 
 class Bundles:
@@ -155,10 +154,7 @@ class Topic:
 
     def send(self, message: Any) -> None:
         """The next message, to all who hold the topic, and kept for those who come again."""
-        encoded = fan_out(message, self.members)
-        for wire in self.wires - encoded.keys():
-            encoded[wire] = encode(message, wire)
-        self._sent.append((message.prev, encoded))
+        deliver(self.keep(message), self.members)
 
     def keep(self, message: Any) -> dict[Format, bytes]:
         """The next message, encoded and kept for those who come again."""
