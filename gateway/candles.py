@@ -4,6 +4,8 @@ A candle is over when the log's time passes its end, so all gateways and a repla
 be past the end while a trade from before it is still on its way to the disk. Where nobody trades, nothing in the log
 would say that time went on; `wants_tick` then asks for a TICK command. Candles without a trade are not kept. They are
 made when they are shown: flat, at the close before them.
+
+While nobody looks, trades wait and are taken in together: that costs a twentieth of taking them in batch by batch.
 """
 
 from collections import deque
@@ -17,6 +19,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from engine.catalogue import NS
+from engine.records import joined
+from engine.types import EVENT
 from gateway.market_data import Book, MarketData, Topic
 from gateway.messages import CandleItem, Candles1h, Candles1m, Candles5m, CandlesPush
 
@@ -27,6 +31,8 @@ INTERVALS: dict[str, tuple[int, type[CandlesPush]]] = {
     "candles.1h": (3_600, Candles1h),
 }
 LENGTHS_S = tuple(length for length, _ in INTERVALS.values())
+WAITING_TRADES = 4_096
+"""At the most, before they are taken in."""
 
 
 class Candle(Struct, array_like=True, gc=False):
@@ -149,10 +155,14 @@ class Candles:
         self._series: dict[int, tuple[Series, ...]] = {}
         self._topics: set[CandlesTopic] = set()
         self._asked_s = 0
+        self._now_ns = 0
+        self._waiting: list[NDArray[np.void]] = []  # trades (EVENT) that are in no candle yet
+        self._waiting_ns: list[int] = []  # and the log's time at each
         for place, channel in enumerate(INTERVALS):
             market.makers[channel] = partial(self._make, channel, place)
 
     def _make(self, channel: str, place: int, book: Book) -> CandlesTopic:
+        self._take_in()
         topic = CandlesTopic(channel, book, self._of(book.instrument.number)[place], self)
         self._topics.add(topic)
         return topic
@@ -165,19 +175,31 @@ class Candles:
 
     # --- Following the log --------------------------------------------------------------------------------------------
 
-    def on_batch(self, trades: NDArray[np.void], trades_ns: NDArray[np.int64], now_ns: int, seq: int) -> None:
-        """Take in the trades (EVENT) of a batch, made at these times, then its time. `seq` is the last event so far."""
-        self.seq, self.ts_us = seq, max(self.ts_us, now_ns // 1000)
-        for candles, numbers in minutes(trades, np.maximum(trades_ns, self.minute_s * NS)):
-            self._pass(candles[0].start_s)
-            for candle, number in zip(candles, numbers, strict=True):
-                for series in self._of(number):
-                    series.add(candle)
-            self._tell(numbers)
-        self._pass(now_ns // NS // MINUTE_S * MINUTE_S)
+    def on_batch(self, trades: NDArray[np.void], trades_ns: list[int], now_ns: int, seq: int) -> None:
+        """Follow trades (EVENT), the log's time at each and now. `seq` is the last event so far. The trades are kept."""
+        self.seq, self._now_ns = seq, max(self._now_ns, now_ns)
+        self.ts_us = self._now_ns // 1000
+        if len(trades):
+            self._waiting.append(trades)
+            self._waiting_ns += trades_ns
+        if self._topics or len(self._waiting_ns) >= WAITING_TRADES:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        if self._waiting:
+            trades, trades_ns = joined(self._waiting, EVENT), np.array(self._waiting_ns)
+            self._waiting, self._waiting_ns = [], []
+            for candles, numbers in minutes(trades, np.maximum(trades_ns, self.minute_s * NS)):
+                self._pass(candles[0].start_s)
+                for candle, number in zip(candles, numbers, strict=True):
+                    for series in self._of(number):
+                        series.add(candle)
+                self._tell(numbers)
+        self._pass(self._now_ns // NS // MINUTE_S * MINUTE_S)
 
     def drop(self, instrument: int) -> None:
         """Forget an instrument that is delisted: its number may come again."""
+        self._take_in()
         self._series.pop(instrument, None)
 
     def _pass(self, minute_s: int) -> None:
@@ -210,12 +232,14 @@ class Candles:
 
     def dump(self) -> CandlesState:
         """Everything that `load` needs."""
+        self._take_in()
         kept = [(number, [list(one.candles) for one in series]) for number, series in sorted(self._series.items())]
         return CandlesState(self.minute_s, self.seq, self.ts_us, kept)
 
     def load(self, state: CandlesState) -> None:
         """Take over stored candles."""
         self.minute_s, self.seq, self.ts_us = state.minute_s, state.seq, state.ts_us
+        self._now_ns = state.ts_us * 1000
         for number, kept in state.series:
             for series, candles in zip(self._of(number), kept, strict=True):
                 series.candles.extend(candles)

@@ -551,7 +551,7 @@ class Gateway:
         self.counts.commands += len(commands)
         self.counts.events += len(events)
         trades = of_kind(events, EventKind.TRADE)
-        self.publisher.begin(events, trades)
+        self.publisher.begin(commands, events, trades)
         self._follow(commands, events)
         if len(events):
             self.seq = int(events["seq"][-1])
@@ -561,7 +561,7 @@ class Gateway:
         self.flush()  # what traders wait for, first
         self.rates.give_back(trades)
         self.history.on_batch(commands, events)
-        self.publisher.follow(commands, events, self.seq)
+        self.publisher.follow(self.seq)
 
     def _follow(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         if self.config.compiled:
@@ -590,9 +590,9 @@ class Gateway:
             if stop == Stop.FULL:
                 self.orders.flush()
             elif stop == Stop.RELEASE:
-                self._release(int(head["release"]))
+                self._release(head["release"])
             elif stop == Stop.QUOTES:
-                self.quotes.take_results(int(head["quotes"]))
+                self.quotes.take_results(head["quotes"])
             elif stop == Stop.GENERAL:
                 step = self._general(self._step(commands, events))
             else:
@@ -604,8 +604,8 @@ class Gateway:
     def _step(self, commands: NDArray[np.void], events: NDArray[np.void]) -> Step:
         """The step at hand."""
         head = self.tables.head
-        at = min(int(head["command_at"]), len(commands) - 1)
-        caused = event_rows(events[int(head["event_at"]) : int(head["event_end"])])
+        at = min(head["command_at"], len(commands) - 1)
+        caused = event_rows(events[head["event_at"] : head["event_end"]])
         return Step(commands, at, command_row(commands, at), caused)
 
     def _general(self, step: Step) -> Step:
@@ -742,7 +742,7 @@ class Gateway:
     def count(self) -> Counts:
         """What was counted, what compiled code counted too."""
         head, refused = self.tables.head, self.tables.refused
-        self.counts.messages += int(head["taken"])
+        self.counts.messages += head["taken"]
         head["taken"] = 0
         for code in np.flatnonzero(refused).tolist():
             self.counts.errors[Code(code).name if code in list(Code) else Reason(code).name] += int(refused[code])

@@ -20,7 +20,6 @@ from engine.types import EVENT, EventKind, Reason
 from engine.types import Status as EngineStatus
 from gateway.fast import doors
 from gateway.frames import Frames, framed
-from gateway.history import pick
 from gateway.messages import (
     L1,
     L2,
@@ -60,6 +59,7 @@ STATUS_NAMES: dict[int, InstrumentStatus] = {
     EngineStatus.HALTED: "halted",
     EngineStatus.CANCEL_ONLY: "cancel_only",
 }
+NO_EVENTS = np.zeros(0, EVENT)
 TopicKey = tuple[str, DepthName | None]
 
 
@@ -246,15 +246,16 @@ class L2Topic(Topic):
 
     def _changes(self, index: int, side: DepthSide) -> list[tuple[int, int]]:
         """The levels to send, best first; what is shown afterwards is up to date."""
-        if not side.changed:
-            return []
         shown = self._shown[index]
         if self._count is None:
-            lots_at = side.lots
-            changes = {price: lots_at.get(price, 0) for price in side.changed}
+            changed = side.changed
+            lots_at = side.lots if changed else {}
+            changes = {price: lots_at.get(price, 0) for price in changed}
             changes = {price: lots for price, lots in changes.items() if shown.get(price, 0) != lots}
         else:
             now = dict(side.top(self._count))
+            if now == shown:
+                return []
             changes = {price: lots for price, lots in now.items() if shown.get(price) != lots}
             changes |= {price: 0 for price in shown if price not in now}
         for price, lots in changes.items():
@@ -369,7 +370,8 @@ class MarketData:
         self._max_topics = max_topics
         self._books: dict[int, Book] = {}
         self._topics: dict[int, dict[TopicKey, Topic]] = {}
-        self._trades = np.zeros(0, EVENT)  # of the batch at hand
+        self._trades = NO_EVENTS  # of the batch at hand
+        self._by_instrument: dict[int, list[tuple[int, ...]]] | None = None  # the same, once they are looked at
         self._selections: dict[Subscriber, set[Selection]] = {}
         self._idle: dict[Topic, int] = {}  # held by nobody -> seconds to go
         self.makers: dict[str, Callable[[Book], Topic]] = {  # of channels without a depth; others may add theirs
@@ -402,9 +404,9 @@ class MarketData:
 
     def publish(self) -> None:
         """Send what changed in each book since the last time. Only after whole commands."""
-        self._publish(self._projection.dirty_books | self._projection.traded)
+        self._publish(self._projection.moved())
         self._projection.settle()
-        self._trades = self._trades[:0]
+        self._trades, self._by_instrument = NO_EVENTS, None
 
     def _publish(self, numbers: Iterable[int]) -> None:
         bundles = Bundles()
@@ -426,16 +428,16 @@ class MarketData:
 
     def begin(self, trades: NDArray[np.void]) -> None:
         """Before a batch is followed: the trades (EVENT) it brings."""
-        self._trades = trades
+        self._trades, self._by_instrument = trades, None
 
     def _fresh(self, instrument: Instrument) -> list[TradeItem]:
         """The batch's trades of an instrument."""
-        trades = pick(self._trades, self._trades["instrument"] == instrument.number)
-        columns = (trades[name].tolist() for name in ("seq", "price", "qty", "side", "ts_ns"))
+        if self._by_instrument is None:
+            self._by_instrument = by_instrument(self._trades)
         tick, listed_seq = instrument.tick_micros, instrument.listed_seq  # the number may have been another's before
         return [
             TradeItem(seq, price * tick, qty, SIDE_NAMES[side], ts_ns // 1000)
-            for seq, price, qty, side, ts_ns in zip(*columns, strict=True)
+            for seq, price, qty, side, ts_ns in self._by_instrument.get(instrument.number, ())
             if seq > listed_seq
         ]
 
@@ -682,6 +684,15 @@ class MarketData:
     def load(self, state: MarketState) -> None:
         """Take over a stored state, after the projection did."""
         self.instruments_seq = state.instruments_seq
+
+
+def by_instrument(trades: NDArray[np.void]) -> dict[int, list[tuple[int, ...]]]:
+    """Of each trade (EVENT) its seq, price, qty, side and ts_ns, by instrument."""
+    found: dict[int, list[tuple[int, ...]]] = {}
+    rows = zip(*[trades[name].tolist() for name in ("seq", "price", "qty", "side", "ts_ns")], strict=True)
+    for number, row in zip(trades["instrument"].tolist(), rows, strict=True):
+        found.setdefault(number, []).append(row)
+    return found
 
 
 def status_of(instrument: Instrument) -> InstrumentStatus:

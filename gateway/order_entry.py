@@ -103,7 +103,7 @@ class OrderEntry:
     @property
     def pending(self) -> int:
         """Commands on their way."""
-        return int(self._tables.head["pending"])
+        return self._tables.head["pending"]
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class OrderEntry:
 
     def make_room(self, commands: int) -> None:
         """Have so many commands fit behind those that wait to be sent."""
-        if int(self._tables.head["unsent"]) + commands > len(self._tables.unsent):
+        if self._tables.head["unsent"] + commands > len(self._tables.unsent):
             self.flush()
 
     def _register(self, pending: Pending, command: Command | None = None) -> int:
@@ -254,7 +254,7 @@ class OrderEntry:
 
     def flush(self) -> None:
         """Hand what was collected to the node, in one array."""
-        count = int(self._tables.head["unsent"])
+        count = self._tables.head["unsent"]
         if count:
             self._tables.head["unsent"] = 0
             self._submit(copied(self._tables.unsent[:count]))

@@ -126,7 +126,7 @@ class Stream:
     def encoded_since(self, first: int, wire: Format) -> list[bytes] | None:
         """The same as messages."""
         missing = self.aseq + 1 - first
-        kept = int(self._tables.head["ring_events"])
+        kept = self._tables.head["ring_events"]
         if missing < 0 or missing > min(kept, self.aseq):
             return None
         return [self._message(aseq, wire) for aseq in range(first, self.aseq + 1)]
@@ -222,7 +222,7 @@ class PrivateStreams:
     def _drop_old(self) -> None:
         """Forget the events that nobody can ask for any more."""
         last = self._tables.accounts["aseq"].tolist()
-        ring = int(self._tables.head["ring_events"])
+        ring = self._tables.head["ring_events"]
         for key in [key for key in self._kept if key[1] <= last[key[0]] - ring]:
             del self._kept[key]
         self._kept_at_most = 2 * len(self._kept) + KEPT_BEFORE_A_LOOK

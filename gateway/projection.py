@@ -66,7 +66,7 @@ class Instrument(Row):
 
     def recent_trades(self) -> list[TradeItem]:
         """The last trades, oldest first."""
-        kept, ever = int(self._tables.head["recent_trades"]), int(self._tables.instruments[self.row]["recent"])
+        kept, ever = self._tables.head["recent_trades"], int(self._tables.instruments[self.row]["recent"])
         places = [self.row * kept + number % kept for number in range(max(0, ever - kept), ever)]
         rows = self._tables.recent[places].tolist()
         return [TradeItem(tid, px, qty, SIDES[side], ts) for tid, px, qty, side, ts in rows]
@@ -555,31 +555,23 @@ class Projection:
         row = self.tables.find(doors.FIND_CID, cid, account)
         return Order(self.tables, row) if row else None
 
-    @property
-    def dirty_books(self) -> set[int]:
-        """The instruments whose books changed since the last `settle`."""
-        return self._listed_in("dirty")
-
-    @property
-    def traded(self) -> set[int]:
-        """The instruments that traded since the last `settle`."""
-        return self._listed_in("trades")
-
-    def _listed_in(self, name: str) -> set[int]:
-        count = int(self.tables.head[name])
-        return {number for number in getattr(self.tables, name)[:count].tolist() if number in self.instruments}
+    def moved(self) -> list[int]:
+        """The instruments whose books changed or that traded since the last `settle`, by number."""
+        head, tables = self.tables.head, self.tables
+        numbers = {*tables.dirty[: head["dirty"]].tolist(), *tables.trades[: head["trades"]].tolist()}
+        return sorted(number for number in numbers if number in self.instruments)
 
     def settle(self) -> None:
         """What changed has been published."""
         head, tables = self.tables.head, self.tables
-        tables.instruments["dirty"][tables.dirty[: int(head["dirty"])]] = 0
-        tables.instruments["traded"][tables.trades[: int(head["trades"])]] = 0
+        tables.instruments["dirty"][tables.dirty[: head["dirty"]]] = 0
+        tables.instruments["traded"][tables.trades[: head["trades"]]] = 0
         head["dirty"] = head["trades"] = head["changed"] = 0
 
     @property
     def forgotten_early(self) -> int:
         """Finished orders that had to go before their time."""
-        return int(self.tables.head["forgotten_early"])
+        return self.tables.head["forgotten_early"]
 
     def open_sessions(self) -> set[tuple[int, int]]:
         """The (account, session) of all working orders that a session covers."""

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.records import joined
-from engine.types import COMMAND, EVENT, EventKind
-from gateway.channels import Channels, of_kind
+from engine.types import EVENT, EventKind
+from gateway.channels import Channels
 from gateway.market_data import MarketData
 
-MAY_WAIT = frozenset(
+MAY_WAIT = bytes(
     (
         EventKind.NEW, EventKind.TRADE, EventKind.CANCELED, EventKind.REPLACED, EventKind.REJECTED, EventKind.DEPOSITED,
         EventKind.TRIGGERED, EventKind.PREVENTED, EventKind.REFRESHED, EventKind.QUOTE_KEPT, EventKind.DUPLICATE,
@@ -43,30 +43,46 @@ class Publisher:
         self.later: Later | None = None
         self._market, self._channels = market, channels
         self._interval_us, self._wall_us, self._flush = interval_us, wall_us, flush
-        self._waiting: list[tuple[Records, Records]] = []
-        self._seq = 0
+        self._waiting: list[Records] = []  # events of batches
+        self._trades: list[Records] = []  # those among them that are trades
+        self._trades_ns: list[int] = []  # and the log's time at each
+        self._may_wait = True  # what the batch at hand brings
+        self._now_ns, self._seq = 0, 0
         self._last_us = 0
         self._called = False
 
-    def begin(self, events: Records, trades: Records) -> None:
-        """Before a batch is followed: its events and its trades (EVENT)."""
-        if self._waiting and not self._may_wait(events):
+    def begin(self, commands: Records, events: Records, trades: Records) -> None:
+        """Before a batch is followed; `trades` are those of its events. Both are kept, so they must not change."""
+        self._may_wait = not events["kind"].tobytes().translate(None, MAY_WAIT)
+        if self._waiting and not self._may_wait:
             self.publish()
         self._market.begin(trades)
+        self._waiting.append(events)
+        if len(commands):
+            self._trades.append(trades)
+            self._trades_ns += self._times_of(commands, trades)
 
-    def follow(self, commands: Records, events: Records, seq: int) -> None:
-        """After a batch was followed; `seq` is the last event so far. The arrays are kept, so they must not change."""
-        self._waiting.append((commands, events))
+    def _times_of(self, commands: Records, trades: Records) -> list[int]:
+        """The log's time at each trade. It goes on to what it is at the end of the batch."""
+        stamps = commands["ts_ns"]
+        data = stamps.tobytes()
+        if data == data[:8] * len(stamps):  # as those of a frame are
+            self._now_ns = max(self._now_ns, int(stamps[0]))
+            return [self._now_ns] * len(trades)
+        times_ns = np.maximum.accumulate(np.maximum(stamps, self._now_ns))
+        self._now_ns = int(times_ns[-1])
+        found: list[int] = times_ns[trades["command_seq"] - commands["seq"][0]].tolist()
+        return found
+
+    def follow(self, seq: int) -> None:
+        """After the batch was followed; `seq` is the last event so far."""
         self._seq = seq
         wait_us = min(self._last_us + self._interval_us - self._wall_us(), self._interval_us)  # a clock may be set back
-        if self.later is None or wait_us <= 0 or not self._may_wait(events):
+        if self.later is None or wait_us <= 0 or not self._may_wait:
             self.publish()
         elif not self._called:
             self._called = True
             self.later(wait_us / 1e6, self._publish_late)
-
-    def _may_wait(self, events: Records) -> bool:
-        return MAY_WAIT.issuperset(events["kind"].tobytes())
 
     def _publish_late(self) -> None:
         self._called = False
@@ -77,14 +93,11 @@ class Publisher:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        if len(waiting) == 1:
-            commands, events = waiting[0]
-        else:
-            commands = joined([part for part, _ in waiting], COMMAND)
-            events = joined([part for _, part in waiting], EVENT)
-        trades = of_kind(events, EventKind.TRADE)
+        parts, self._trades = self._trades, []
+        trades_ns, self._trades_ns = self._trades_ns, []
+        trades = parts[0] if len(parts) == 1 else joined(parts, EVENT)
         self._market.begin(trades)
-        self._channels.on_batch(commands, events, trades, self._seq)
+        self._channels.on_batch(waiting, trades, trades_ns, self._now_ns, self._seq)
         self._market.publish()
         self._last_us = self._wall_us()
         self._flush()

@@ -265,7 +265,7 @@ class Quotes:
             row.act = ACTS[act] if oid else "none"
             if oid:
                 row.oid, row.left, row.cum = oid, left, cum
-                row.st = STATUSES[word - int(self._tables.head["phrase_status"])]
+                row.st = STATUSES[word - self._tables.head["phrase_status"]]
                 row.kept = bool(kept) if has_kept else None
         elif outcome == Outcome.FUNDS:
             row.err = error_of(Reason.INSUFFICIENT_FUNDS)

@@ -283,7 +283,7 @@ class DepthSide:
     @property
     def changed(self) -> set[int]:
         """The prices that changed since books were last published."""
-        changes = self._tables.changed[: int(self._tables.head["changed"])]
+        changes = self._tables.changed[: self._tables.head["changed"]]
         mine = (changes["instrument"] == self._number) & (changes["side"] == self.side)
         return set(changes["price"][mine].tolist())
 

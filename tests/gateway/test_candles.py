@@ -170,6 +170,29 @@ def test_a_restart_changes_nothing(tmp_path: Path, keep: int) -> None:
     assert [Bot(node).subscribe(channel, symbols=[SYMBOL]) for channel in INTERVALS] == shown
 
 
+@pytest.mark.parametrize("at_most", [1, 3, 4_096])
+def test_candles_are_the_same_whoever_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_most: int) -> None:
+    """Trades that wait while nobody looks are in the candles of their time once somebody does."""
+    monkeypatch.setattr("gateway.candles.WAITING_TRADES", at_most)
+    shown = []
+    for name in ("watched", "alone"):
+        (tmp_path / name).mkdir()
+        node, maker, taker = market(tmp_path / name)
+        if name == "watched":
+            for channel in INTERVALS:
+                Bot(node).subscribe(channel, symbols=[SYMBOL])
+        for minute in (31, 32, 32, 35, 37, 42):
+            to_minute(node, minute)
+            node.simple(Kind.TICK)
+            trade(maker, taker, f"2.{minute}", minute)
+            trade(maker, taker, "2.1")
+        snapshots = [Bot(node).subscribe(channel, symbols=[SYMBOL])[0] for channel in INTERVALS]
+        shown.append([[body(item) for item in snapshot["list"]] for snapshot in snapshots])
+        stored = node.gateway.channels.dump()
+    assert shown[0] == shown[1]
+    assert [candle.trades for candle in stored.candles.series[0][1][2]] == [12]
+
+
 def test_a_number_that_comes_again_has_no_past(trio: Trio) -> None:
     node, maker, taker = trio
     trade(maker, taker, "2.5")
