@@ -1,6 +1,7 @@
 """When public messages go out: at once after a quiet moment, and in a rush of batches once an interval for all of them.
 
-A reader of a book cannot look at it more often than that, and a trader's answer must not wait for what is told to everybody.
+A reader of a book cannot look at it more often than that, and a trader's answer must not wait for what is told to everybody:
+at once means when the loop has written the answers, which it does after what it runs now.
 """
 
 from collections.abc import Callable
@@ -78,11 +79,11 @@ class Publisher:
         """After the batch was followed; `seq` is the last event so far."""
         self._seq = seq
         wait_us = min(self._last_us + self._interval_us - self._wall_us(), self._interval_us)  # a clock may be set back
-        if self.later is None or wait_us <= 0 or not self._may_wait:
+        if self.later is None or not self._may_wait:
             self.publish()
         elif not self._called:
             self._called = True
-            self.later(wait_us / 1e6, self._publish_late)
+            self.later(max(wait_us, 0) / 1e6, self._publish_late)
 
     def _publish_late(self) -> None:
         self._called = False

@@ -23,7 +23,10 @@ class Alarm:
         self.calls: list[tuple[float, Callable[[], None]]] = []
 
     def __call__(self, delay_s: float, call: Callable[[], None]) -> None:
-        self.calls.append((delay_s, call))
+        if delay_s:
+            self.calls.append((delay_s, call))
+        else:
+            call()
 
     def ring(self) -> None:
         calls, self.calls = self.calls, []
