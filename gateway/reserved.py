@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 NO_RESERVE = 0x4000 if hasattr(mmap, "MADV_HUGEPAGE") else 0
 """Linux's MAP_NORESERVE, which Python names from 3.13 on: address space that is kept free counts for nothing."""
+LARGE_BYTES = 4 << 20
+"""A table of so much, read anywhere, is better off with pages of two megabytes than with those of four kilobytes."""
 
 
 class Reserved:
@@ -23,10 +25,10 @@ class Reserved:
     def _reserve(self, rows: int) -> NDArray[Any]:
         row_bytes = math.prod(self._tail) * self._dtype.itemsize
         try:
-            memory = _zeros(self._growth * rows * row_bytes)
+            self._memory = _zeros(self._growth * rows * row_bytes)
         except OSError:  # a system that promises no more than it has
-            memory = _zeros(rows * row_bytes)
-        return np.ndarray((len(memory) // row_bytes, *self._tail), self._dtype, memory)
+            self._memory = _zeros(rows * row_bytes)
+        return np.ndarray((len(self._memory) // row_bytes, *self._tail), self._dtype, self._memory)
 
     def grow(self, rows: int) -> NDArray[Any]:
         """The array with at least so many rows, and at least twice those it has."""
@@ -35,12 +37,11 @@ class Reserved:
             self._all = self._reserve(rows)
             self._all[: len(self.array)] = self.array
         self.array = self._all[:rows]
+        if self.array.nbytes >= LARGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without them
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
         return self.array
 
 
 def _zeros(nbytes: int) -> mmap.mmap:
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)  # tables of hundreds of megabytes, read anywhere
-    return memory
+    return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
