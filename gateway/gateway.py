@@ -806,7 +806,7 @@ def check_causes(commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         return
     seqs, causes = commands["seq"], events["command_seq"]
     for at in (0, -1):
-        if not len(seqs) or not seqs[0] <= causes[at] <= seqs[-1]:
+        if not len(seqs) or not seqs.item(0) <= causes.item(at) <= seqs.item(-1):
             raise ValueError(f"event {events['seq'][at]} belongs to command {causes[at]}, which is not in the batch")
 
 

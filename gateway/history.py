@@ -153,18 +153,18 @@ class History:
         self._open = np.zeros(1_024, past.OPEN)  # by slot
         self._terms = np.zeros(16, past.TERMS)  # by instrument
         self._seq = 0  # the last event
-        self._waiting: list[tuple[memoryview, memoryview]] = []
+        self._waiting: list[tuple[NDArray[np.void], NDArray[np.void]]] = []  # commands and events of batches
         self._waiting_bytes = 0
 
     # --- Following the log --------------------------------------------------------------------------------------------
 
     def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
-        """Keep a batch for `take_in`."""
+        """Keep a batch for `take_in`. The arrays must not change."""
         if len(events):
             self._seq = int(events["seq"][-1])
         if not self._is_kept or KINDS.isdisjoint(events["kind"].tobytes()):
             return
-        self._waiting.append((memoryview(commands.tobytes()), memoryview(events.tobytes())))
+        self._waiting.append((commands, events))
         self._waiting_bytes += commands.nbytes + events.nbytes
         if self._waiting_bytes >= TAKE_BYTES:
             self.take_in()

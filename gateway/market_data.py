@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.catalogue import Catalogue
 from engine.types import EVENT, EventKind, Reason
 from engine.types import Status as EngineStatus
+from gateway.depth import CHECKSUM_LEVELS
 from gateway.fast import doors
 from gateway.frames import Frames, framed
 from gateway.messages import (
@@ -253,7 +254,8 @@ class L2Topic(Topic):
             changes = {price: lots_at.get(price, 0) for price in changed}
             changes = {price: lots for price, lots in changes.items() if shown.get(price, 0) != lots}
         else:
-            now = dict(side.top(self._count))
+            is_near = self._count == CHECKSUM_LEVELS
+            now = dict(self.book.depth.near()[index] if is_near else side.top(self._count))
             if now == shown:
                 return []
             changes = {price: lots for price, lots in now.items() if shown.get(price) != lots}

@@ -86,8 +86,9 @@ class Tables:
     def __init__(self, config: GatewayConfig, errors: dict[Reason, Error], own: list[Error], first_ref: int) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
         self._growing: dict[str, Reserved] = {}
-        self._table = np.zeros((len(SHAPES), 2), np.int64)
-        self._row = {name: row for row, name in enumerate(SHAPES)}
+        self._table = np.zeros(2 * len(SHAPES), np.int64)
+        self._pairs = self._table.data
+        self._row = {name: 2 * place for place, name in enumerate(SHAPES)}
         self._interpreted = Namespace()
         self._symbol_numbers: dict[str, int] = {}
         self._free_sessions: list[int] = []
@@ -116,9 +117,14 @@ class Tables:
         self._arrays[name] = array
         if name != "head":
             setattr(self, name, array)
-        self._table[self._row[name]] = array.ctypes.data, len(array)
+        self._place(name, array.ctypes.data, len(array))
         if not JIT:
             setattr(self._interpreted, name, Records(array))
+
+    def _place(self, name: str, address: int, rows: int) -> None:
+        """Tell compiled code where a table is."""
+        row = self._row[name]
+        self._pairs[row], self._pairs[row + 1] = address, rows
 
     def _fill_head(self, config: GatewayConfig, first_ref: int) -> None:
         head = self.head
@@ -197,9 +203,11 @@ class Tables:
     def begin_batch(self, commands: NDArray[np.void], events: NDArray[np.void], t_out: int) -> None:
         """Make a batch the one at hand, and room for whatever it brings."""
         self._make_room(len(commands), len(events))
-        table, row, head = self._table, self._row, self.head
-        table[row["commands"]] = table[row["words"]] = commands.ctypes.data, len(commands)
-        table[row["events"]] = events.ctypes.data, len(events)
+        head = self.head
+        address = commands.ctypes.data
+        self._place("commands", address, len(commands))
+        self._place("words", address, len(commands))
+        self._place("events", events.ctypes.data, len(events))
         if not JIT:
             self._interpreted.commands = Records(commands)  # type: ignore[attr-defined]
             self._interpreted.words = Records(commands.view("<i8").reshape(len(commands), -1))  # type: ignore[attr-defined]

@@ -114,6 +114,8 @@ class Rates:
         """Both sides of each trade (EVENT) have tokens back: who trades may go on."""
         if not len(trades) or not self._config.rate_fill_tokens:
             return
+        full, back = self._config.rate_burst * US, self._config.rate_fill_tokens * US
         for account, fills in Counter(trades["account"].tolist() + trades["contra_account"].tolist()).items():
-            if self._tables.live[account]["has_bucket"]:
-                self.bucket(account, 0).give(fills * self._config.rate_fill_tokens)
+            row = self._tables.live[account]
+            if row["has_bucket"]:
+                row["bucket_level"] = min(full, int(row["bucket_level"]) + fills * back)

@@ -310,13 +310,15 @@ class DepthSide:
 class Depth:
     """Both sides of an instrument's book."""
 
-    __slots__ = ("_checksum", "_checksum_seq", "_number", "_tables", "asks", "bids")
+    __slots__ = ("_checksum", "_checksum_seq", "_near", "_near_seq", "_number", "_tables", "asks", "bids")
 
     def __init__(self, tables: Tables, number: int) -> None:
         self._tables, self._number = tables, number
         self.bids = DepthSide(tables, number, 0)
         self.asks = DepthSide(tables, number, 1)
         self._checksum, self._checksum_seq = 0, -1
+        self._near: tuple[list[tuple[int, int]], list[tuple[int, int]]] = [], []
+        self._near_seq = -1
 
     @property
     def seq(self) -> int:
@@ -337,11 +339,18 @@ class Depth:
         if not self._tables.do(doors.DEPTH_ADD, self._number, side, price, lots, seq, ts_ns):
             raise ValueError(f"{lots} lots at {price}: the events do not fit the book")
 
+    def near(self) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """The best levels of bids and offers, as far as a checksum goes; read once for each change. Not to be changed."""
+        seq = self.seq
+        if self._near_seq != seq:
+            self._near, self._near_seq = (self.bids.top(CHECKSUM_LEVELS), self.asks.top(CHECKSUM_LEVELS)), seq
+        return self._near
+
     def checksum(self, tick_micros: int) -> int:
         """The CRC-32 of the top levels, as the protocol defines it; computed once for each change."""
         seq = self.seq
         if self._checksum_seq != seq:
-            bids, asks = self.bids.top(CHECKSUM_LEVELS), self.asks.top(CHECKSUM_LEVELS)
+            bids, asks = self.near()
             self._checksum = checksum([(p * tick_micros, q) for p, q in bids], [(p * tick_micros, q) for p, q in asks])
             self._checksum_seq = seq
         return self._checksum

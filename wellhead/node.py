@@ -190,6 +190,7 @@ class Node:
         if not len(commands):
             return np.zeros(0, EVENT)
         check_listings(commands)
+        commands = copied(commands)
         self._last_ref -= 1  # negative, so that a gateway's numbers are never met
         commands["ref"] = self._last_ref
         waiting = Waiting(len(commands), asyncio.get_running_loop().create_future())
@@ -218,7 +219,7 @@ class Node:
         """
         now_ns = self.now_ns()
         due = self.timers.due(now_ns, self.config.max_frame_commands)
-        taken, count = [due], len(due)
+        taken, count = [due] if len(due) else [], len(due)
         while self._pending and count < self.config.max_frame_commands:
             part = self._pending.pop(0)
             room = self.config.max_frame_commands - count
@@ -229,7 +230,7 @@ class Node:
             count += len(part)
         if not self._pending and not self._draining.is_set():
             self._arrived.clear()
-        commands = joined(taken, COMMAND)
+        commands = taken[0] if len(taken) == 1 else joined(taken, COMMAND)
         commands["ts_ns"] = now_ns
         return commands
 

@@ -15,6 +15,7 @@ from engine.types import COMMAND, SLOT_BITS, EventKind, Kind, TimeInForce
 GTD, DEAD_MAN_SET = int(TimeInForce.GTD), int(EventKind.DEAD_MAN_SET)
 MAX_COMMANDS = 4_096
 """Due at once, in one batch; the rest is due the next time."""
+NOTHING = np.zeros(0, COMMAND)
 FORGET_FROM = 1_024
 """Orders remembered, from which on those that have ended are dropped whenever they may be the larger part."""
 
@@ -85,6 +86,8 @@ class Timers:
             _, order_id, account = self._expiries.pop(0)
             if self._works(order_id):
                 rows.append((Kind.EXPIRE, account, order_id, 0))
+        if not rows:
+            return NOTHING
         commands = np.zeros(len(rows), COMMAND)
         for place, (kind, account, order_id, tag) in enumerate(rows):
             row = commands[place]
