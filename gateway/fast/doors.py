@@ -56,6 +56,7 @@ def change(s, op, a, b):
         store.hash_position(s, a)
     elif op == DROP_POSITIONS:
         store.drop_positions(s, a)
+        extents.drop_extents(s, a)
     elif op == FREE_LEVELS:
         store.free_levels(s, a)
     elif op == HASH_PENDING:

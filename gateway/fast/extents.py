@@ -96,6 +96,14 @@ def forget_extents(s, account):
     s.live[account].has_extents = 0
 
 
+@kernel
+def drop_extents(s, instrument):
+    """An instrument is delisted: nothing of any ladder is there any more."""
+    for at in range(1, s.head[0].extents_used + 1):
+        if s.extents[at].account and s.extents[at].instrument == instrument:
+            free_extent(s, at)
+
+
 # --- Levels -----------------------------------------------------------------------------------------------------------
 
 

@@ -455,3 +455,21 @@ def test_there_is_room_for_more_ladders_than_at_first(tmp_path: Path) -> None:
     check(pair)
     assert len(pair.nodes[0].gateway.tables.extents) > first
     assert taken(pair) - before > first
+
+
+def test_a_number_that_is_listed_again_has_no_ladders(tmp_path: Path) -> None:
+    """Nor is anything kept of the ladders of hours that are gone."""
+    pair, quote = quoting(tmp_path)
+    quote(ladder(1, 5), ladder(1, 2, OTHER))
+    pair.run()
+    for node in pair.nodes:
+        node.simple(Kind.CLOSE, instrument=1)
+        node.simple(Kind.DELIST, instrument=1)
+        node.list(SYMBOL, 1)
+    check(pair)
+    assert [key[1] for key in what_may_be_there(pair.nodes[0])] == [2]
+    quote(ladder(1, 1))
+    pair.run()
+    (reply,) = [data for data in pair.bots[0][QUOTER].transport.sent if b'"id":1' in data]
+    assert len(msgspec.json.decode(reply)["r"]["quotes"][0]["b"]) == 1
+    check(pair)
