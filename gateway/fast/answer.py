@@ -11,6 +11,7 @@ from gateway.fast.compose import BATCH_FRAME, MASS_FRAME, REPLY_FRAME, message
 from gateway.fast.store import drop_pending, find_order, hash_pending, new_pending, status_of, unhash_pending
 from gateway.fast.tables import ITEMS, MOST_OF_ANSWER
 from gateway.fast.templates import ID, T_IN, T_OUT, Outcome
+from gateway.fast.write import frame_start
 from gateway.messages import Code
 
 CANCEL, AMEND, QUOTE = int(Kind.CANCEL), int(Kind.AMEND), int(Kind.QUOTE)
@@ -42,7 +43,7 @@ def queue_piece(s, h, session_at, start, stop):
 @kernel
 def store_for_hold(s, h, session_at, start, stop):
     """Queue a private event, or hold it while a batch is unanswered. Row numbers in the chain are one too high."""
-    queue_piece(s, h, session_at, start, stop)
+    queue_piece(s, h, session_at, frame_start(start, stop), stop)
     session = s.sessions[session_at]
     if session.holds == 0:
         return
@@ -132,7 +133,7 @@ def reply(s, h, session_at, request, t_in):
     s.holes[T_OUT] = h.t_out
     start = h.out_used
     h.out_used = message(s, REPLY_FRAME, start, 0, wire)
-    queue_piece(s, h, session_at, start, h.out_used)
+    queue_piece(s, h, session_at, frame_start(start, h.out_used), h.out_used)
 
 
 @inlined
@@ -140,7 +141,7 @@ def reply_batch(s, h, batch_at):
     session_at = s.batches[batch_at].session
     start = h.out_used
     h.out_used = message(s, BATCH_FRAME, start, batch_at, s.sessions[session_at].wire)
-    queue_piece(s, h, session_at, start, h.out_used)
+    queue_piece(s, h, session_at, frame_start(start, h.out_used), h.out_used)
     s.sessions[session_at].pending -= 1
     release(s, h, session_at)
 
@@ -174,7 +175,7 @@ def finish_level(s, h, mass_at, is_there):
     elif is_there:
         start = h.out_used
         h.out_used = message(s, MASS_FRAME, start, mass_at, s.sessions[mass.session].wire)
-        queue_piece(s, h, mass.session, start, h.out_used)
+        queue_piece(s, h, mass.session, frame_start(start, h.out_used), h.out_used)
     if is_there:
         s.sessions[mass.session].pending -= 1
         release(s, h, mass.session)

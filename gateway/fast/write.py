@@ -10,7 +10,9 @@ QUOTE, MINUS, POINT, ZERO = 0x22, 0x2D, 0x2E, 0x30
 INT, MONEY, TEXT, CID = int(Hole.INT), int(Hole.MONEY), int(Hole.TEXT), int(Hole.CID)
 PHRASE, BOOL, SCRATCH = int(Hole.PHRASE), int(Hole.BOOL), int(Hole.SCRATCH)
 HEADER = 4
-"""Bytes left in front of a payload for its frame's header; a small or a large one is moved."""
+"""Bytes left in front of a payload for its frame's header; a large one is moved."""
+SHORT = 126
+"""Payloads below it have a header of two bytes."""
 
 
 @inlined
@@ -140,16 +142,20 @@ def put_string_end(s, at, wire):
 @kernel
 def put_text(s, at, row, wire):
     """The text in a row of `texts`; it has only characters that need no escape."""
-    size = 0
-    for k in range(ID_WORDS):
-        word = s.texts[row, k]
-        for _ in range(8):
-            if word & 0xFF:
-                size += 1
-            word = word >> 8
+    words = 0
+    while words < ID_WORDS and s.texts[row, words] >> 56:
+        words += 1
+    size = 8 * words
+    word = s.texts[row, words] if words < ID_WORDS else 0
+    while word:
+        size += 1
+        word = word >> 8
     at = put_string_head(s, at, size, wire)
-    for k in range(size):
-        s.out[at + k] = (s.texts[row, k >> 3] >> (8 * (k & 7))) & 0xFF
+    # Whole words, for which LLVM makes one store each; what follows is written over the end of the last one.
+    for k in range((size + 7) >> 3):
+        word = s.texts[row, k]
+        for n in range(8):
+            s.out[at + 8 * k + n] = (word >> (8 * n)) & 0xFF
     return put_string_end(s, at + size, wire)
 
 
@@ -238,14 +244,17 @@ def put_end(s, at, template, wire):
 
 @kernel
 def framed(s, start, end, wire):
-    """Put a header in front of the payload that stands HEADER bytes behind `start`; where the frame ends."""
+    """Put a header in front of the payload that stands HEADER bytes behind `start`; where the frame ends.
+
+    It begins at `frame_start`.
+    """
     size = end - start - HEADER
-    s.out[start] = 0x81 if wire == JSON else 0x82
-    if size < 126:
-        s.out[start + 1] = size
-        for k in range(size):
-            s.out[start + 2 + k] = s.out[start + HEADER + k]
-        return start + 2 + size
+    first = 0x81 if wire == JSON else 0x82
+    if size < SHORT:
+        s.out[start + 2] = first
+        s.out[start + 3] = size
+        return end
+    s.out[start] = first
     if size < 65_536:
         s.out[start + 1] = 126
         put_big(s, start + 2, size, 2)
@@ -255,3 +264,9 @@ def framed(s, start, end, wire):
     s.out[start + 1] = 127
     put_big(s, start + 2, size, 8)
     return start + 10 + size
+
+
+@inlined
+def frame_start(start, end):
+    """Where a frame begins that `framed` has made: in front of a small one two bytes are left over."""
+    return start + 2 if end - start < HEADER + SHORT else start
