@@ -190,7 +190,7 @@ class Node:
         if not len(commands):
             return np.zeros(0, EVENT)
         check_listings(commands)
-        commands = copied(commands)
+        commands = copied(commands).view(COMMAND)  # whatever body they have
         self._last_ref -= 1  # negative, so that a gateway's numbers are never met
         commands["ref"] = self._last_ref
         waiting = Waiting(len(commands), asyncio.get_running_loop().create_future())
