@@ -36,7 +36,9 @@ def set_up(level: int = logging.WARNING, as_json: bool = False, stream: TextIO |
     ]
     # Tracebacks are made into text before secrets are taken out of it, and without the values of variables.
     last: list[Any] = [structlog.processors.format_exc_info, hide_secrets]
-    last.append(structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty()))
+    last.append(
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
     )

@@ -18,7 +18,7 @@ import apsw
 
 from tests.simulation.disk import Disk, Killed
 
-CHECKPOINT_PAGES = 24
+CHECKPOINT_PAGES = 4
 _NUMBERS = count()
 _ERRORS: dict[type[apsw.Error], type[sqlite3.Error]] = {
     apsw.ConstraintError: sqlite3.IntegrityError,

@@ -289,6 +289,6 @@ class Money:
 
 
 def quiet_logs() -> None:
-    """What custody tells its operator of a node that does not answer."""
-    for name in ("settlement", "wellhead.custody"):
+    """What custody tells its operator of a node that does not answer, and the gateway of a disk that is full."""
+    for name in ("settlement", "wellhead.custody", "gateway"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
