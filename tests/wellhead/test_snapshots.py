@@ -1,6 +1,5 @@
 """Snapshots of a running node: what is in them is the state at their seq, and the fork that writes them holds nothing."""
 
-import asyncio
 import fcntl
 import os
 import select
@@ -173,35 +172,35 @@ def test_what_goes_wrong_in_a_fork_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*"))
 
 
-async def test_a_failed_snapshot_does_not_end_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> bytes:
-        raise SnapshotError("no room")
-
-    config = Config(
-        tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False
-    )
-    node = Node(config, CATALOGUE)
-    await node.start()
-    with monkeypatch.context() as patched:
-        patched.setattr(Snapshot, "draft", refuse)
-        await trade(node, recorded(1, 20).commands)
-        while node._underway is not None:
-            await asyncio.sleep(0.01)
-    await node.stop()
-    assert Snapshot.latest(config.snapshot_dir).snapshot is not None
+async def test_a_failed_snapshot_does_not_end_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wait = Forked._wait
+    monkeypatch.setattr(Forked, "_wait", lambda self: wait(self).replace(wellhead.snapshots.WRITTEN, b"no room"))
+    snapshot = await a_short_life(tmp_path)
+    assert "a snapshot failed" in caplog.text and "no room" in caplog.text
+    assert snapshot is not None, "that of the stop"
 
 
-async def test_without_a_process_to_be_had_the_state_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_process_to_be_had_the_state_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refuse() -> int:
         raise BlockingIOError("no more processes")
 
     monkeypatch.setattr(wellhead.snapshots, "_fork", refuse)
+    assert await a_short_life(tmp_path) is not None
+    assert "no process for a snapshot: no more processes" in caplog.text
+    assert len(list((tmp_path / "snapshots").glob("*.snapshot"))) > 1
+
+
+async def a_short_life(directory: Path) -> Snapshot | None:
+    """Of a node that is due a snapshot now and then; the newest one in the end."""
     config = Config(
-        tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False
+        directory, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False
     )
     node = Node(config, CATALOGUE)
     await node.start()
     await trade(node, recorded(1, 20).commands)
-    while not list(config.snapshot_dir.glob("*.snapshot")):
-        await asyncio.sleep(0.01)
     await node.stop()
+    return Snapshot.latest(config.snapshot_dir).snapshot
