@@ -261,6 +261,14 @@ def _grown(rows: NDArray[Any], count: int, empty: int = 0) -> NDArray[Any]:
     return np.concatenate((rows, more))
 
 
+def warm_up() -> bool:
+    """Load the compiled code, compiling it when it is not in the cache: True. Else the market would wait for it one day."""
+    history = History(1)
+    history._waiting.append((np.zeros(0, COMMAND), np.zeros(0, EVENT)))
+    history.take_in()
+    return JIT and any(door.stats.cache_misses for door in (past.needs, past.follow_past))
+
+
 def _seen(array: NDArray[Any]) -> Any:
     """An array as kernels see it."""
     return array if JIT else Records(array)

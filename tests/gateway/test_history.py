@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from engine.kernel import JIT
 from engine.types import EVENT, Kind
 from gateway.config import GatewayConfig
+from gateway.fast import past
 from gateway.fast.past import FILL, NO_ROW, OLD_ORDER, OLDER_OPEN, ORDER
-from gateway.history import History, HistoryState, Ring
+from gateway.history import History, HistoryState, Ring, warm_up
 from gateway.messages import Format, decode
 from tests.gateway.node import OTHER, SYMBOL, Bot, Node, market
 from tests.gateway.slow_history import SlowHistory
@@ -356,3 +358,17 @@ def test_a_ring_gives_back_its_last_rows(batches: list[list[tuple[int, bool]]], 
             if before is None:
                 break
         assert found == [s for a, s in reversed(kept) if a == account]
+
+
+@pytest.mark.skipif(not JIT, reason="nothing is compiled")
+def test_nothing_is_compiled_while_the_market_waits(trio: Trio, tmp_path: Path) -> None:
+    """What `warm_up` loads is all that any history needs."""
+    warm_up()
+    doors = (past.needs, past.follow_past)
+    loaded = [len(door.signatures) for door in doors]
+    node, maker, taker = trio
+    maker.place("sell", 3, "2.5", cid="a")
+    taker.place("buy", 3, "2.5")
+    served(node, tmp_path / "history")
+    taker.good("fills")
+    assert [len(door.signatures) for door in doors] == loaded
