@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.engine import Engine
-from engine.jetstream import Stored, head_of
+from engine.jetstream import Stored, ends_of, head_of
 from engine.log import FileLog, LogError, read_log
 from engine.types import COMMAND
 from tests.cluster.local import config_for, make_keys, running, until
@@ -90,6 +91,7 @@ async def test_nothing_goes_that_books_or_a_replica_need_and_whoever_comes_later
             trimmed = await exchange.trim("the older snapshot", above=exchange.placed - 10)
             assert trimmed.first_seq == trimmed.held_by.journal_seq + 1 < trimmed.last_seq
             await join_late(exchange, ann)
+            await hold_the_input(exchange, ann)
         await exchange.books.stop()
         await exchange.stop()
     check_the_archive(exchange)
@@ -153,6 +155,21 @@ async def join_late(exchange: Exchange, ann: Client) -> None:
         for op in ("orders.history", "fills"):
             assert await elsewhere.request(op) == await ann.request(op)
     await second.stop()
+
+
+async def hold_the_input(exchange: Exchange, ann: Client) -> None:
+    """A replica that is behind holds the input too, when others store snapshots."""
+    nats, shard = exchange.nats, exchange.config.shard
+    first, _ = await ends_of(nats, shard.input)
+    await note(nats, shard, Mark("replica", "slow", 1, first + 1, int(time.time())))
+    for _ in range(2):
+        await exchange.place(ann, 3)
+        await exchange.picture()
+    assert (await ends_of(nats, shard.input))[0] == first + 2
+    assert await forget(nats, shard, "replica", "slow")
+    await exchange.replicas[1]._marker.note()
+    await exchange.picture()
+    assert (await ends_of(nats, shard.input))[0] > first + 2
 
 
 def check_the_archive(exchange: Exchange) -> None:
