@@ -403,7 +403,8 @@ class _Look:
                 )
             )  # fmt: skip
             return
-        if self._whole_seq and not path.exists():
+        # Only a node writes snapshots here, and it notes its limits first; an archive of a cluster has neither.
+        if any(self._config.snapshot_dir.glob("*.snapshot")) and not path.exists():
             self._note(
                 Finding(
                     f"{path} is missing", "everything, if [limits] was never changed since the first start",

@@ -385,3 +385,11 @@ def test_a_start_that_is_refused_names_the_doctor(data: Path, place: str, words:
     (data / place).write_bytes(b"spoilt" * 200)
     result = CliRunner().invoke(main, ["serve", "--data", str(data), "--port", "0"])
     assert result.exit_code == 1 and words in result.output and f"wellhead doctor {data}" in result.output
+
+
+def test_an_archive_has_only_a_log_and_nothing_is_wrong_with_that(data: Path) -> None:
+    for path in (data / "snapshots", data / "settlement"):
+        shutil.rmtree(path)
+    for name in ("limits.json", "keys.json"):
+        (data / name).unlink()
+    assert examine(data).findings == []
