@@ -17,7 +17,7 @@ HIDDEN = "[hidden]"
 SECRET_TEXT = re.compile(
     r"(?<![A-Za-z0-9+/])(?:[A-Za-z0-9+/]{86}==|[A-Za-z0-9+/]{43}=)(?![A-Za-z0-9+/=])"
     r"|(?<![0-9a-fA-F])(?:[0-9a-fA-F]{128}|[0-9a-fA-F]{64})(?![0-9a-fA-F])"
-    r"|(?<=://)[^\s/@]+(?=@)"
+    r"|(?<=://)[^\s@]+(?=@)"
     r"|(?<=password=)(?:'[^']*'|[^\s'\"]+)"
 )
 PUBLIC_NAMES = frozenset({"root", "batch_id", "chain", "state_hash"})
