@@ -27,6 +27,6 @@ def test_a_seed_is_replayed_exactly() -> None:
 
 @pytest.mark.skipif("CAMPAIGN" not in os.environ, reason="a campaign's test: takes more than a minute")
 def test_every_planted_fault_is_found() -> None:
-    command = [sys.executable, "-m", "tests.simulation", "--faults", "--seeds", "40", "--actions", "200"]
+    command = [sys.executable, "-m", "tests.simulation", "--faults", "--seeds", "40"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
