@@ -5,6 +5,7 @@ go unanswered and the exchange dies. `check` holds log and chain against each ot
 help of custody.
 """
 
+import contextlib
 import logging
 import random
 from collections import Counter, defaultdict
@@ -288,7 +289,15 @@ class Money:
         return {row[0] for row in self.custody.records.database.rows("SELECT tx_hash FROM attempts")}
 
 
-def quiet_logs() -> None:
-    """What custody tells its operator of a node that does not answer, and the gateway of a disk that is full."""
-    for name in ("settlement", "wellhead.custody", "gateway"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+@contextlib.contextmanager
+def quiet_logs() -> Iterator[None]:
+    """Without what custody tells its operator of a node that does not answer, and the gateway of a disk that is full."""
+    loggers = [logging.getLogger(name) for name in ("settlement", "wellhead.custody", "gateway")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)

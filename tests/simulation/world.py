@@ -212,10 +212,10 @@ class World:
         gateways = partial(Gateway, wall_ns=self.clock, challenge=lambda: "c" * 64)
         logs = partial(wellhead.exchange.FileLog, segment_bytes=SEGMENT_BYTES)
         quick_starts()
-        quiet_logs()
         files = Files(self.disk)
         with contextlib.ExitStack() as stack:
             stack.callback(files.unregister)
+            stack.enter_context(quiet_logs())
             for target, name, value in (
                 (engine.log, "os", self.disk), (engine.snapshot, "os", self.disk), (gateway.history, "os", self.disk),
                 (settlement.database, "sqlite3", Module(files)),
