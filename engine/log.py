@@ -239,8 +239,8 @@ def chain_at(directory: str | os.PathLike[str], seq: int) -> bytes:
     """As `Log.chain_at`, of a log's files, without a lock. Raises ValueError, LogDamaged."""
     if not seq:
         return GENESIS
-    frame = next(_read(_segments(Path(directory)), seq, seq))
-    if frame.last_seq != seq:
+    frame = next(_read(_segments(Path(directory)), seq, seq), None) if seq > 0 else None
+    if frame is None or frame.last_seq != seq:
         raise ValueError(f"no frame of the log ends with seq {seq}")
     return frame.chain
 

@@ -45,10 +45,9 @@ def is_frozen(s, account, group):
 
 @kernel
 def say_until(s, account, group):
-    """Add to the last event, a refusal, until when the group is frozen."""
-    slot = find_group(s, account, group)
-    if slot != NIL:
-        s.events[s.header[0].event_seq - s.batch[0].first_event_seq - 1].contra_order_id = s.groups[slot].until_ns
+    """Add to the last event, a refusal because the group is frozen, until when it is."""
+    last = s.header[0].event_seq - s.batch[0].first_event_seq - 1
+    s.events[last].contra_order_id = s.groups[find_group(s, account, group)].until_ns
 
 
 @kernel

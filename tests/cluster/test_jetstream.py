@@ -22,6 +22,7 @@ from engine.jetstream import (
     head_of,
     join,
     make_streams,
+    marks_bucket,
     patiently,
     place_of,
     snapshot_bucket,
@@ -117,7 +118,11 @@ async def test_a_shard_is_made_once(servers: Servers) -> None:
         bucket = await snapshot_bucket(streams.client, streams.shard)
         await bucket.put("picture", b"of it")
         assert (await bucket.get("picture")).data == b"of it"
-        assert streams.shard.input_subject == "wh.ONCE.input"
+        await (await marks_bucket(streams.client, streams.shard)).put("reader", b"1")
+        shard = streams.shard
+        assert (shard.input_subject, shard.books_subject, shard.news_subject) == (
+            "wh.ONCE.input", "wh.ONCE.books", "wh.ONCE.news",
+        )  # fmt: skip
 
     await with_streams(servers, "ONCE", do)
 

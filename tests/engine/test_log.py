@@ -33,6 +33,7 @@ from engine.log import (
     LogError,
     LogLocked,
     beyond,
+    chain_at,
     copy_before,
     log_lock,
     read_log,
@@ -238,6 +239,11 @@ class TestFormat:
             for seq in (-1, 1, 3, 4, 6):
                 with pytest.raises(ValueError, match=f"seq {seq}$"):
                     log.chain_at(seq)
+            for seq in (0, 2, 5):
+                assert chain_at(tmp_path, seq) == log.chain_at(seq)
+        for seq in (-1, 1, 3, 4):
+            with pytest.raises(ValueError, match=f"seq {seq}$"):
+                chain_at(tmp_path, seq)
 
     def test_segments_rotate_at_their_size_and_are_named_by_their_first_seq(self, tmp_path: Path) -> None:
         size = SEGMENT_HEADER_BYTES + 2 * frame_bytes(3)
