@@ -250,7 +250,7 @@ async def snapshots(directory: Path, full: Commands, trading: Commands, forked: 
     steps: list[tuple[float, float]] = []
     parts = (trading[at : at + STEP_COMMANDS].copy() for at in range(0, len(trading), STEP_COMMANDS))
     for number, part in enumerate(parts):
-        if len(taken.spans) * STEPS_BETWEEN <= number and node._underway is None:
+        if (1 + len(taken.spans)) * STEPS_BETWEEN <= number and node._underway is None:
             taken.ask_for_one()
         begun = time.perf_counter()
         await node.execute(part)
