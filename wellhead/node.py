@@ -129,6 +129,7 @@ class Node:
         self._underway: Underway | None = None
         self._sync_thread = ThreadPoolExecutor(1, "log-sync")
         self._books_thread = ThreadPoolExecutor(1, "books")
+        self._snapshot_thread = ThreadPoolExecutor(1, "snapshot")
         self._office_thread = ThreadPoolExecutor(1, "office")
         self._news = News(self.books, self.catalogue)
 
@@ -161,10 +162,12 @@ class Node:
         try:
             for task in (self._committer, self._bookkeeper, self._timekeeper):
                 task.result()
+            self._snapshot_thread.shutdown()
             self._copied().finish()
         finally:
             self._sync_thread.shutdown()
             self._books_thread.shutdown()
+            self._snapshot_thread.shutdown()
             if self._underway is not None:
                 self._underway.abandon()
             self._office_thread.shutdown()
@@ -319,8 +322,8 @@ class Node:
         commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
         self.exchange.settlement.on_batch(commands, events)
         if (snapshot := jobs[-1].snapshot) is not None:
-            # Behind its batch: the books are then as far as the snapshot.
-            self._finish_snapshot(snapshot)
+            # Behind its batch: the books are then as far as the snapshot. They do not wait until it is written.
+            self._snapshot_thread.submit(self._finish_snapshot, snapshot)
         return self._index_feed.of(commands, events)
 
     async def _keep_time(self) -> None:
@@ -369,7 +372,7 @@ class Node:
         """One that fails costs the next start time, and nothing else."""
         try:
             snapshot.finish()
-        except SnapshotError:
+        except (SnapshotError, OSError):
             log.exception("a snapshot failed; the next one is tried after as many commands")
         finally:
             self._underway = None

@@ -1,5 +1,6 @@
 """Snapshots of a running node: what is in them is the state at their seq, and the fork that writes them holds nothing."""
 
+import asyncio
 import fcntl
 import os
 import select
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -140,6 +142,7 @@ def test_a_fork_is_not_ended_by_what_ends_the_node(tmp_path: Path) -> None:
 NODE = """
 import sys, os
 from pathlib import Path
+from threading import Event
 from tests.wellhead.test_snapshots import CHAIN, hang
 from wellhead.snapshots import Forked
 print(Forked(Path(sys.argv[1]), 1, CHAIN, lambda: hang(Path(sys.argv[2])))._pid, flush=True)
@@ -204,3 +207,29 @@ async def a_short_life(directory: Path) -> Snapshot | None:
     await trade(node, recorded(1, 20).commands)
     await node.stop()
     return Snapshot.latest(config.snapshot_dir).snapshot
+
+
+async def test_neither_market_nor_books_wait_until_a_snapshot_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, finish = Event(), Forked.finish
+
+    def finish_late(self: Forked) -> None:
+        may_end.wait()
+        finish(self)
+
+    monkeypatch.setattr(Forked, "finish", finish_late)
+    config = Config(
+        tmp_path, port=0, markets=("L4-EUC",), list_hours=1, snapshot_every_commands=EVERY, books_process=False,
+        books_pause_ms=0, settlement_queue_batches=2,
+    )  # fmt: skip
+    node = Node(config, CATALOGUE)
+    await node.start()
+    commands = recorded(1, 200).commands
+    await trade(node, commands)
+    while node.exchange.settlement.applied_seq < node.exchange.engine.applied_seq:
+        await asyncio.sleep(0.001)
+    assert not list((tmp_path / "snapshots").glob("*.snapshot"))
+    may_end.set()
+    await node.stop()
+    assert len(list((tmp_path / "snapshots").glob("*.snapshot"))) == 2
