@@ -46,6 +46,8 @@ from benchmarks.gateway_servers import ACCOUNTS, BROADCAST, DURABLE, MEMORY, OUR
 
 NS = 1_000_000_000
 CONNECTIONS, WINDOW, BATCH = ACCOUNTS, 64, 100
+DEEP_WINDOW = 1_024
+"""A client that does not wait: what a server makes of as much as it can get."""
 CROWDS = (200, 1_000)
 MESSAGE_BYTES = 180
 """Of a message to all: what `l1` and `l2` of a moved level come to."""
@@ -225,7 +227,8 @@ async def rates(parent: Path, scale: int, kind: str) -> list[dict[str, Any]]:
             gap_ns = 2 * NS // rows[-1]["per_s"]
             for name, connections in (("paced", 1), ("paced 64", CONNECTIONS)):
                 rows.append(await measure(target, wire, name, connections, 0, 2 * scale, gap_ns=gap_ns))
-            rows.append(await measure(target, wire, "window 64", 1, WINDOW, 16 * scale))
+            for window in (WINDOW, DEEP_WINDOW):
+                rows.append(await measure(target, wire, f"window {window:,}", 1, window, 16 * scale))
             if target.is_node:
                 batches = max(100, 16 * scale // BATCH)
                 rows.append(await measure(target, wire, "batches of 100", 1, 4, batches, batch=BATCH))
