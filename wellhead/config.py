@@ -26,7 +26,7 @@ class Config:
     snapshot_every_commands: int = 2_000_000  # commands between two snapshots; one is also written at a stop
     fork_snapshots: bool = True  # a forked process writes them; False: the market waits while its state is copied
     settlement_queue_batches: int = 1_024  # batches the books may lag before the market waits for them
-    books_pause_ms: int = 40  # between two bookings: each costs the market processor time, so one takes in many batches
+    books_pause_ms: int = 40  # between two bookings: each is a transaction, so one takes in many batches
     books_process: bool = True  # the books in a process of their own; else on a thread of the market's
     ledger: str = ""  # where the books are: "sqlite", or postgresql://...; empty: where they were last time
     limits: Limits = field(default_factory=Limits)

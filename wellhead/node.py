@@ -296,8 +296,7 @@ class Node:
         open_ended = True
         await self._tell_news()
         while open_ended and (job := await self._book_jobs.get()):
-            # One transaction for all batches that wait: the further behind the books, the cheaper each batch, and the
-            # less they take from the market, which runs in the same process.
+            # One transaction for all batches that wait: the further behind the books, the cheaper each batch.
             await asyncio.sleep(self.config.books_pause_ms / 1000)
             jobs = [job]
             while not jobs[-1].snapshot and len(jobs) < MAX_JOINED_BATCHES and not self._book_jobs.empty():
