@@ -127,6 +127,7 @@ class Node:
         self._last_ref = 0
         self._snapshot_seq = self.exchange.engine.applied_seq
         self._underway: Underway | None = None
+        self._finishing: asyncio.Future[None] | None = None  # the one that is under way, once the books are as far
         self._sync_thread = ThreadPoolExecutor(1, "log-sync")
         self._books_thread = ThreadPoolExecutor(1, "books")
         self._snapshot_thread = ThreadPoolExecutor(1, "snapshot")
@@ -158,11 +159,12 @@ class Node:
         self._draining.set()
         self._arrived.set()
         await asyncio.wait([self._committer, self._bookkeeper])
+        if self._finishing is not None:
+            await asyncio.wait([self._finishing])
         await self.server.stop()
         try:
             for task in (self._committer, self._bookkeeper, self._timekeeper):
                 task.result()
-            self._snapshot_thread.shutdown()
             self._copied().finish()
         finally:
             self._sync_thread.shutdown()
@@ -306,6 +308,9 @@ class Node:
                     break
                 jobs.append(following)
             indices = await loop.run_in_executor(self._books_thread, self._post, jobs)
+            if (snapshot := jobs[-1].snapshot) is not None:
+                # Behind its batch: the books are now as far. They do not wait until it is written.
+                self._finishing = loop.run_in_executor(self._snapshot_thread, self._finish_snapshot, snapshot)
             self.gateway.channels.indices.publish(shown(indices))
             self.calendar.know(indices)
             if not all(SETTLED_KINDS.isdisjoint(job.events["kind"].tobytes()) for job in jobs):
@@ -320,9 +325,6 @@ class Node:
         """Take batches into the books; the indices that they made."""
         commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
         self.exchange.settlement.on_batch(commands, events)
-        if (snapshot := jobs[-1].snapshot) is not None:
-            # Behind its batch: the books are then as far as the snapshot. They do not wait until it is written.
-            self._snapshot_thread.submit(self._finish_snapshot, snapshot)
         return self._index_feed.of(commands, events)
 
     async def _keep_time(self) -> None:
