@@ -297,11 +297,11 @@ class World:
         if self.money is not None:
             self.signed = self.money.signed()
             await self.money.stop()
-        if in_peace:
-            self.past = {number: past_of(node.gateway, number) for number in node.gateway.projection.accounts}
         await node.stop()
         if in_peace:
             self.final = node.exchange.engine.to_bytes()
+            # Not before: orders of connections that are gone are cancelled until the end.
+            self.past = {number: past_of(node.gateway, number) for number in node.gateway.projection.accounts}
 
     async def _trade(self) -> None:
         """Until the actions are done, or long enough for a clean stop."""
