@@ -92,6 +92,13 @@ def copy_text(into, text):
         into[word] = text[word]
 
 
+@inlined
+def find(open_orders, order_id):
+    """The row of an order that works, or -1: it is from before our history begins."""
+    slot = order_id & SLOT_MASK
+    return slot if slot < len(open_orders) and open_orders[slot].order_id == order_id else -1
+
+
 @kernel
 def enter(open_orders, e, c):
     """An order was accepted; it is of the command `c`."""
@@ -110,20 +117,13 @@ def enter(open_orders, e, c):
 @kernel
 def replace(open_orders, e, c):
     """An order was changed, by the command `c` or by something that came with it."""
-    slot = e.order_id & SLOT_MASK
-    if slot >= len(open_orders) or open_orders[slot].order_id != e.order_id:
+    at = find(open_orders, e.order_id)
+    if at < 0:
         return
-    o = open_orders[slot]
+    o = open_orders[at]
     o.price, o.qty = e.price, e.qty
     if c.kind == AMEND and c.flags & EXTENDED != 0 and c.stop_price > 0:
         o.stop_price = c.stop_price
-
-
-@inlined
-def find(open_orders, order_id):
-    """The row of an order that works, or -1: it is from before our history begins."""
-    slot = order_id & SLOT_MASK
-    return slot if slot < len(open_orders) and open_orders[slot].order_id == order_id else -1
 
 
 @inlined
@@ -133,30 +133,26 @@ def link(r, last, account, number):
 
 
 @inlined
-def describe(r, o, terms, instrument):
-    """What an order and its instrument are, into a row."""
-    r.side, r.tif, r.post = o.side, o.tif, o.post
-    copy_text(r.cid, o.cid)
-    t = terms[instrument]
-    r.tick_micros = t.tick_micros
-    copy_text(r.symbol, t.symbol)
-
-
-@kernel
-def blank(r, terms, instrument):
-    """The same of an order of which nothing is known."""
-    r.side, r.tif, r.post = 0, 0, 0
-    for word in range(TEXT_WORDS):
-        r.cid[word] = 0
-    t = terms[instrument]
+def name(r, t):
     r.tick_micros = t.tick_micros
     copy_text(r.symbol, t.symbol)
 
 
 @inlined
-def rebate_of(e, t):
-    value = np.int64(e.price) * t.lot_tick_micros * np.int64(e.qty)
-    return value // PPM * t.rebate_ppm + value % PPM * t.rebate_ppm // PPM
+def describe(r, o, t):
+    """What an order and its instrument are, into a row."""
+    r.side, r.tif, r.post = o.side, o.tif, o.post
+    copy_text(r.cid, o.cid)
+    name(r, t)
+
+
+@kernel
+def blank(r, t):
+    """The same of an order of which nothing is known."""
+    r.side, r.tif, r.post = 0, 0, 0
+    for word in range(TEXT_WORDS):
+        r.cid[word] = 0
+    name(r, t)
 
 
 @kernel
@@ -164,17 +160,18 @@ def put_fill(open_orders, terms, fills, last, number, e, is_maker):
     """One side of a trade; the row of its order, or -1."""
     order_id = e.contra_order_id if is_maker else e.order_id
     at = find(open_orders, order_id)
-    r = fills[number % len(fills)]
+    r, t = fills[number % len(fills)], terms[e.instrument]
     link(r, last, e.contra_account if is_maker else e.account, number)
     if at >= 0:
-        describe(r, open_orders[at], terms, e.instrument)
+        describe(r, open_orders[at], t)
     else:
-        blank(r, terms, e.instrument)
+        blank(r, t)
     r.seq, r.ts_ns, r.order_id, r.price, r.qty = e.seq, e.ts_ns, order_id, e.price, e.qty
     r.flag, r.side = is_maker, e.side ^ is_maker  # the event's is the taker's
     r.left = e.contra_leaves_qty if is_maker else e.leaves_qty
     r.cum = e.contra_cum_qty if is_maker else e.cum_qty
-    r.fee_micros = -rebate_of(e, terms[e.instrument]) if is_maker else e.fee_micros
+    notional = np.int64(e.price) * t.lot_tick_micros * np.int64(e.qty)
+    r.fee_micros = -(notional * t.rebate_ppm // PPM) if is_maker else e.fee_micros
     r.fee_due_micros = 0 if is_maker else e.fee_due_micros
     return at
 
@@ -185,7 +182,7 @@ def put_order(open_orders, terms, orders, last, number, at, e, cum, qty, reason)
     o = open_orders[at]
     r = orders[number % len(orders)]
     link(r, last, o.account, number)
-    describe(r, o, terms, o.instrument)
+    describe(r, o, terms[o.instrument])
     r.seq, r.done_ns, r.order_id, r.ts_ns = e.seq, e.ts_ns, o.order_id, o.ts_ns
     r.flag, r.price, r.stop_price = o.type, o.price, o.stop_price
     r.flags, r.show, r.expire_ns = o.flags, o.show, o.expire_ns

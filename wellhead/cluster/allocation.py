@@ -31,6 +31,7 @@ from engine.types import COMMAND, MONEY, TRANSFER, EventKind, Kind
 from wellhead.cluster import shelf
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.place import PLACE_BYTES, Place
+from wellhead.cluster.tasks import first_failure
 
 TO, MOVE, BACK = "to:", "move:", "back:"
 AGAIN_S = 1.0
@@ -162,9 +163,7 @@ class Allocator:
 
     async def failed(self) -> None:
         """Wait for a failure, and raise it."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_failure(self._tasks)
 
     async def stop(self) -> None:
         """Leave; what is on its way is carried on by the next one."""

@@ -26,6 +26,7 @@ from engine.types import COMMAND, EVENT
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.marks import Marker
 from wellhead.cluster.place import Place
+from wellhead.cluster.tasks import first_failure
 from wellhead.cluster.trim import Trimmer
 
 PLACE_EVERY_S = 1.0
@@ -128,9 +129,7 @@ class Archivist:
 
     async def failed(self) -> None:
         """Wait for a failure, and raise it."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_failure(self._tasks)
 
     async def stop(self) -> None:
         """Leave; the archive stands where it is."""

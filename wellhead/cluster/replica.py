@@ -35,6 +35,7 @@ from wellhead.cluster import shelf
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.core import Core
 from wellhead.cluster.marks import Marker
+from wellhead.cluster.tasks import first_failure
 from wellhead.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -130,9 +131,7 @@ class Replica:
 
     async def failed(self) -> None:
         """Wait for a failure, and raise it."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_failure(self._tasks)
 
     async def stop(self) -> None:
         """Leave. The others go on."""

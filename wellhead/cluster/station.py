@@ -41,6 +41,7 @@ from wellhead.cluster.marks import Marker
 from wellhead.cluster.office import Books, Told
 from wellhead.cluster.place import Place
 from wellhead.cluster.sender import Sender
+from wellhead.cluster.tasks import first_failure
 
 log = logging.getLogger(__name__)
 
@@ -155,9 +156,7 @@ class Station:
 
     async def failed(self) -> None:
         """Wait for a failure, and raise it."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await first_failure(self._tasks)
 
     async def stop(self) -> None:
         """Tell the clients, and leave."""
