@@ -56,7 +56,7 @@ async def main(url: str, key_file: str, market: str, seconds: str) -> None:
     exchange = connected(url, key_file)
     try:
         markets = await exchange.load_markets()
-        symbol = min((one for one in markets if one.startswith(market)), key=str)
+        symbol = min(name for name, one in markets.items() if name.startswith(market) and one["active"])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(float(seconds)):
                 await trade(exchange, symbol)

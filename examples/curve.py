@@ -102,8 +102,7 @@ def draw(charts: list[Chart]) -> str:
 
 def main(url: str, market: str, out: str) -> None:
     with SyncClient(url) as client:
-        contracts = sorted(client.instruments(*market.split("-")), key=lambda one: one.start)
-        books = [(one, client.book(one.sym, "all")) for one in contracts if one.status != "closed"]
+        books = [(one, client.book(one.sym, "all")) for one in client.instruments(*market.split("-"))]
         hours = [
             (one, book.best_bid.px if book.best_bid else None, book.best_ask.px if book.best_ask else None)
             for one, book in books

@@ -161,9 +161,7 @@ async def main(url: str, key_file: str, market: str, seconds: str = "") -> None:
     async with client:
         maker = Maker(client, market)
         gpu_class, region = market.split("-")
-        maker.hours = {
-            one.sym: Hour(one) for one in await client.instruments(gpu_class, region) if one.status != "closed"
-        }
+        maker.hours = {one.sym: Hour(one) for one in await client.instruments(gpu_class, region)}
         await client.set_mmp(GROUP, lots=MOST_LOTS, fills=MOST_FILLS, window_ms=WINDOW_MS)
         await client.reset_mmp(GROUP)  # an earlier run may have left it frozen
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):

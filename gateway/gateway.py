@@ -436,7 +436,7 @@ class Gateway:
         )
 
     def _instruments(self, ask: Ask, request: Instruments) -> None:
-        ask.ok(InstrumentsResult(self.market.instruments(request.cls, request.region)))
+        ask.ok(InstrumentsResult(self.market.instruments(request.cls, request.region, request.closed)))
 
     def _paper(self, ask: Ask, request: Question) -> None:
         def answer(found: Any | RequestError) -> None:

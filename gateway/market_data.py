@@ -651,10 +651,15 @@ class MarketData:
 
     # --- Instruments --------------------------------------------------------------------------------------------------
 
-    def instruments(self, cls: str | None = None, region: str | None = None) -> list[InstrumentState]:
-        """What is listed, all or of a class and region."""
+    def instruments(
+        self, cls: str | None = None, region: str | None = None, closed: bool = True
+    ) -> list[InstrumentState]:
+        """What is listed, all or of a class and region, by hour, class and region; `closed`: also what is past its gate."""
         wanted = Selection("", None, self.class_id(cls), self.region_id(region))
-        return [self.instrument_state(found) for found in self._projection.instruments.values() if wanted.wants(found)]
+        listed = [
+            one for one in self._projection.instruments.values() if wanted.wants(one) and (closed or not one.closed)
+        ]
+        return [self.instrument_state(one) for one in sorted(listed, key=_by_hour)]
 
     def instruments_snapshot(self, ts_us: int) -> InstrumentsPush:
         """The first message of the channel `instruments`."""
@@ -695,6 +700,10 @@ def by_instrument(trades: NDArray[np.void]) -> dict[int, list[tuple[int, ...]]]:
     for number, row in zip(trades["instrument"].tolist(), rows, strict=True):
         found.setdefault(number, []).append(row)
     return found
+
+
+def _by_hour(instrument: Instrument) -> tuple[int, int, int, int]:
+    return instrument.start_s, instrument.class_id, instrument.region_id, instrument.number
 
 
 def status_of(instrument: Instrument) -> InstrumentStatus:

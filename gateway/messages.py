@@ -284,10 +284,11 @@ class Balances(Request, kw_only=True, tag="balances"):
 
 
 class Instruments(Request, kw_only=True, tag="instruments"):
-    """What is listed."""
+    """What can be traded, the next hour first; with `closed` also what is past its gate, until it is delisted."""
 
     cls: str | None = msgspec.field(default=None, name="class")
     region: str | None = None
+    closed: bool = False
 
 
 class Statements(Request, kw_only=True, tag="statements"):

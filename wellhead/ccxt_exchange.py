@@ -156,7 +156,7 @@ class wellhead(ccxt.Exchange):
 
     async def fetch_markets(self, params: Any = None) -> list[dict[str, Any]]:
         with _errors():
-            listed = await (await self.connection()).instruments()
+            listed = await (await self.connection()).instruments(closed=True)
         return [self._market(instrument) for instrument in listed]
 
     def _market(self, instrument: Any) -> dict[str, Any]:

@@ -412,9 +412,13 @@ class Client(AccountRequests):
         result: Balance = (await self._ask({"op": "balances"}, _Balances)).balances
         return result
 
-    async def instruments(self, gpu_class: str | None = None, region: str | None = None) -> list[Instrument]:
-        """What is listed, all or of a class and region."""
-        fields = {"op": "instruments", "class": gpu_class, "region": region}
+    async def instruments(
+        self, gpu_class: str | None = None, region: str | None = None, *, closed: bool = False
+    ) -> list[Instrument]:
+        """What can be traded, all or of a class and region, the next hour first; with `closed` also what is past its gate,
+        until it is delisted.
+        """
+        fields = {"op": "instruments", "class": gpu_class, "region": region, "closed": closed or None}
         fields = {name: value for name, value in fields.items() if value is not None}
         return list((await self._ask(fields, _Instruments)).instruments)
 

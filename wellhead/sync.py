@@ -242,9 +242,11 @@ class SyncClient:
         """The last public trades of a symbol, oldest first."""
         return self._wait(self._client.recent_trades(sym))
 
-    def instruments(self, gpu_class: str | None = None, region: str | None = None) -> list[Instrument]:
-        """What is listed."""
-        return self._wait(self._client.instruments(gpu_class, region))
+    def instruments(
+        self, gpu_class: str | None = None, region: str | None = None, *, closed: bool = False
+    ) -> list[Instrument]:
+        """What can be traded, the next hour first; with `closed` also what is past its gate."""
+        return self._wait(self._client.instruments(gpu_class, region, closed=closed))
 
     def book(self, sym: str, depth: Literal[10, 100, "all"] = 10) -> Book:
         """A local book, which goes on following the market in the background."""

@@ -225,7 +225,7 @@ async def watching(url: str, what: str, key_file: Path | None = None) -> AsyncIt
     client = Client.from_key_file(url, key_file, cod=False) if key_file else Client(url)
     events = client.events()
     async with client, asyncio.TaskGroup() as group:
-        found = choose(what, await client.instruments())
+        found = choose(what, await client.instruments(closed=True))
         scene = Scene(what, found[:MOST_BOOKS], left_out=len(found[MOST_BOOKS:]), account=client.account or "")
         shown = {one.sym for one in scene.instruments}
 

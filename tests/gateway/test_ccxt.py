@@ -14,6 +14,7 @@ from ccxt.test.exchange.base.test_order_book import test_order_book as check_ord
 from ccxt.test.exchange.base.test_ticker import test_ticker as check_ticker
 from ccxt.test.exchange.base.test_trade import test_trade as check_trade
 
+from engine.types import Kind
 from tests.gateway.node import SYMBOL
 from tests.gateway.test_client import client, exchange
 from wellhead.ccxt_exchange import wellhead
@@ -50,6 +51,11 @@ async def test_the_market_data_is_of_ccxts_form(tmp_path: Path) -> None:
             candles = await venue.fetch_ohlcv(MARKET, "1m")
             check_ohlcv(venue, {}, "fetchOHLCV", candles[-1], MARKET, venue.milliseconds())
             assert candles[-1][1:] == [2.6, 2.6, 2.6, 2.6, 2 * HOURS]
+            node.simple(Kind.CLOSE, instrument=1)
+            markets = await venue.load_markets(
+                True
+            )  # an hour past its gate is known, what was done in it can be asked for
+            assert [(name, one["active"]) for name, one in markets.items()] == [(MARKET, False)]
         finally:
             await venue.close()
 

@@ -190,12 +190,31 @@ def test_the_life_of_an_instrument_is_announced(trio: Trio) -> None:
     closed = {message["ch"]: message for message in maker.take()}
     assert (closed["status"]["status"], closed["status"]["prev"]) == ("closed", status["seq"])
     assert closed["instruments"]["list"][0]["status"] == "closed"
+    assert [instrument["sym"] for instrument in maker.good("instruments")["instruments"]] == [OTHER]
+    assert [one["sym"] for one in maker.good("instruments", closed=True)["instruments"]] == [SYMBOL, OTHER]
     node.simple(Kind.DELIST, instrument=1)
     delisted = {message["ch"]: message for message in maker.take()}
     assert delisted["status"]["status"] == "delisted"
     assert delisted["instruments"]["list"][0]["status"] == "delisted"
     assert [instrument["sym"] for instrument in maker.good("instruments")["instruments"]] == [OTHER]
     assert maker.session.topics == set()
+
+
+def test_the_next_hour_that_trades_comes_first(trio: Trio) -> None:
+    """Whatever was listed first: a number is used again, and an hour that is past its gate is asked for."""
+    node, maker, _ = trio
+    for number, symbol in enumerate((OTHER, "L4-EUC-H26112214", "H100S-EUC-H26112215", "H100S-USE-H26112213"), 2):
+        node.list(symbol, number)
+    node.simple(Kind.CLOSE, instrument=5)
+    trading = [SYMBOL, "L4-EUC-H26112214", "H100S-EUC-H26112215", OTHER]
+    assert [one["sym"] for one in maker.good("instruments")["instruments"]] == trading
+    assert [one["sym"] for one in maker.good("instruments", closed=True)["instruments"]] == [
+        "H100S-USE-H26112213",
+        *trading,
+    ]
+    (snapshot,) = maker.subscribe("instruments")
+    assert [one["sym"] for one in snapshot["list"]] == ["H100S-USE-H26112213", *trading]
+    assert [one["sym"] for one in maker.good("instruments", region="EUC")["instruments"]] == trading[1:]
 
 
 def test_the_terms_of_an_instrument(trio: Trio) -> None:
