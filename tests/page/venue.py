@@ -2,8 +2,8 @@
 
     python -m tests.page.venue DIRECTORY [--markets 4] [--hours 3] [--updates 40] [--nice 0]
 
-The real node on real websockets. Its clock is the real one, set ahead to five minutes past one of the next day: whatever
-the time is here, the first hour of a cycle has just begun and no gate is near. First it leaps from hour to hour, so that
+The real node on real websockets. Its clock is the real one, set ahead to the next day's morning, whatever the time is here:
+the first hour of a cycle has just begun and no gate is near. First it leaps from hour to hour, so that
 a cycle with trades of the guest is settled; then it goes on at its own pace, and bots quote and trade. One line of JSON
 says where everything is. It ends when its input does.
 """
@@ -25,6 +25,7 @@ from engine.catalogue import NS, Catalogue
 from engine.types import COMMAND, TRANSFER, Kind
 from gateway.auth import KeyStore
 from settlement.batches import BatchState
+from tests.wellhead.set_clock import until_morning_ns
 from wellhead import AmendOrder, Client, NewOrder
 from wellhead.config import Config
 from wellhead.demo.cast import markets
@@ -33,9 +34,6 @@ from wellhead.types import Order, Side, WellheadError
 
 MAKER, GUEST, TAKER, OPERATOR = "maker", "guest", "taker", "operator"
 HOUR_NS = 3_600 * NS
-DAY_NS = 24 * HOUR_NS
-BEGIN_NS = HOUR_NS + 5 * 60 * NS
-"""Into the day, UTC: where the venue's clock begins."""
 PAPER_MICROS = 50_000_000_000_000
 LEVELS = 8
 CAPACITY_LOTS = 2_000
@@ -50,7 +48,7 @@ class Venue:
 
     def __init__(self, directory: Path, market_count: int, hours: int, updates_per_s: int) -> None:
         self.directory = directory
-        self.ahead_ns = DAY_NS - time.time_ns() % DAY_NS + BEGIN_NS
+        self.ahead_ns = until_morning_ns()
         self.updates_per_s = updates_per_s
         self.chance = random.Random(7)
         self.touch: list[Order] = []

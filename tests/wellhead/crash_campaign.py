@@ -40,8 +40,8 @@ from engine.catalogue import NS
 from tests.wellhead.crash_disk import full, small_disk
 from tests.wellhead.crash_load import ACCOUNTS, TASKS, Logged, Member, Promised, Told
 from tests.wellhead.forked import ForkedServer, prepare
-from tests.wellhead.process import ROOT, ServerProcess
-from tests.wellhead.set_clock import CLOCK_FILE, set_clock
+from tests.wellhead.process import ServerProcess
+from tests.wellhead.set_clock import set_clock
 from tests.wellhead.test_kill import OPTIONS, make_keys
 from wellhead import Client, WellheadError
 from wellhead.audit import audit
@@ -96,7 +96,7 @@ class Directory:
         self.lives.append(life)
         server = self._server(cold, SNAPSHOTS_EVERY[0] if kind == "snapshot" else self._rng.choice(SNAPSHOTS_EVERY))
         begun, begun_s = time.perf_counter(), time.time()
-        await server.launch("tests.wellhead.set_clock")
+        await server.launch()
         try:
             if kind == "start":
                 await asyncio.sleep(START_S * self._rng.random() ** 2)
@@ -141,8 +141,7 @@ class Directory:
         )
         options = (*OPTIONS, "--config", str(config))
         if cold:
-            environment = {CLOCK_FILE: str(self._clock)}
-            return ServerProcess(self.data_dir, *options, home=ROOT, quiet=True, **environment)
+            return ServerProcess(self.data_dir, *options, quiet=True, clock=self._clock)
         return ForkedServer(self.data_dir, *options, clock=self._clock)
 
     async def _happen(self, life: Life, server: ServerProcess) -> None:

@@ -33,7 +33,7 @@ class ForkedServer(ServerProcess):
         super().__init__(data_dir, *options, quiet=True)
         self._clock = clock
 
-    async def launch(self, module: str = "") -> None:
+    async def launch(self) -> None:
         receive, send = context.Pipe(duplex=False)
         child = context.Process(target=_serve, args=(send, self._clock, self.arguments))
         child.start()

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Self
 
+from tests.wellhead.set_clock import CLOCK_FILE
+
 ROOT = Path(__file__).parent.parent.parent
 _LISTENS = re.compile(rb"ws://[\d.]+:(\d+)")
 
@@ -15,13 +17,23 @@ _LISTENS = re.compile(rb"ws://[\d.]+:(\d+)")
 class ServerProcess:
     """
     `wellhead serve` on a free port, of the sources in `home`. Use as an async context manager; it is killed on the way
-    out if it still runs. With `quiet` what it says on stderr goes where its output goes.
+    out if it still runs. With `quiet` what it says on stderr goes where its output goes. `clock` is the file that sets its
+    clock (set_clock.py); without one it has the machine's, and a gate may come at any time.
     """
 
     def __init__(
-        self, data_dir: Path, *options: str, home: Path = ROOT, quiet: bool = False, **environment: str
+        self,
+        data_dir: Path,
+        *options: str,
+        home: Path = ROOT,
+        quiet: bool = False,
+        clock: Path | None = None,
+        **environment: str,
     ) -> None:
         self._home, self._environment = home, environment
+        self._module = "wellhead.cli"
+        if clock is not None:
+            self._module, self._environment = "tests.wellhead.set_clock", {CLOCK_FILE: str(clock), **environment}
         self._errors = asyncio.subprocess.STDOUT if quiet else None
         self.arguments = ["serve", "--data", str(data_dir), "--port", "0", *options]
         self.url = self.said = ""
@@ -31,11 +43,11 @@ class ServerProcess:
         await self.listens()
         return self
 
-    async def launch(self, module: str = "wellhead.cli") -> None:
+    async def launch(self) -> None:
         """Start the process, without waiting for what becomes of it."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", module, *self.arguments),
+            *("-m", self._module, *self.arguments),
             cwd=self._home,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._errors,

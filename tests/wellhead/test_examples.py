@@ -10,7 +10,9 @@ import pytest
 
 from gateway.auth import write_private_key
 from tests.wellhead.process import ROOT, ServerProcess
+from tests.wellhead.set_clock import HOUR_NS, advance_clock
 from tests.wellhead.test_kill import make_keys
+from wellhead import Client
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 README_BOT = re.search(r"```python\n(.*?)```\s+```\n(.*?)```", README, re.DOTALL)
@@ -53,24 +55,39 @@ async def run_script(*arguments: str, cwd: Path) -> str:
         ("ccxt_bot.py", ("L4-EUC", "1.5"), ["hours of L4-EUC", "at 0.441", "is canceled", "free 1000.0"]),
     ],
 )
-async def test_an_example_runs(tmp_path: Path, script: str, arguments: tuple[str, ...], expected: list[str]) -> None:
+async def test_an_example_runs(
+    tmp_path: Path, clock: Path, script: str, arguments: tuple[str, ...], expected: list[str]
+) -> None:
     keys = make_keys(tmp_path, "alice")
     write_private_key(tmp_path / "alice.key", "alice", "alice", keys["alice"])
-    async with ServerProcess(tmp_path, "--market", "L4-EUC", "--hours", "2", "--paper", "1000") as server:
+    options = ("--market", "L4-EUC", "--hours", "2", "--paper", "1000")
+    async with ServerProcess(tmp_path, *options, clock=clock) as server:
+        await an_hour_passes(server.url, clock)
         printed = await run_script(str(ROOT / "examples" / script), server.url, "alice.key", *arguments, cwd=tmp_path)
     for text in expected:
         assert text in printed, printed
 
 
-async def test_the_session_of_the_readme_is_as_it_says(tmp_path: Path) -> None:
+async def an_hour_passes(url: str, clock: Path) -> None:
+    """The gate of the first hour is behind us, as on any exchange that was not started just now: the hour is still listed."""
+    async with Client(url) as client:
+        listings = client.listings()
+        advance_clock(clock, HOUR_NS)
+        async for event in listings:
+            if any(one.status == "closed" for one in event.instruments):
+                return
+
+
+async def test_the_session_of_the_readme_is_as_it_says(tmp_path: Path, clock: Path) -> None:
     """Serve, make a key, run the bot: each as it is written, with the output that is shown but for numbers."""
     assert README_BOT is not None and len(README_SESSION) == 2
     (serve, served), (create, created) = README_SESSION.items()
     data = tmp_path / "wellhead-data"
-    async with ServerProcess(data, *serve.removeprefix("serve ").split()) as server:
+    async with ServerProcess(data, *serve.removeprefix("serve ").split(), clock=clock) as server:
         assert shape(server.said.replace(str(data), data.name)) == shape(served)
         printed = await run_script("-m", "wellhead.cli", *create.split(), cwd=tmp_path)
         assert shape(printed) == shape(created)
+        await an_hour_passes(server.url, clock)
         bot = README_BOT[1].replace("ws://127.0.0.1:8765", server.url)
         assert server.url in bot and len(list(filter(None, bot.splitlines()))) == 10
         printed = await run_script("-c", bot, cwd=tmp_path)

@@ -44,11 +44,11 @@ async def place_until_killed(
 
 
 async def trade_and_kill(
-    data_dir: Path, keys: dict[str, str], seconds: float, rng: random.Random
+    data_dir: Path, clock: Path, keys: dict[str, str], seconds: float, rng: random.Random
 ) -> dict[str, dict[int, str]]:
     """One life of the server; account -> its acknowledged working orders."""
     acknowledged: dict[str, dict[int, str]] = {account: {} for account in keys}
-    async with ServerProcess(data_dir, *OPTIONS) as server, contextlib.AsyncExitStack() as stack:
+    async with ServerProcess(data_dir, *OPTIONS, clock=clock) as server, contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(Client(server.url, key=account, private_key=private))
             for account, private in keys.items()
@@ -68,16 +68,16 @@ async def trade_and_kill(
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_everything_acknowledged_survives_a_kill(tmp_path: Path, seed: int) -> None:
+async def test_everything_acknowledged_survives_a_kill(tmp_path: Path, clock: Path, seed: int) -> None:
     rng = random.Random(seed)
     keys = make_keys(tmp_path, "ann", "bob", "cyd")
     expected: dict[str, dict[int, str]] = {account: {} for account in keys}
     for _ in range(2):
-        for account, orders in (await trade_and_kill(tmp_path, keys, 0.5 + rng.random(), rng)).items():
+        for account, orders in (await trade_and_kill(tmp_path, clock, keys, 0.5 + rng.random(), rng)).items():
             expected[account] |= orders
     assert sum(map(len, expected.values())) > 20, "the flow was too thin to prove anything"
 
-    async with ServerProcess(tmp_path, *OPTIONS) as server:
+    async with ServerProcess(tmp_path, *OPTIONS, clock=clock) as server:
         for account, private in keys.items():
             async with Client(server.url, key=account, private_key=private) as client:
                 working = {order.oid: order.cid for order in await client.orders()}
@@ -88,9 +88,9 @@ async def test_everything_acknowledged_survives_a_kill(tmp_path: Path, seed: int
     assert audit(tmp_path).differences == []
 
 
-async def test_the_state_after_a_kill_is_that_of_a_clean_replay(tmp_path: Path) -> None:
+async def test_the_state_after_a_kill_is_that_of_a_clean_replay(tmp_path: Path, clock: Path) -> None:
     keys = make_keys(tmp_path, "ann", "bob")
-    await trade_and_kill(tmp_path, keys, 0.7, random.Random(3))
+    await trade_and_kill(tmp_path, clock, keys, 0.7, random.Random(3))
 
     exchange = Exchange.open(Config(tmp_path), Catalogue.load())
     exchange.recover()

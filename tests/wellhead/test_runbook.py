@@ -35,8 +35,8 @@ paper_micros = 1_000_000_000_000
 class Operator:
     """Who types what the page says, in a directory."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, clock: Path) -> None:
+        self.home, self.clock = home, clock
         self.data = home / "data"
         self.backup = home / "backup"
         self.url = ""
@@ -61,7 +61,7 @@ class Operator:
     def serve(self, data: Path) -> ServerProcess:
         """The page's way to start a node."""
         assert "wellhead serve --data DATA --config wellhead.toml --log-json" in PAGE
-        return ServerProcess(data, "--config", str(self.home / "wellhead.toml"), "--log-json")
+        return ServerProcess(data, "--config", str(self.home / "wellhead.toml"), "--log-json", clock=self.clock)
 
     def copy_of_a_running_node(self) -> None:
         """The log first, then the books as SQLite copies them, and all the rest."""
@@ -78,10 +78,10 @@ class Operator:
 
 
 @pytest.fixture
-def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(tmp_path: Path, clock: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wellhead.toml").write_text(SETTINGS, encoding="utf-8")
-    return Operator(tmp_path)
+    return Operator(tmp_path, clock)
 
 
 async def test_the_procedures_of_the_runbook(operator: Operator) -> None:

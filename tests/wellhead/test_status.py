@@ -18,8 +18,8 @@ def values(facts) -> dict[tuple[str, str], str]:
     return {(fact.part, fact.name): fact.value for fact in facts}
 
 
-async def test_a_running_node(tmp_path: Path) -> None:
-    async with ServerProcess(tmp_path, "--market", "L4-USE", "--hours", "2") as server:
+async def test_a_running_node(tmp_path: Path, clock: Path) -> None:
+    async with ServerProcess(tmp_path, "--market", "L4-USE", "--hours", "2", clock=clock) as server:
         facts = status(tmp_path, server.url.replace("ws", "http"))
         seen = values(facts)
         assert seen["node", "ready"] == "yes"

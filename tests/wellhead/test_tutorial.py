@@ -48,9 +48,9 @@ async def commands(directory: Path, url: str, name: str) -> str:
     return printed
 
 
-async def test_from_nothing_to_a_statement(tmp_path: Path) -> None:
+async def test_from_nothing_to_a_statement(tmp_path: Path, clock: Path) -> None:
     assert SERVE is not None
-    async with ServerProcess(tmp_path / "venue", *SERVE[1].split()) as server:
+    async with ServerProcess(tmp_path / "venue", *SERVE[1].split(), clock=clock) as server:
         printed = await commands(tmp_path, server.url, "keys")
         assert "may read, trade, provide" in printed
         assert "bid is new ask is new" in await script(tmp_path, server.url, "quote.py")
