@@ -373,16 +373,17 @@ class FileLog:
         """
         self._check_usable()
         _check_commands(commands)
-        if not len(commands):
+        count = len(commands)
+        if not count:
             return self._head.seq
         size = _FRAME_BYTES + commands.nbytes
         if self._head.end > _SEGMENT_BYTES and self._head.end + size > self._segment_bytes:
             self._rotate()
         head = self._head
-        last_seq = head.seq + len(commands)
-        commands["seq"] = np.arange(head.seq + 1, last_seq + 1)
-        payload = commands.view(np.uint8).data
-        header, chain = _frame_header(self._segments[-1].log_id, head, len(commands), payload)
+        last_seq = head.seq + count
+        commands["seq"] = last_seq if count == 1 else np.arange(head.seq + 1, last_seq + 1)
+        payload = commands.tobytes()  # numpy takes longer to show the bytes of a few records than to copy them
+        header, chain = _frame_header(self._segments[-1].log_id, head, count, payload)
         self._write(header, payload, size)
         self._head = _Head(last_seq, chain, head.end + size)
         return last_seq
@@ -453,29 +454,31 @@ class FileLog:
         try:
             yield
         except OSError as error:
-            self._failure = f"{what} in {self._directory} failed: {error}"
-            raise LogError(self._failure) from error
+            raise self._poison(what, error) from error
 
-    def _write(self, header: bytes, payload: memoryview, size: int) -> None:
+    def _poison(self, what: str, error: OSError) -> LogError:
+        self._failure = f"{what} in {self._directory} failed: {error}"
+        return LogError(self._failure)
+
+    def _write(self, header: bytes, payload: bytes, size: int) -> None:
         """All or nothing: half a frame would hide every later one. Should the truncation fail too, recovery cuts it."""
-        with self._poisoned_by("writing a frame"):
-            try:
-                written = os.writev(self._fd, (header, payload))
-                if written != size:
-                    raise OSError(errno.ENOSPC, f"only {written} of {size} bytes written")
-            except OSError:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, self._head.end)
-                raise
+        try:
+            written = os.writev(self._fd, (header, payload))
+            if written != size:
+                raise OSError(errno.ENOSPC, f"only {written} of {size} bytes written")
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._head.end)
+            raise self._poison("writing a frame", error) from error
 
     def _flush(self) -> None:
         """Under the sync lock. The head is read first: what is appended from then on may miss the fdatasync."""
         head = self._head
         if head.seq == self._durable_seq:
             return
-        with self._poisoned_by("forcing the log to the disk"):
-            self._fdatasync(self._fd)
-            if self._durable:
+        if self._durable:
+            with self._poisoned_by("forcing the log to the disk"):
+                self._fdatasync(self._fd)
                 self._write_mark(head)  # before the acknowledgement, so that what was promised is known after a crash
         self._durable_seq = head.seq
 
@@ -757,14 +760,14 @@ def _check_commands(commands: NDArray[np.void]) -> None:
         raise ValueError(f"{len(commands)} commands in one frame; the most is {MAX_FRAME_COMMANDS}")
 
 
-def _chain(previous: bytes, fields: bytes | memoryview, payload: memoryview) -> bytes:
+def _chain(previous: bytes, fields: bytes | memoryview, payload: bytes | memoryview) -> bytes:
     digest = sha256(previous)
     digest.update(fields)
     digest.update(payload)
     return digest.digest()
 
 
-def _frame_header(log_id: int, head: _Head, count: int, payload: memoryview) -> tuple[bytes, bytes]:
+def _frame_header(log_id: int, head: _Head, count: int, payload: bytes) -> tuple[bytes, bytes]:
     """The header of the frame after `head`, and the chain hash in it."""
     fields = _FRAME_FIELDS.pack(_FRAME_MAGIC, count, head.seq + 1, log_id, zlib.crc32(payload))
     chain = _chain(head.chain, fields, payload)

@@ -51,6 +51,12 @@ class Channels:
 
 
 def of_kind(events: NDArray[np.void], kind: EventKind) -> NDArray[np.void]:
-    """The events of one kind. Most batches have none: looking through the kinds as bytes is the quickest way to see it."""
+    """The events of one kind. Most batches have none, or one: their bytes are the quickest way to see it."""
+    kinds = events["kind"].tobytes()
+    at = kinds.find(kind)
+    if at < 0:
+        return NO_EVENTS
+    if at == kinds.rfind(kind):
+        return events[at : at + 1]
     # As a plain number: numpy takes five times as long to compare with a member of an enumeration.
-    return pick(events, events["kind"] == int(kind)) if kind in events["kind"].tobytes() else NO_EVENTS
+    return pick(events, events["kind"] == int(kind))

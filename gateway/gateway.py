@@ -554,9 +554,9 @@ class Gateway:
         self.publisher.begin(commands, events, trades)
         self._follow(commands, events)
         if len(events):
-            self.seq = int(events["seq"][-1])
+            self.seq = events["seq"].item(-1)
         if len(commands):
-            self._market_ns = int(commands["ts_ns"][-1])
+            self._market_ns = commands["ts_ns"].item(-1)
         self.counts.trades += len(trades)
         self.flush()  # what traders wait for, first
         self.rates.give_back(trades)

@@ -161,7 +161,7 @@ class History:
     def on_batch(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         """Keep a batch for `take_in`. The arrays must not change."""
         if len(events):
-            self._seq = int(events["seq"][-1])
+            self._seq = events["seq"].item(-1)
         if not self._is_kept or KINDS.isdisjoint(events["kind"].tobytes()):
             return
         self._waiting.append((commands, events))

@@ -1,6 +1,7 @@
 """The tables in memory: made, grown, stored, and the calls of compiled code on them."""
 
 from collections.abc import Iterator
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.catalogue import pack_id
 from engine.kernel import JIT, Records
+from engine.records import zeros
 from engine.types import Reason
 from gateway.config import GatewayConfig
 from gateway.fast import accept, doors
@@ -28,8 +30,14 @@ HEAD_REMEMBERED = (
 LINKS = {"orders": ("next_id", "next_cid"), "positions": ("next_hash",), "instruments": ("next_symbol",)}
 """Hash chains: not stored, made anew."""
 
-
+SPARE = 256
+"""Commands and events that there is room for beyond a batch's own, so that small batches need not count it each time."""
 PLACES = {name: place for place, name in enumerate(HEAD.names or ())}
+AT_HAND = ("commands", "command_at", "events", "event_at", "event_end", "stage", "step", "t_out")
+"""Of the head, one behind the other: what is said of the batch at hand."""
+AT_HAND_BYTES, AT_HAND_PLACE = Struct(f"={len(AT_HAND)}q"), 8 * PLACES[AT_HAND[0]]
+BATCH_TABLES = {"commands": ("commands", "words"), "events": ("events",)}
+"""The tables in which compiled code sees the records of the batch at hand."""
 
 
 class Head:
@@ -37,6 +45,7 @@ class Head:
 
     def __init__(self, record: NDArray[Any]) -> None:
         self._words = record.view("<i8").data
+        self._bytes = self._words.cast("B")
 
     def __getitem__(self, name: str) -> int:
         value: int = self._words[PLACES[name]]
@@ -44,6 +53,10 @@ class Head:
 
     def __setitem__(self, name: str, value: int) -> None:
         self._words[PLACES[name]] = value
+
+    def begin_batch(self, commands: int, events: int, t_out: int) -> None:
+        """A batch of so many is the one at hand, and at its beginning."""
+        AT_HAND_BYTES.pack_into(self._bytes, AT_HAND_PLACE, commands, 0, events, 0, 0, 0, 0, t_out)
 
 
 class Namespace:
@@ -88,12 +101,14 @@ class Tables:
         self._growing: dict[str, Reserved] = {}
         self._table = np.zeros(2 * len(SHAPES), np.int64)
         self._pairs = self._table.data
+        self._held = dict.fromkeys(BATCH_TABLES, memoryview(b""))
         self._row = {name: 2 * place for place, name in enumerate(SHAPES)}
         self._interpreted = Namespace()
         self._symbol_numbers: dict[str, int] = {}
         self._free_sessions: list[int] = []
         self._last_session = 0
         self._last_uid = 0
+        self._spare_commands = self._spare_events = 0
         self._first_empty(config)
         self._fill_head(config, first_ref)
         self._fill_phrases(errors, own)
@@ -202,21 +217,32 @@ class Tables:
 
     def begin_batch(self, commands: NDArray[np.void], events: NDArray[np.void], t_out: int) -> None:
         """Make a batch the one at hand, and room for whatever it brings."""
-        self._make_room(len(commands), len(events))
-        head = self.head
-        address = commands.ctypes.data
-        self._place("commands", address, len(commands))
-        self._place("words", address, len(commands))
-        self._place("events", events.ctypes.data, len(events))
+        command_count, event_count = len(commands), len(events)
+        self._spare_commands -= command_count
+        self._spare_events -= event_count + 1
+        if self._spare_commands < 0 or self._spare_events < 0:
+            self._make_room(command_count + SPARE, event_count + SPARE)
+            self._spare_commands = self._spare_events = SPARE
+        self._hold("commands", commands)
+        self._hold("events", events)
         if not JIT:
             self._interpreted.commands = Records(commands)  # type: ignore[attr-defined]
             self._interpreted.words = Records(commands.view("<i8").reshape(len(commands), -1))  # type: ignore[attr-defined]
             self._interpreted.events = Records(events)  # type: ignore[attr-defined]
-        head["commands"], head["events"], head["t_out"] = len(commands), len(events), t_out
-        head["command_at"] = head["event_at"] = head["event_end"] = head["stage"] = 0
+        self.head.begin_batch(command_count, event_count, t_out)
+
+    def _hold(self, name: str, records: NDArray[np.void]) -> None:
+        """Copy records to where compiled code reads them: that is quicker than to ask numpy where they are."""
+        data = records.tobytes()
+        if len(data) > len(self._held[name]):
+            held = zeros(2 * len(records), records.dtype)
+            self._held[name] = held.view(np.uint8).data
+            for table in BATCH_TABLES[name]:
+                self._place(table, held.ctypes.data, len(held))
+        self._held[name][: len(data)] = data
 
     def _make_room(self, commands: int, events: int) -> None:
-        """Room for a batch, counted in the ways in which it can need the most."""
+        """Room for batches of so many in all, counted in the ways in which they can need the most."""
         head, private = self.head, 8 * (events + 1)
         chunks = head["chunks_used"] + min(private, head["accounts_used"] + commands + private // CHUNK) + 2
         self._need("orders", head["orders_used"] + commands + 2)
@@ -360,6 +386,7 @@ class Tables:
 
     def load(self, head: dict[str, int], tables: dict[str, NDArray[Any]]) -> None:
         """Take over what was dumped; these tables must be empty. The instruments are entered by who knows their names."""
+        self._spare_commands = self._spare_events = 0
         for name, value in head.items():
             self.head[name] = value
         for name, rows in tables.items():

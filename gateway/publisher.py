@@ -68,7 +68,7 @@ class Publisher:
         stamps = commands["ts_ns"]
         data = stamps.tobytes()
         if data == data[:8] * len(stamps):  # as those of a frame are
-            self._now_ns = max(self._now_ns, int(stamps[0]))
+            self._now_ns = max(self._now_ns, stamps.item(0))
             return [self._now_ns] * len(trades)
         times_ns = np.maximum.accumulate(np.maximum(stamps, self._now_ns))
         self._now_ns = int(times_ns[-1])

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.config import GatewayConfig
+from gateway.fast import doors
 from gateway.memory import Tables
 from gateway.messages import Channel, Code, RateState, RequestError
 
@@ -111,8 +112,11 @@ class Rates:
         )
 
     def give_back(self, trades: NDArray[np.void]) -> None:
-        """Both sides of each trade (EVENT) have tokens back: who trades may go on."""
+        """Both sides of each trade (EVENT) of the batch at hand have tokens back: who trades may go on."""
         if not len(trades) or not self._config.rate_fill_tokens:
+            return
+        if self._config.compiled:
+            self._tables.do(doors.GIVE_BACK, self._config.rate_fill_tokens)
             return
         full, back = self._config.rate_burst * US, self._config.rate_fill_tokens * US
         for account, fills in Counter(trades["account"].tolist() + trades["contra_account"].tolist()).items():

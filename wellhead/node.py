@@ -140,7 +140,9 @@ class Node:
 
     async def start(self) -> None:
         """List what is due, open the port, and run."""
-        self._arrived, self._closing, self._draining = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._idle: asyncio.Future[None] | None = None  # what the committer waits for when nothing is pending
+        self._closing, self._draining = asyncio.Event(), asyncio.Event()
         self._book_jobs: asyncio.Queue[BookJob | None] = asyncio.Queue(self.config.settlement_queue_batches)
         self._committer = asyncio.create_task(self._commit(), name="commit")
         self._bookkeeper = asyncio.create_task(self._keep_books(), name="books")
@@ -157,7 +159,7 @@ class Node:
         self._closing.set()
         await asyncio.wait([self._timekeeper])
         self._draining.set()
-        self._arrived.set()
+        self._wake()
         await asyncio.wait([self._committer, self._bookkeeper])
         if self._finishing is not None:
             await asyncio.wait([self._finishing])
@@ -185,7 +187,11 @@ class Node:
     def submit(self, commands: NDArray[np.void]) -> None:
         """Take commands in, in order. The node owns the array from now on. On the loop's thread."""
         self._pending.append(commands)
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     async def execute(self, commands: NDArray[np.void]) -> NDArray[np.void]:
         """Submit commands and return their events (EVENT) once they are durable and applied.
@@ -206,7 +212,10 @@ class Node:
     async def _commit(self) -> None:
         try:
             while self._pending or not self._draining.is_set():
-                await self._arrived.wait()
+                if not self._pending:
+                    # A bare future: an asyncio.Event asks the system for the process's number each time it is waited for.
+                    self._idle = self._loop.create_future()
+                    await self._idle
                 commands = self._take()
                 if len(commands):
                     await self._step(commands)
@@ -233,8 +242,6 @@ class Node:
                 part = part[:room]
             taken.append(part)
             count += len(part)
-        if not self._pending and not self._draining.is_set():
-            self._arrived.clear()
         commands = taken[0] if len(taken) == 1 else joined(taken, COMMAND)
         commands["ts_ns"] = now_ns
         return commands
@@ -243,7 +250,7 @@ class Node:
         exchange = self.exchange
         exchange.log.append(commands)
         if self.config.durable:
-            await asyncio.get_running_loop().run_in_executor(self._sync_thread, exchange.log.sync)
+            await self._loop.run_in_executor(self._sync_thread, exchange.log.sync)
         else:
             exchange.log.sync()
         events = copied(exchange.engine.apply(commands))
@@ -255,7 +262,11 @@ class Node:
             self._give_paper(commands, events)
         is_due = exchange.engine.applied_seq - self._snapshot_seq >= self.config.snapshot_every_commands
         snapshot = self._begin_snapshot() if is_due and self._underway is None else None
-        await self._book_jobs.put(BookJob(commands, events, snapshot))
+        job = BookJob(commands, events, snapshot)
+        if self._book_jobs.full():
+            await self._book_jobs.put(job)
+        else:
+            self._book_jobs.put_nowait(job)
 
     def _answer(self, commands: NDArray[np.void], events: NDArray[np.void]) -> None:
         if not self._waiting:

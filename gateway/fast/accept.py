@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.kernel import inlined, kernel
 from engine.pointers import clear
-from engine.types import MAX_QTY, UNCHANGED, Flag, Kind, TimeInForce
+from engine.types import MAX_QTY, UNCHANGED, EventKind, Flag, Kind, TimeInForce
 from gateway.fast.answer import send
 from gateway.fast.read import AMEND, BATCH, CANCEL, PLACE, read_message
 from gateway.fast.store import find_cid, find_order, find_pending, find_symbol, key_hash
@@ -29,6 +29,7 @@ class Take(IntEnum):
 
 
 TAKEN, DECLINED, FULL = int(Take.TAKEN), int(Take.DECLINED), int(Take.FULL)
+TRADE = int(EventKind.TRADE)
 NEW_ORDER, CANCEL_ORDER, AMEND_ORDER = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND)
 GTG, IOC, POST_ONLY = int(TimeInForce.GTG), int(TimeInForce.IOC), int(Flag.POST_ONLY)
 STP, EXTENDED, NS = int(Flag.STP_EXPIRE_TAKER), int(Flag.EXTENDED), 1_000
@@ -178,6 +179,23 @@ def charge(s, account_number, tokens):
         return False
     live.bucket_level -= tokens * US
     return True
+
+
+@kernel
+def give_back(s, tokens):
+    """Both sides of each trade of the batch at hand have so many tokens back."""
+    h = s.head[0]
+    for k in range(h.events):
+        e = s.events[k]
+        if e.kind == TRADE:
+            refill(s.live[e.account], h.burst, tokens)
+            refill(s.live[e.contra_account], h.burst, tokens)
+
+
+@inlined
+def refill(live, burst, tokens):
+    if live.has_bucket:
+        live.bucket_level = min(burst * US, live.bucket_level + tokens * US)
 
 
 @kernel

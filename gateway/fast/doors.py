@@ -15,8 +15,8 @@ from gateway.fast.pointers import tables_at
     FIND_ORDER, FIND_CID, FIND_POSITION, FIND_PENDING, RECORD_AT,
     NEW_ORDER_ROW, POSITION_OF, NEXT_RECORD, NEW_PENDING, CHARGE, ENTER_ORDER, HASH_ORDER, FINISH_ORDER, FORGET,
     HASH_POSITION, DROP_POSITIONS, FREE_LEVELS, HASH_PENDING, DROP_PENDING, ENTER_SYMBOL, DROP_SYMBOL,
-    SEND_QUOTES, EXTENT_OF, FREE_EXTENT, LOAD_EXTENTS, FORGET_EXTENTS,
-) = range(34)  # fmt: skip
+    SEND_QUOTES, EXTENT_OF, FREE_EXTENT, LOAD_EXTENTS, FORGET_EXTENTS, GIVE_BACK,
+) = range(35)  # fmt: skip
 
 
 @kernel
@@ -84,6 +84,9 @@ def run(address, op, a, b, c, d, e, f):
         return follow.follow(s)
     if op == GATHER:
         return answer.gather(s)
+    if op == GIVE_BACK:
+        accept.give_back(s, a)
+        return 0
     if op == TAKE_FRAMES:
         return quote.take_frames(s, a, b, c)
     if op == TAKE_MESSAGE:
