@@ -27,6 +27,7 @@ from engine.sequencing import Entry, Journal
 from gateway.auth import KeyStore
 from tests.cluster.history import History, Told, problems
 from tests.cluster.lines import Line
+from tests.cluster.local import HOURS, last_hour
 from wellhead import Client, WellheadError
 from wellhead.audit import audit
 from wellhead.cluster.ask import ask_replicas, differences
@@ -45,7 +46,7 @@ SETTLE_S = 90.0
 
 
 OPTIONS = {
-    "markets": ("H100S-USE",), "list_hours": 2, "paper_micros": 10**15, "name": "USE", "restart_grace_ms": 3_000,
+    "markets": ("H100S-USE",), "list_hours": HOURS, "paper_micros": 10**15, "name": "USE", "restart_grace_ms": 3_000,
     "snapshot_every_commands": 200, "keep_entries": 20, "trim_every_s": 1, "mark_every_ms": 500,
 }  # fmt: skip
 """Snapshots and trimming come often: a campaign is short."""
@@ -157,14 +158,14 @@ class Campaign:
 
     # --- Load ---------------------------------------------------------------------------------------------------------
 
-    async def load(self, clients: dict[tuple[str, int], Client], account: str, task: int, symbols: list[str]) -> None:
+    async def load(self, clients: dict[tuple[str, int], Client], account: str, task: int, symbol: str) -> None:
         """Orders one after the other, each sent until it is answered, at this gateway or at that."""
         rng, at, number = random.Random(f"{account}{task}"), task % 2, 0
         while True:
             number += 1
             at = at if number % 20 else task % 2  # after a fault, home again some time
             side = rng.choice(("buy", "sell"))
-            order: dict[str, Any] = {"sym": rng.choice(symbols), "side": side, "qty": rng.randint(1, 3)}
+            order: dict[str, Any] = {"sym": symbol, "side": side, "qty": rng.randint(1, 3)}
             order |= {"px": f"2.{rng.randint(300, 320)}", "cid": f"{account}-{task}-{number}"}
             sent_at = time.monotonic()
             while True:
@@ -270,15 +271,11 @@ class Campaign:
                     self.cluster.urls[place], key=f"{account}.{place}", private_key=private, timeout_s=REQUEST_S
                 )
                 clients[account, place] = await stack.enter_async_context(client)
-            symbols: list[str] = []
-            while not symbols:  # the first hours are listed a moment after the start
-                symbols = [instrument.sym for instrument in await clients["ann", 0].instruments()]
-                await asyncio.sleep(0.05)
+            symbol = await last_hour(clients["ann", 0])
             for account in ACCOUNTS:  # capacity, so that they can sell too
-                for symbol in symbols:
-                    await clients[account, 0].request("capacity.nominate", sym=symbol, lots=100_000)
+                await clients[account, 0].request("capacity.nominate", sym=symbol, lots=100_000)
             tasks = [
-                asyncio.create_task(self.load(clients, account, task, symbols))
+                asyncio.create_task(self.load(clients, account, task, symbol))
                 for account in ACCOUNTS
                 for task in range(TASKS)
             ]

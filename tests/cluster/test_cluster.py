@@ -28,7 +28,7 @@ from engine.jetstream import (
 )
 from engine.log import read_log
 from engine.types import COMMAND, TRANSFER, EventKind, Kind
-from tests.cluster.local import config_for, make_keys, running, until
+from tests.cluster.local import config_for, last_hour, make_keys, running, until
 from wellhead import Client
 from wellhead.cluster import shelf
 from wellhead.cluster.ask import ask_replicas, differences, execute, export_log
@@ -128,7 +128,7 @@ async def start(*parts: Replica | Station) -> None:
 
 async def trade(ann: Client, bob: Client, elsewhere: Client) -> tuple[str, int]:
     """Orders through both gateways; a symbol, and the id of the order `first`."""
-    symbol = (await ann.instruments())[0].sym
+    symbol = await last_hour(ann)
     ack = await ann.place(symbol, "buy", qty=5, px="2.4", cid="first")
     assert ack.status == "new"
     both = await asyncio.gather(*(client.place(symbol, "buy", qty=1, px="2.3") for client in (ann, bob) * 20))
@@ -268,8 +268,7 @@ async def test_a_session_that_nobody_holds_is_cancelled_and_one_that_moved_is_no
         ]
         for client in clients:
             await client.__aenter__()
-            symbol = (await client.instruments())[0].sym
-            await client.place(symbol, "buy", qty=1, px="2.3")
+            await client.place(await last_hour(client), "buy", qty=1, px="2.3")
         two = Station(config, "g2", tmp_path / "g2")
         await two.start()
         accounts = two.gateway.projection.accounts

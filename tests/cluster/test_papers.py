@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from websockets.asyncio.client import connect
 
 from engine.catalogue import Catalogue, Contract
 from engine.types import COMMAND, EventKind, Kind
 from gateway.auth import KeyStore, sign
-from tests.cluster.local import config_for, running, until
+from tests.cluster.local import config_for, running
 from tests.wellhead.test_papers import Line
 from wellhead.cluster.ask import execute
 from wellhead.cluster.books import Bookkeeper
 from wellhead.cluster.config import ClusterConfig
-from wellhead.cluster.replica import Replica
+from wellhead.cluster.replica import Chores, Replica
 from wellhead.cluster.station import Station
 from wellhead.settle import check
 
 CATALOGUE = Catalogue.load()
 NS, HOUR_S = 1_000_000_000, 3_600
 LOTS = 3
-GATE_NS = 1_500_000_000
 SCOPES = ("read", "trade", "provide")
 
 
@@ -42,24 +42,26 @@ async def session(station: Station, name: str, private: str) -> AsyncIterator[Li
 
 
 async def trade(replica: Replica, maker: Line, taker: Line) -> str:
-    """Trade an hour that is over already, and whose gate comes in a moment; its symbol."""
+    """Trade an hour that is over already, and whose gate comes when it is traded; its symbol."""
     start_s = int(time.time()) // HOUR_S * HOUR_S - 2 * HOUR_S
     contract = Contract(CATALOGUE.classes[0], CATALOGUE.regions[0], start_s)
-    await until(lambda: replica.core.engine.memory.header["instruments_used"] == 3)  # what the calendar lists
-    listing = CATALOGUE.listing(contract, 3, (start_s - 40 * HOUR_S) * NS, 2_000)
-    listing["gate_ns"] = time.time_ns() + GATE_NS
+    listing = CATALOGUE.listing(contract, 1, (start_s - 40 * HOUR_S) * NS, 2_000)
+    listing["gate_ns"] = time.time_ns() + HOUR_S * NS
     listed = await execute(replica.config, listing.view(COMMAND))
     assert listed.events["kind"][0] == EventKind.LISTED, listed.events["reason"]
     symbol = contract.symbol
     await maker.good("capacity.nominate", sym=symbol, lots=10)
     await maker.good("order.place", sym=symbol, side="sell", px="2", qty=LOTS)
     await taker.good("order.place", sym=symbol, side="buy", px="2", qty=LOTS)
+    await send(replica.config, Kind.CLOSE, instrument=1)
     return symbol
 
 
-async def end_cycle(config: ClusterConfig) -> None:
+async def send(config: ClusterConfig, kind: Kind, **fields: int) -> None:
     command = np.zeros(1, COMMAND)
-    command["kind"] = Kind.CLOSE_CYCLE
+    command["kind"] = kind
+    for name, value in fields.items():
+        command[name] = value
     await execute(config, command)
 
 
@@ -71,8 +73,10 @@ async def papers(line: Line) -> dict[str, Any]:
     return found | {kind: await line.good("statement", cycle=cycle, format=kind) for kind in ("csv", "json")}
 
 
-async def test_papers_and_news_are_those_of_the_books(tmp_path: Path) -> None:
+async def test_papers_and_news_are_those_of_the_books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it comes, at another gateway that starts when all is over, and when the books are away."""
+    # Gate and cycle's end come when we say.
+    monkeypatch.setattr(Chores, "due", lambda chores, now_ns: np.zeros(0, COMMAND))
     store = KeyStore(tmp_path / "keys.json")
     keys = {name: store.create(name, name, scopes=SCOPES) or "" for name in ("maker", "taker")}
     async with running(tmp_path, 1) as nats:
@@ -87,7 +91,7 @@ async def test_papers_and_news_are_those_of_the_books(tmp_path: Path) -> None:
             await taker.good("subscribe", channels=channels)
             symbol = await trade(replica, maker, taker)
             told = await taker.push("deliveries", lambda rows: any(row["done"] == LOTS for row in rows))
-            await end_cycle(config)
+            await send(config, Kind.CLOSE_CYCLE)
             frozen = await taker.push("batches", bool)
             found = await papers(taker)
             check_papers(books, symbol, told["list"][-1], frozen["list"][-1], found)

@@ -13,7 +13,7 @@ from engine.engine import Engine
 from engine.jetstream import Stored, ends_of, head_of
 from engine.log import FileLog, LogError, read_log
 from engine.types import COMMAND
-from tests.cluster.local import config_for, make_keys, running, until
+from tests.cluster.local import config_for, last_hour, make_keys, running, until
 from wellhead import Client
 from wellhead.audit import audit
 from wellhead.cluster import shelf
@@ -37,7 +37,7 @@ class Exchange:
         self.replicas = [Replica(config, name) for name in ("r1", "r2")]
         self.gateway = Station(config, "g1", folder / "g1")
         self.books = Bookkeeper(config, folder / "books")
-        self.placed = 0
+        self.placed, self.symbol = 0, ""
 
     async def start(self) -> None:
         for part in (*self.replicas, self.gateway, self.books):
@@ -46,10 +46,10 @@ class Exchange:
 
     async def place(self, client: Client, count: int) -> None:
         """Orders, one after the other, so that each has an entry."""
-        symbol = (await client.instruments())[0].sym
+        self.symbol = self.symbol or await last_hour(client)
         for _ in range(count):
             self.placed += 1
-            await client.place(symbol, "buy", qty=1, px="2.3", cid=f"c{self.placed}")
+            await client.place(self.symbol, "buy", qty=1, px="2.3", cid=f"c{self.placed}")
 
     async def picture(self) -> None:
         """A snapshot of the first replica and the gateway's; wait until it is behind them."""
@@ -148,8 +148,7 @@ async def join_late(exchange: Exchange, ann: Client) -> None:
     key = Path(exchange.config.keys).parent
     private = make_keys(key, "ann.2")["ann.2"]
     async with Client(second.server.url, key="ann.2", private_key=private) as elsewhere:
-        symbol = (await elsewhere.instruments())[0].sym
-        again = await elsewhere.place(symbol, "buy", qty=1, px="2.3", cid="c1")
+        again = await elsewhere.place(exchange.symbol, "buy", qty=1, px="2.3", cid="c1")
         assert again.dup
         assert len(await elsewhere.orders()) == exchange.placed
         for op in ("orders.history", "fills"):
