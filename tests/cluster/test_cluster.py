@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,11 @@ from engine.log import read_log
 from engine.types import COMMAND, TRANSFER, EventKind, Kind
 from tests.cluster.local import config_for, last_hour, make_keys, running, until
 from wellhead import Client
-from wellhead.cluster import shelf
+from wellhead.cluster import servers, shelf
 from wellhead.cluster.ask import ask_replicas, differences, execute, export_log
 from wellhead.cluster.config import ClusterConfig, ConfigError, read_config, write_config
 from wellhead.cluster.replica import Chores, Replica
-from wellhead.cluster.servers import LocalServers
+from wellhead.cluster.servers import LocalServers, free_port
 from wellhead.cluster.station import Station
 
 
@@ -59,6 +60,25 @@ async def test_a_server_that_does_not_sync_always_is_refused(tmp_path: Path) -> 
         for part in (Replica(config, "r1"), Station(config, "g1", tmp_path / "g1")):
             with pytest.raises(UnsafeServerError, match="n0"):
                 await part.start()
+
+
+async def test_a_server_that_cannot_have_its_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "PROBE_S", 0.5)
+    nats = LocalServers(tmp_path, 1)
+    with (
+        socket.create_server(("127.0.0.1", nats.ports[0])),
+        pytest.raises(RuntimeError, match=r"n0 ended(?s:.*)in use"),
+    ):
+        await nats.up()
+
+
+def test_ports_are_none_that_a_connection_may_take_meanwhile() -> None:
+    """Thousands of connections leave the ports of a server that is down to it."""
+    ports = [free_port() for _ in range(100)]
+    assert len({*ports}) == 100
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert max(ports) < taken.getsockname()[1]
 
 
 def test_a_configuration_is_read_as_it_was_written_and_refused_by_name(tmp_path: Path) -> None:

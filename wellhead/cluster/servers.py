@@ -23,7 +23,10 @@ from engine.jetstream import Servers
 
 MAX_PAYLOAD = 8 << 20
 USER, SYSTEM_USER = "wellhead", "system"
-READY_S = 30.0
+READY_S, PROBE_S = 30.0, 3.0
+PORTS = frozenset(range(20_000, 32_000))
+"""Linux gives connections ports from 32,768 on, others from 49,152 on."""
+_given: set[int] = set()
 
 
 def program() -> str:
@@ -36,10 +39,17 @@ def program() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has now, and none of those that systems give to connections and to whoever asks for any: it is
+    still free when the server starts, and when it starts again. Raises OSError.
+    """
+    untried = sorted(PORTS - _given)
+    while untried:
+        port = untried.pop(secrets.randbelow(len(untried)))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
+    raise OSError(f"no port is free from {min(PORTS)} to {max(PORTS)}")
 
 
 @dataclass
@@ -99,16 +109,24 @@ class LocalServers:
         return f'"{self.routes.get((number, other), f"nats://127.0.0.1:{self.cluster_ports[other]}")}"'
 
     async def up(self) -> None:
-        """Start all, and wait until they have a leader. Raises TimeoutError."""
+        """Start all, and wait until they have a leader. Raises TimeoutError, RuntimeError when one has ended."""
         for number in range(self.count):
             self.start(number)
         await self.ready()
 
     async def ready(self) -> None:
-        """Wait until JetStream answers. Raises TimeoutError."""
+        """Wait until JetStream answers. Raises TimeoutError, RuntimeError when a server has ended."""
         async with asyncio.timeout(READY_S):
             while not await self._answers():
+                self._check_alive()
                 await asyncio.sleep(0.1)
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        for number, process in enumerate(self.processes):
+            if process is not None and process.poll() is not None:
+                said = (self.directory / f"nats{number}" / "nats.log").read_text(errors="replace")
+                raise RuntimeError(f"the server n{number} ended: {said[-500:]}")
 
     async def _answers(self) -> bool:
         """Whether the servers have a leader that answers for JetStream."""
@@ -119,7 +137,8 @@ class LocalServers:
         else:
             return False
         with contextlib.suppress(NatsError, OSError, TimeoutError):
-            client = await self.servers.connect("wellhead-probe")
+            async with asyncio.timeout(PROBE_S):  # whoever has the port may be none of ours
+                client = await self.servers.connect("wellhead-probe")
             try:
                 await client.jetstream(timeout=1).account_info()
                 return True
