@@ -16,7 +16,8 @@ one (the row's median) counts with those that requests due meanwhile would have 
 Client and server share the machine: on few cores the load generator's own work is in every figure, and it, not the server,
 is the limit of the two fastest echoes in `window 64`. The schedule is kept by the same event loop that reads the answers, so
 a busy client adds to `paced`. The processor time of the server's process for each order (`cpu us`) depends least on who else
-uses the machine; that of the books, which follow in a process of their own and may lag, is beside it.
+uses the machine; beside it are that of the books, which follow in a process of their own and may lag, and that of the load
+itself (`load us`), which finds the answers in what it reads in compiled code.
 
 Fan-out: a market maker moves the best levels of all books, all readers hold `l1` and `l2` of all; messages are counted where
 they arrive, beside the library's `broadcast()` of messages of the same size to as many. Storm: readers of private streams are
@@ -37,8 +38,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import uvloop
 from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 
 from benchmarks.gateway_client import FORMATS, Peer, Target, ask, frame
 from benchmarks.gateway_crowds import broadcast_out, fan_out, memory, storm
@@ -98,33 +101,25 @@ class Load:
     def __init__(self, peer: Peer, messages: list[bytes]) -> None:
         self.peer, self.messages = peer, messages
         self.sent, self.answered = 0, 0
-        self.sent_ns, self.times_ns = [0] * len(messages), [0] * len(messages)
-        self.windowed, self.due = False, 0
+        self.sent_ns, self.times_ns = np.zeros((2, len(messages)), np.int64)
+        self.windowed = False
         self.done = asyncio.get_running_loop().create_future()
-        peer.on_reply = self.answer
+        peer.on_replies = self.answer
 
     def send(self, count: int) -> None:
         count = min(count, len(self.messages) - self.sent)
-        now = time.perf_counter_ns()
-        for at in range(self.sent, self.sent + count):
-            self.sent_ns[at] = now
+        self.sent_ns[self.sent : self.sent + count] = time.perf_counter_ns()
         self.peer.transport.write(b"".join(self.messages[self.sent : self.sent + count]))
         self.sent += count
 
-    def answer(self, request: int) -> None:
-        self.times_ns[request] = time.perf_counter_ns() - self.sent_ns[request]
-        self.answered += 1
+    def answer(self, requests: NDArray[np.int64]) -> None:
+        """These are answered; each of them is answered once."""
+        self.times_ns[requests] = time.perf_counter_ns() - self.sent_ns[requests]
+        self.answered += len(requests)
         if self.answered == len(self.messages):
             self.done.set_result(None)
-        elif self.windowed:
-            self.due += 1
-            if self.due == 1:  # all that one read frees is sent in one write
-                asyncio.get_running_loop().call_soon(self.refill)
-
-    def refill(self) -> None:
-        due, self.due = self.due, 0
-        if self.sent < len(self.messages):
-            self.send(due)
+        elif self.windowed:  # all that one read frees is sent in one write
+            self.send(len(requests))
 
     async def closed_loop(self, window: int) -> None:
         self.windowed = True
@@ -164,7 +159,7 @@ def histogram(times_ns: list[int], expected_ns: int) -> HdrHistogram:
 
 def spread(loads: list[Load], scheduled: bool) -> dict[str, Any]:
     """Percentiles of the times of all connections, in microseconds."""
-    times_ns = [one for load in loads for one in load.times_ns]
+    times_ns: list[int] = np.concatenate([load.times_ns for load in loads]).tolist()
     usual_ns = sorted(times_ns)[len(times_ns) // 2]
     times = histogram(times_ns, 0 if scheduled else max(1, usual_ns))
     found = {f"p{at}_us": round(times.get_value_at_percentile(at) / 1e3, 1) for at in (50, 99, 99.9)}
@@ -195,21 +190,22 @@ async def measure(  # one row
         peer = await target.connect(wire, f"bot{QUOTER if quotes else bot}")
         if target.is_node:  # a trader reads its execution reports
             await ask(peer, {"op": "subscribe", "id": 1, "channels": [{"name": "private"}]})
-            peer.skips_pushes = True
         loads.append(Load(peer, messages))
     start, cpu_s, books_s = time.perf_counter_ns(), target.cpu_s(), target.books_cpu_s()
+    own_s = time.process_time()
     if gap_ns:
         await paced(loads, gap_ns)
     else:
         await asyncio.gather(*[load.closed_loop(window) for load in loads])
     taken_s = (time.perf_counter_ns() - start) / NS
-    used_s, booked_s = target.cpu_s() - cpu_s, target.books_cpu_s() - books_s
+    used_s, booked_s, own_s = target.cpu_s() - cpu_s, target.books_cpu_s() - books_s, time.process_time() - own_s
     refused = sum(load.peer.refused for load in loads)
     target.drop()
     sent = sum(len(load.messages) for load in loads)
     row = {"server": target.kind, "wire": wire, "load": name, "messages": sent}
     row["cpu_us"] = round(used_s * 1e6 / sent / batch, 1)
     row["books_us"] = round(booked_s * 1e6 / sent / batch, 1)
+    row["load_us"] = round(own_s * 1e6 / sent / batch, 1)
     return row | {"per_s": round(sent * batch / taken_s), **spread(loads, bool(gap_ns)), "refused": refused}
 
 
@@ -291,7 +287,7 @@ def file_system(directory: Path) -> str:
 def show(result: dict[str, Any]) -> None:
     print(", ".join(f"{name} {value}" for name, value in result["conditions"].items()))
     if result["rates"]:
-        head = f"{'orders/s':>10} {'cpu us':>7} {'books us':>8} times     "
+        head = f"{'orders/s':>10} {'cpu us':>7} {'books us':>8} {'load us':>7} times     "
         head += f"{'p50 us':>9} {'p99 us':>9} {'p99.9 us':>9} {'raw p99 us':>10} refused"
         print(f"\n{'server':<20} {'wire':<8} {'load':<15} {head}")
     for row in result["rates"]:
@@ -299,8 +295,7 @@ def show(result: dict[str, Any]) -> None:
         times = f"{row['times']} {times} {row['raw_p99_us']:>10,.0f}"
         print(
             f"{row['server']:<20} {row['wire']:<8} {row['load']:<15} {row['per_s']:>10,} {row['cpu_us']:>7}"
-            f" {row['books_us']:>8} {times}"
-            f" {row['refused']:>7}"
+            f" {row['books_us']:>8} {row['load_us']:>7} {times} {row['refused']:>7}"
         )
     for row in result["fan_out"]:
         quotes = f" at {row['quotes_per_s']:,} quotes/s" if "quotes_per_s" in row else ""

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
+from benchmarks.gateway_replies import count_frames, find_replies
 from gateway.auth import sign
 
 FORMATS = {"json": msgspec.json, "msgpack": msgspec.msgpack}
-REPLY_STARTS = (b'{"id"', *(bytes([0x80 | fields]) + b"\xa2id" for fields in range(4, 9)))
 LIMIT_S = 60
+MOST_REPLIES = 4_096
+"""That are found in a read at once."""
 PING, PONG = 0x89, 0x8A
 HANDSHAKE = (
     "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -32,36 +34,6 @@ class Reply(msgspec.Struct):
     ch: str | None = None
 
 
-@numba.njit(cache=True)
-def count_frames(data: Any, skip: int) -> Any:
-    """How many frames end in a read of which the first `skip` bytes belong to one before; the bytes that the last one still
-    lacks; and where a header begins that is not complete.
-    """
-    at: Any = skip
-    end, frames = len(data), 0
-    if skip > end:
-        return 0, skip - end, end
-    if skip:
-        frames = 1
-    while end - at >= 2:
-        length, start = np.int64(data[at + 1]), at + 2
-        if length == 126:
-            if end - at < 4:
-                break
-            length, start = np.int64(data[at + 2]) << 8 | data[at + 3], at + 4
-        elif length == 127:
-            if end - at < 10:
-                break
-            length, start = np.int64(0), at + 10
-            for k in range(8):
-                length = length << 8 | data[at + 2 + k]
-        at = start + length
-        if at > end:
-            return frames, at - end, end
-        frames += 1
-    return frames, 0, at
-
-
 class Peer(asyncio.Protocol):
     """A connection. Its mask is zero, which a server unmasks like any other."""
 
@@ -72,7 +44,8 @@ class Peer(asyncio.Protocol):
         self.on_push: Callable[[bytes], None] | None = None
         self.on_answer: Callable[[Any], None] | None = None
         self.rest, self.received, self.refused = b"", 0, 0
-        self.skips_pushes = False  # look at replies only; an echo is no reply by its first bytes
+        self.on_replies: Callable[[NDArray[np.int64]], None] | None = None  # instead of all the others: many at once
+        self._ids = np.zeros(MOST_REPLIES, np.int64)
         self.count_only, self._skip, self.last_ns = False, 0, 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pushed: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -100,6 +73,9 @@ class Peer(asyncio.Protocol):
             frames, self._skip, at = count_frames(np.frombuffer(data, np.uint8), self._skip)
             self.received, self.rest = self.received + frames, data[at:]
             return
+        if self.on_replies is not None:
+            self.rest = data[self._take_replies(np.frombuffer(data, np.uint8), self.on_replies) :]
+            return
         at, end = 0, len(data)
         while end - at >= 2:
             length, start = data[at + 1] & 0x7F, at + 2
@@ -117,10 +93,18 @@ class Peer(asyncio.Protocol):
                 self.message(data[start:at])
         self.rest = data[at:]
 
+    def _take_replies(self, data: NDArray[np.uint8], on_replies: Callable[[NDArray[np.int64]], None]) -> int:
+        """Hand over the replies in a read; where the first frame begins that is not complete."""
+        at, found = 0, MOST_REPLIES
+        while found == MOST_REPLIES:
+            found, refused, at = find_replies(data, at, self._ids)
+            self.refused += refused
+            if found:
+                on_replies(self._ids[:found])
+        return at
+
     def message(self, payload: bytes) -> None:
         self.received += 1
-        if self.skips_pushes and not payload.startswith(REPLY_STARTS):
-            return
         reply = self.decode(payload)
         if reply.ch is None and reply.id is not None:
             self.refused += not reply.ok
