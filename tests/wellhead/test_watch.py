@@ -14,14 +14,19 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from engine.catalogue import NS
 from engine.types import TRANSFER, Kind
 from gateway.auth import KeyStore
 from wellhead import Client
 from wellhead.cli import main
+from wellhead.clock import accelerated_clock
 from wellhead.config import Config
 from wellhead.node import Node
 from wellhead.types import Instrument, InstrumentStatus
 from wellhead.watch import Scene, WatchError, choose, picture, watching
+
+START_NS = 1_795_000_000 * NS
+"""Half an hour before a gate."""
 
 
 def text(scene: Scene) -> str:
@@ -36,7 +41,7 @@ async def market(directory: Path) -> AsyncIterator[tuple[Node, Client, str]]:
     config = Config(
         directory / "data", port=0, markets=("L4-USE", "H100S-EUC"), list_hours=2, paper_micros=10**12, poll_ms=20
     )
-    node = Node(config)
+    node = Node(config, clock=accelerated_clock(START_NS, 1))
     for name in ("maker", "taker"):
         KeyStore(config.keys_path).create(name, name, private_path=directory / f"{name}.key")
     await node.start()

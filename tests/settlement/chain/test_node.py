@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from eth_utils.address import to_checksum_address
 
-from engine.catalogue import Catalogue, pack_id
+from engine.catalogue import NS, Catalogue, pack_id
 from engine.types import COMMAND, TRANSFER, Kind
 from settlement.abi import interface
 from settlement.deposits import account_ref
@@ -18,11 +18,13 @@ from settlement.stablecoins import RegistryError
 from tests.settlement.chain.anvil import FINALITY, SECRETS, Site
 from wellhead.audit import audit
 from wellhead.chainfile import ChainFile
+from wellhead.clock import accelerated_clock
 from wellhead.config import Config
 from wellhead.custody import Custodian, MoneyDesk, MoneyError, withdraw
 from wellhead.demo.treasury import Treasury
 from wellhead.node import Node
 
+START_NS = 1_795_000_000 * NS
 DOLLAR = 1_000_000
 TO = to_checksum_address(b"\x77" * 20)
 
@@ -86,7 +88,7 @@ async def test_a_member_deposits_and_withdraws_through_a_running_node(
     catalogue = Catalogue.load()
     config = Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1, ledger=ledger, books_pause_ms=0)
     file = ChainFile.load(chain_file(site, tmp_path, monkeypatch))
-    node = Node(config, catalogue)
+    node = Node(config, catalogue, accelerated_clock(START_NS, 1))
     await node.start()
     custodian = Custodian(
         node, lambda place: file.custody(place, catalogue.venue, lambda: site.node.chain.head().timestamp_s), 0.05
@@ -187,7 +189,7 @@ async def test_a_market_settles_on_a_chain(
     monkeypatch.setattr("wellhead.demo.treasury.MAX_STEPS", 20)
     url = None if where.startswith("in-process") else request.getfixturevalue("site").node.url
     config = Config(tmp_path / "data", port=0, markets=("H100S-USE",), list_hours=1, books_pause_ms=pause_ms)
-    node = Node(config)
+    node = Node(config, clock=accelerated_clock(START_NS, 1))  # within one cycle, but for the two that are ended here
     await node.start()
     treasury = Treasury(node, node.catalogue, url)
     try:
