@@ -4,6 +4,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from engine.records import copied
 from engine.types import EVENT, EventKind
 from gateway.candles import Candles, CandlesState
 from gateway.config import GatewayConfig
@@ -31,15 +32,14 @@ class Channels:
         self.indices = Indices(market, projection)
 
     def on_batch(
-        self, events: list[NDArray[np.void]], trades: NDArray[np.void], trades_ns: list[int], now_ns: int, seq: int
+        self, events: NDArray[np.void], trades: NDArray[np.void], trades_ns: list[int], now_ns: int, seq: int
     ) -> None:
         """Follow the events of batches, their trades, and the log's time at each and now; `seq` is the last event so far."""
         self.candles.on_batch(trades, trades_ns, now_ns, seq)
         self.queues.on_batch(events)
-        for part in events:
-            for number in of_kind(part, EventKind.DELISTED)["instrument"].tolist():
-                self.candles.drop(number)
-                self.indices.drop(number)
+        for number in of_kind(events, EventKind.DELISTED)["instrument"].tolist():
+            self.candles.drop(number)
+            self.indices.drop(number)
 
     def dump(self) -> ChannelsState:
         """Everything that `load` needs."""
@@ -57,6 +57,6 @@ def of_kind(events: NDArray[np.void], kind: EventKind) -> NDArray[np.void]:
     if at < 0:
         return NO_EVENTS
     if at == kinds.rfind(kind):
-        return events[at : at + 1]
+        return copied(events[at : at + 1])
     # As a plain number: numpy takes five times as long to compare with a member of an enumeration.
     return pick(events, events["kind"] == int(kind))

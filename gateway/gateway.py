@@ -20,7 +20,7 @@ from engine.catalogue import Catalogue
 from engine.types import EventKind, Reason
 from gateway import private
 from gateway.auth import KeyStore
-from gateway.channels import Channels, ChannelsState, of_kind
+from gateway.channels import Channels, ChannelsState
 from gateway.config import GatewayConfig
 from gateway.controls import Controls
 from gateway.fast import doors
@@ -550,16 +550,18 @@ class Gateway:
         self.counts.batches += 1
         self.counts.commands += len(commands)
         self.counts.events += len(events)
-        trades = of_kind(events, EventKind.TRADE)
-        self.publisher.begin(commands, events, trades)
+        kinds = events["kind"].tobytes()
+        trades = kinds.count(EventKind.TRADE)
+        self.publisher.begin(commands, events, kinds)
         self._follow(commands, events)
         if len(events):
             self.seq = events["seq"].item(-1)
         if len(commands):
             self._market_ns = commands["ts_ns"].item(-1)
-        self.counts.trades += len(trades)
+        self.counts.trades += trades
         self.flush()  # what traders wait for, first
-        self.rates.give_back(trades)
+        if trades:
+            self.rates.give_back(events)
         self.history.on_batch(commands, events)
         self.publisher.follow(self.seq)
 

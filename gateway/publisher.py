@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.records import joined
-from engine.types import EVENT, EventKind
-from gateway.channels import Channels
+from engine.types import COMMAND, EVENT, EventKind
+from gateway.channels import Channels, of_kind
 from gateway.market_data import MarketData
 
 MAY_WAIT = bytes(
@@ -44,36 +44,19 @@ class Publisher:
         self.later: Later | None = None
         self._market, self._channels = market, channels
         self._interval_us, self._wall_us, self._flush = interval_us, wall_us, flush
-        self._waiting: list[Records] = []  # events of batches
-        self._trades: list[Records] = []  # those among them that are trades
-        self._trades_ns: list[int] = []  # and the log's time at each
+        self._waiting: list[tuple[Records, Records]] = []  # commands and events of batches
         self._may_wait = True  # what the batch at hand brings
         self._now_ns, self._seq = 0, 0
         self._last_us = 0
         self._called = False
 
-    def begin(self, commands: Records, events: Records, trades: Records) -> None:
-        """Before a batch is followed; `trades` are those of its events. Both are kept, so they must not change."""
-        self._may_wait = not events["kind"].tobytes().translate(None, MAY_WAIT)
-        if self._waiting and not self._may_wait:
+    def begin(self, commands: Records, events: Records, kinds: bytes) -> None:
+        """Before a batch is followed; `kinds` are those of its events. The arrays are kept, so they must not change."""
+        self._may_wait = not kinds.translate(None, MAY_WAIT)
+        if not self._may_wait:
             self.publish()
-        self._market.begin(trades)
-        self._waiting.append(events)
-        if len(commands):
-            self._trades.append(trades)
-            self._trades_ns += self._times_of(commands, trades)
-
-    def _times_of(self, commands: Records, trades: Records) -> list[int]:
-        """The log's time at each trade. It goes on to what it is at the end of the batch."""
-        stamps = commands["ts_ns"]
-        data = stamps.tobytes()
-        if data == data[:8] * len(stamps):  # as those of a frame are
-            self._now_ns = max(self._now_ns, stamps.item(0))
-            return [self._now_ns] * len(trades)
-        times_ns = np.maximum.accumulate(np.maximum(stamps, self._now_ns))
-        self._now_ns = int(times_ns[-1])
-        found: list[int] = times_ns[trades["command_seq"] - commands["seq"][0]].tolist()
-        return found
+            self._market.begin(of_kind(events, EventKind.TRADE))
+        self._waiting.append((commands, events))
 
     def follow(self, seq: int) -> None:
         """After the batch was followed; `seq` is the last event so far."""
@@ -94,11 +77,28 @@ class Publisher:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        parts, self._trades = self._trades, []
-        trades_ns, self._trades_ns = self._trades_ns, []
-        trades = parts[0] if len(parts) == 1 else joined(parts, EVENT)
+        commands, events = waiting[0]
+        if len(waiting) > 1:
+            commands = joined([part for part, _ in waiting], COMMAND)
+            events = joined([part for _, part in waiting], EVENT)
+        trades = of_kind(events, EventKind.TRADE)
+        trades_ns = self._times_of(commands, trades)
         self._market.begin(trades)
-        self._channels.on_batch(waiting, trades, trades_ns, self._now_ns, self._seq)
+        self._channels.on_batch(events, trades, trades_ns, self._now_ns, self._seq)
         self._market.publish()
         self._last_us = self._wall_us()
         self._flush()
+
+    def _times_of(self, commands: Records, trades: Records) -> list[int]:
+        """The log's time at each trade. It goes on to what it is after the last command."""
+        if not len(commands):
+            return []
+        stamps = commands["ts_ns"]
+        data = stamps.tobytes()
+        if data == data[:8] * len(stamps):  # as those of a frame are
+            self._now_ns = max(self._now_ns, stamps.item(0))
+            return [self._now_ns] * len(trades)
+        times_ns = np.maximum.accumulate(np.maximum(stamps, self._now_ns))
+        self._now_ns = int(times_ns[-1])
+        found: list[int] = times_ns[np.searchsorted(commands["seq"], trades["command_seq"])].tolist()
+        return found

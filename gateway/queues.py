@@ -12,8 +12,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.records import joined
-from engine.types import EVENT, EventKind, Reason, Side
+from engine.types import EventKind, Reason, Side
 from gateway.depth import CHECKSUM_LEVELS
 from gateway.market_data import Book, MarketData, Topic
 from gateway.messages import L3, QueuedOrder
@@ -234,11 +233,10 @@ class QueueBooks:
         for number in numbers:
             self._books[number].take_changes()
 
-    def on_batch(self, parts: list[NDArray[np.void]]) -> None:
+    def on_batch(self, events: NDArray[np.void]) -> None:
         """Follow the events of batches, and send what changed. The projection has followed them."""
         if not self._books:
             return
-        events = parts[0] if len(parts) == 1 else joined(parts, EVENT)
         held = [number for number in self._books if self._market.topic(number, "l3") is not None]
         self._books = {number: self._books[number] for number in held}
         mine = events[np.isin(events["kind"], KINDS) & np.isin(events["instrument"], held)]

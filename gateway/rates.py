@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.types import EventKind
 from gateway.config import GatewayConfig
 from gateway.fast import doors
 from gateway.memory import Tables
@@ -111,13 +112,14 @@ class Rates:
             if channel.name not in ("private", "hb")
         )
 
-    def give_back(self, trades: NDArray[np.void]) -> None:
-        """Both sides of each trade (EVENT) of the batch at hand have tokens back: who trades may go on."""
-        if not len(trades) or not self._config.rate_fill_tokens:
+    def give_back(self, events: NDArray[np.void]) -> None:
+        """Both sides of each trade of the batch at hand have tokens back: who trades may go on."""
+        if not self._config.rate_fill_tokens:
             return
         if self._config.compiled:
             self._tables.do(doors.GIVE_BACK, self._config.rate_fill_tokens)
             return
+        trades = events[events["kind"] == EventKind.TRADE]
         full, back = self._config.rate_burst * US, self._config.rate_fill_tokens * US
         for account, fills in Counter(trades["account"].tolist() + trades["contra_account"].tolist()).items():
             row = self._tables.live[account]

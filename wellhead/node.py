@@ -10,6 +10,7 @@ their own, in log order, through a bounded queue: when it is full, the market wa
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -122,7 +123,7 @@ class Node:
         self.server = Server(self.gateway, config.host, config.port, tls)
         self.timers = Timers(self.exchange.engine)
         self.observers: list[Observer] = [self.timers.on_batch]
-        self._pending: list[NDArray[np.void]] = []
+        self._pending: deque[NDArray[np.void]] = deque()
         self._waiting: dict[int, Waiting] = {}
         self._last_ref = 0
         self._snapshot_seq = self.exchange.engine.applied_seq
@@ -235,10 +236,10 @@ class Node:
         due = self.timers.due(now_ns, self.config.max_frame_commands)
         taken, count = [due] if len(due) else [], len(due)
         while self._pending and count < self.config.max_frame_commands:
-            part = self._pending.pop(0)
+            part = self._pending.popleft()
             room = self.config.max_frame_commands - count
             if len(part) > room:
-                self._pending.insert(0, part[room:])
+                self._pending.appendleft(part[room:])
                 part = part[:room]
             taken.append(part)
             count += len(part)
