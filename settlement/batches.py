@@ -120,18 +120,18 @@ class Batches:
         query = "SELECT cycle FROM batches WHERE state < ? OR exported = 0 ORDER BY cycle"
         return [row[0] for row in self._database.rows(query, (BatchState.FROZEN,))]
 
-    def advance(self, cycle: int) -> Batch:
+    def advance(self, cycle: int, ledger: Ledger) -> Batch:
         """Bring a batch to FROZEN, from wherever it is. Raises BatchError when the two computations differ."""
         while (batch := self.get(cycle)).state < BatchState.FROZEN:
             with self._database.transaction():
                 if batch.state == BatchState.OPEN:
-                    self._net(batch)
+                    self._net(batch, ledger)
                 else:
                     self._freeze(batch)
         return batch
 
-    def _net(self, batch: Batch) -> None:
-        nets = ledger_nets(self._database, batch.cycle, batch.from_seq, batch.to_seq)
+    def _net(self, batch: Batch, ledger: Ledger) -> None:
+        nets = ledger_nets(self._database, ledger, batch.cycle, (batch.from_seq, batch.to_seq))
         self._store(_LEDGER, batch.cycle, nets)
         self._database.execute("UPDATE batches SET state = ? WHERE cycle = ?", (BatchState.NETTED, batch.cycle))
 
@@ -203,9 +203,9 @@ class Batches:
         """The tree of a netted batch, built again from the stored nets."""
         return Tree(entries(batch.cycle, self.members(batch), self.nets(batch.cycle)))
 
-    def recompute(self, batch: Batch) -> tuple[Nets, bytes]:
+    def recompute(self, batch: Batch, ledger: Ledger) -> tuple[Nets, bytes]:
         """The nets and the root again, from the ledger's transfers; nothing is stored."""
-        nets = audited_nets(self._database, batch.from_seq, batch.to_seq)
+        nets = audited_nets(ledger, (batch.from_seq, batch.to_seq))
         return nets, Tree(entries(batch.cycle, self.members(batch), nets.sums)).root
 
     def closing(self, cycle: int) -> Balances:

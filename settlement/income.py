@@ -5,6 +5,7 @@ damages, fees. Availability and energy are the meter's; a provider without one p
 says so. Only sums of whole micro-dollars are added; percentages are of whole lot-minutes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -78,11 +79,25 @@ def income(books: Books, batch: Batch, provider: int) -> list[Line]:
         " FROM deliveries WHERE provider = ? AND done_seq BETWEEN ? AND ? GROUP BY asset ORDER BY asset"
     )
     rows = books.database.rows(query, (provider, batch.from_seq, batch.to_seq))
-    return [_line(books, batch, provider, books.registry.listing_of(asset), *sums) for asset, *sums in rows]
+    fees = _fees(books, batch, provider) if rows else {}
+    return [
+        _line(books, batch, provider, books.registry.listing_of(asset), *sums, fees.get(asset, 0))
+        for asset, *sums in rows
+    ]
+
+
+def _fees(books: Books, batch: Batch, provider: int) -> dict[int, int]:
+    """By listing: what a provider paid in a cycle of the fees for what it had sold short."""
+    found: Counter[int] = Counter()
+    for rows in books.ledger.transfers(batch.from_seq, batch.to_seq):
+        paid = rows[(rows["code"] == Code.DUE_FEE) & (rows["debit_account"] == user_account(provider, Role.AVAILABLE))]
+        for listing, amount in paid[["listing", "amount_micros"]].tolist():
+            found[listing] += amount
+    return found
 
 
 def _line(books: Books, batch: Batch, provider: int, listing: Listing, lots: int, *sums: int) -> Line:
-    notional, refund, damages, shortfall = sums
+    notional, refund, damages, shortfall, fees = sums
     reports = read_reports(books.metering.reports_path(listing.asset, provider))
     credited, energy = lots * listing.minutes * PPM, 0
     if reports:
@@ -90,15 +105,9 @@ def _line(books: Books, batch: Batch, provider: int, listing: Listing, lots: int
         energy = int(np.concatenate([read_report(data)["energy_mj"] for data in reports]).sum())
     elif refund == notional > 0:  # all of it refunded: metered, and nothing was ever reported
         credited = 0
-    fees = books.database.one(
-        "SELECT COALESCE(SUM(amount_micros), 0) FROM transfers WHERE seq BETWEEN ? AND ? AND code = ? AND listing = ?"
-        " AND debit_account = ?",
-        (batch.from_seq, batch.to_seq, Code.DUE_FEE, listing.asset, user_account(provider, Role.AVAILABLE)),
-    )
-    assert fees is not None
     minutes = lots * listing.minutes
     metered = (credited, bool(reports), energy)
-    return Line(listing.symbol, lots, minutes, *metered, notional, refund, damages, shortfall, fees[0])
+    return Line(listing.symbol, lots, minutes, *metered, notional, refund, damages, shortfall, fees)
 
 
 def render(books: Books, batch: Batch, provider: int) -> str:

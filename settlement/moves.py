@@ -1,7 +1,6 @@
 """A cycle's transfers as columns, in the order of the log: what statements of everybody are made from."""
 
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -15,8 +14,6 @@ Moves = dict[str, NDArray[np.int64]]
 
 NAMES = MOVE.names or ()
 NEVER = -1
-MANY_COMMANDS = 100_000
-"""From here on it is worth the processes that read without a Python object for any row, where their packages are."""
 
 
 class Cycle(NamedTuple):
@@ -27,21 +24,8 @@ class Cycle(NamedTuple):
 
 
 def read_cycle(ledger: Ledger, seqs: tuple[int, int]) -> Cycle:
-    """The transfers of the commands `seqs` (first, last), which are committed. Raises OSError.
-
-    Of many in a SQLite file, files beside it are used meanwhile.
-    """
-    first, last = seqs
-    if ledger.file is not None and last - first >= MANY_COMMANDS and _has_driver():
-        from settlement.arrow_reader import read_columns  # noqa: PLC0415 - needs optional packages
-
-        columns = read_columns(ledger.file, seqs)
-        moves = np.zeros(len(columns["seq"]), MOVE)
-        for name in NAMES:
-            moves[name] = columns[name]
-    else:
-        moves = np.concatenate([np.zeros(0, MOVE), *ledger.transfers(first, last)])
-    return Cycle(moves, ledger.moments(first, last))
+    """The transfers of the commands `seqs` (first, last), which are committed."""
+    return Cycle(np.concatenate([np.zeros(0, MOVE), *ledger.transfers(*seqs)]), ledger.moments(*seqs))
 
 
 def read_moves(ledger: Ledger, seqs: tuple[int, int]) -> Moves:
@@ -93,10 +77,6 @@ def _mapped(file: IO[bytes], kind: np.dtype[Any]) -> NDArray[Any]:
     """What was written, without a copy; it lives as long as the array, although its file is closed."""
     file.flush()
     return np.memmap(file, kind, "c") if file.tell() else np.zeros(0, kind)
-
-
-def _has_driver() -> bool:
-    return find_spec("adbc_driver_sqlite") is not None and find_spec("pyarrow") is not None
 
 
 def times_of(moments: NDArray[Any], seqs: NDArray[np.int64]) -> NDArray[np.int64]:

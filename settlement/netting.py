@@ -9,6 +9,7 @@ takes part as account 0.
 2. `CycleSums` adds up payments read straight from the events, batch by batch, and knows neither posting nor ledger.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import MONEY, EventKind, Side
-from settlement.accounts import HOUSE
+from settlement.accounts import FIRST_OUTSIDE, FIRST_USER, HOUSE, ROLE_BITS, STABLECOIN
 from settlement.database import Database
 from settlement.flows import bodies
-from settlement.ledger import group_starts
+from settlement.ledger import Ledger, changes_of, gross_of, group_starts, is_external
 from settlement.registry import Terms
 
 
@@ -189,50 +190,46 @@ class CycleSums:
         return Nets({account: Sums(net, external) for account, net, external in rows if net or external}, total[0])
 
 
-# Owner is account >> 4; 8 to 15 are the world outside (custody); codes 1 and 2 are deposits and withdrawals, and few:
-# the index external_flows has them.
-_LEDGER_NETS = """
-SELECT owner, SUM(change), SUM(external) FROM (
-    SELECT account >> 4 AS owner, amount AS change, 0 AS external FROM closing_balances
+# Owner is account >> 4; 8 to 15 are the world outside (custody).
+_BALANCE_CHANGES = """
+SELECT owner, SUM(change) FROM (
+    SELECT account >> 4 AS owner, amount AS change FROM closing_balances
     WHERE cycle = :cycle AND asset = 0 AND account NOT BETWEEN 8 AND 15
     UNION ALL
-    SELECT account >> 4, -amount, 0 FROM closing_balances
+    SELECT account >> 4, -amount FROM closing_balances
     WHERE cycle = :cycle - 1 AND asset = 0 AND account NOT BETWEEN 8 AND 15
-    UNION ALL
-    SELECT credit_account >> 4, -amount_micros, amount_micros FROM transfers
-    WHERE code IN (1, 2) AND seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND credit_account NOT BETWEEN 8 AND 15
-    UNION ALL
-    SELECT debit_account >> 4, amount_micros, -amount_micros FROM transfers
-    WHERE code IN (1, 2) AND seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND debit_account NOT BETWEEN 8 AND 15
 ) AS moved GROUP BY owner
 """
-_AUDITED_NETS = """
-SELECT owner, SUM(CASE WHEN code IN (1, 2) THEN 0 ELSE change END), SUM(CASE WHEN code IN (1, 2) THEN change ELSE 0 END)
-FROM (
-    SELECT credit_account >> 4 AS owner, amount_micros AS change, code FROM transfers
-    WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND credit_account NOT BETWEEN 8 AND 15
-    UNION ALL
-    SELECT debit_account >> 4, -amount_micros, code FROM transfers
-    WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND debit_account NOT BETWEEN 8 AND 15
-) AS moved GROUP BY owner
-"""
-_AUDITED_GROSS = """
-SELECT COALESCE(SUM(amount_micros), 0) FROM transfers
-WHERE seq BETWEEN :from_seq AND :to_seq AND asset = 0 AND code NOT IN (1, 2)
-    AND credit_account >> 4 <> debit_account >> 4
-"""
 
 
-def ledger_nets(database: Database, cycle: int, from_seq: int, to_seq: int) -> dict[int, Sums]:
-    """The nets of a cycle whose closing balances are stored, from those and the ones before."""
-    rows = database.rows(_LEDGER_NETS, {"cycle": cycle, "from_seq": from_seq, "to_seq": to_seq})
-    return {owner: Sums(net, external) for owner, net, external in rows if net or external}
+def ledger_nets(database: Database, ledger: Ledger, cycle: int, seqs: tuple[int, int]) -> dict[int, Sums]:
+    """The nets of a cycle, the commands `seqs`, whose closing balances are stored: from those and the ones before."""
+    changes = dict(database.rows(_BALANCE_CHANGES, {"cycle": cycle}))
+    external: Counter[int] = Counter()
+    _add_changes(external, ledger.external(*seqs))
+    return _sums({owner: changes.get(owner, 0) - external.get(owner, 0) for owner in changes | external}, external)
 
 
-def audited_nets(database: Database, from_seq: int, to_seq: int) -> Nets:
-    """The cycle's result from every one of the ledger's transfers."""
-    cycle = {"from_seq": from_seq, "to_seq": to_seq}
-    rows = database.rows(_AUDITED_NETS, cycle)
-    total = database.one(_AUDITED_GROSS, cycle)
-    assert total is not None
-    return Nets({owner: Sums(net, external) for owner, net, external in rows if net or external}, total[0])
+def audited_nets(ledger: Ledger, seqs: tuple[int, int]) -> Nets:
+    """The result of the commands `seqs` from every one of the ledger's transfers."""
+    nets, external, total = Counter[int](), Counter[int](), 0
+    for rows in ledger.transfers(*seqs):
+        from_outside = is_external(rows)
+        _add_changes(nets, rows[~from_outside])
+        _add_changes(external, rows[from_outside])
+        total += gross_of(rows)
+    return Nets(_sums(nets, external), total)
+
+
+def _add_changes(found: Counter[int], rows: NDArray[Any]) -> None:
+    """Add what transfers change the money of each owner by."""
+    _, accounts, changes = changes_of(rows[rows["asset"] == STABLECOIN])
+    for account, change in zip(accounts.tolist(), changes.tolist(), strict=True):
+        if not FIRST_OUTSIDE <= account < FIRST_USER:
+            found[account >> ROLE_BITS] += change
+
+
+def _sums(nets: Mapping[int, int], external: Mapping[int, int]) -> dict[int, Sums]:
+    owners = sorted(nets.keys() | external.keys())
+    found = {owner: Sums(nets.get(owner, 0), external.get(owner, 0)) for owner in owners}
+    return {owner: sums for owner, sums in found.items() if any(sums)}

@@ -37,6 +37,20 @@ from settlement.ledger import (
     new_moments,
 )
 
+TRANSFERS = """
+CREATE TABLE IF NOT EXISTS transfers (
+    seq INTEGER NOT NULL,
+    leg INTEGER NOT NULL,
+    debit_account INTEGER NOT NULL,
+    credit_account INTEGER NOT NULL CHECK (credit_account <> debit_account),
+    asset INTEGER NOT NULL,
+    amount_micros INTEGER NOT NULL CHECK (amount_micros > 0),
+    code INTEGER NOT NULL,
+    listing INTEGER NOT NULL,
+    PRIMARY KEY (seq, leg)
+);
+CREATE INDEX IF NOT EXISTS external_flows ON transfers (seq) WHERE code IN (1, 2)
+"""
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 CHUNK_ROWS = 131_072
@@ -179,6 +193,7 @@ class PostgresLedger:
         """Make the tables where they are missing."""
         with self._database.transaction():
             self._database.create(SCHEMA)
+            self._database.create(TRANSFERS)
 
     def claim(self) -> int:
         """Become the one writer; the epoch of that. Every earlier writer is fenced off."""
@@ -258,7 +273,14 @@ class PostgresLedger:
 
     def transfers(self, from_seq: int, to_seq: int) -> Iterator[NDArray[Any]]:
         """Taken whole, so that the connection is free while they are looked at; 98 bytes each."""
-        query = f"SELECT * FROM transfers WHERE seq BETWEEN {from_seq:d} AND {to_seq:d} ORDER BY seq, leg"  # noqa: S608
+        return self._read(f"seq BETWEEN {from_seq:d} AND {to_seq:d}")
+
+    def external(self, from_seq: int, to_seq: int) -> NDArray[Any]:
+        found = self._read(f"code IN (1, 2) AND seq BETWEEN {from_seq:d} AND {to_seq:d}")
+        return np.concatenate([np.zeros(0, MOVE), *found])
+
+    def _read(self, condition: str) -> Iterator[NDArray[Any]]:
+        query = f"SELECT * FROM transfers WHERE {condition} ORDER BY seq, leg"  # noqa: S608 - ours
         with self._connection.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)".encode()) as copy:
             data = b"".join(copy)
         packed = np.frombuffer(data, _packed(MOVE), offset=len(_SIGNATURE), count=_rows_in(data))

@@ -24,7 +24,7 @@ from settlement.chain import Chain
 from settlement.database import Database
 from settlement.deposits import Deposit
 from settlement.flows import Evidence, Route, Withdrawal, WithdrawalState
-from settlement.ledger import Balances, Difference
+from settlement.ledger import Balances, Difference, changes_of
 from settlement.plans import units_of
 from settlement.records import Records
 from settlement.stablecoins import Token
@@ -170,18 +170,11 @@ def against_engine(records: Records, view: EngineView) -> list[Difference]:
     return found
 
 
-_SINCE = """
-SELECT asset, account, SUM(change) FROM (
-    SELECT asset, credit_account AS account, amount_micros AS change FROM transfers WHERE seq > :seq
-    UNION ALL SELECT asset, debit_account, -amount_micros FROM transfers WHERE seq > :seq
-) AS moved GROUP BY asset, account
-"""
-
-
 def _balances_at(records: Records, seq: int) -> Balances:
     """From now backwards, because the engine's view is of a moment ago."""
     with records.books.reading():
         balances = records.ledger.balances()
-        for asset, account, change in records.books.rows(_SINCE, {"seq": seq}):
-            balances[asset, account] = balances.get((asset, account), 0) - change
+        for rows in records.ledger.transfers(seq + 1, records.ledger.head().applied_seq):
+            for asset, account, change in zip(*(column.tolist() for column in changes_of(rows)), strict=True):
+                balances[asset, account] = balances.get((asset, account), 0) - change
     return balances

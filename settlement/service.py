@@ -41,7 +41,7 @@ SQLITE = "sqlite"
 STATEMENTS_NAME = "statements"
 OUTBOX_NAME = "outbox.sqlite"
 """What custody signed for chains (`settlement/records.py`): not made from the log."""
-FORMAT = 6
+FORMAT = 7
 """Of the tables. Books of another one are made again from the log."""
 
 
@@ -203,7 +203,7 @@ class Settlement:
         """Bring every batch to a frozen root and its statements to the disk."""
         batches = self.books.batches
         for cycle in batches.unfinished():
-            batch = batches.advance(cycle)
+            batch = batches.advance(cycle, self.books.ledger)
             self.books.statements.write(batch, self._kept.take(batch.from_seq, batch.to_seq))
             batches.mark_exported(cycle)
 

@@ -23,7 +23,7 @@ from settlement.accounts import (
 from settlement.batches import Batch, BatchState
 from settlement.delivery import Delivery, credited_ppm, sums_due
 from settlement.flows import WithdrawalState
-from settlement.ledger import Balances, Code, Difference, changes_of
+from settlement.ledger import Balances, Code, Difference, Ledger, changes_of
 from settlement.liabilities import assets_micros
 from settlement.meter import Meter
 from settlement.metering import MeteringError
@@ -137,17 +137,6 @@ def _compare(what: str, expected: Balances, have: Balances, seq: int) -> list[Di
     ]
 
 
-_BY_LISTING = """
-SELECT account, listing, SUM(change) FROM (
-    SELECT credit_account AS account, listing, amount_micros AS change FROM transfers
-    WHERE asset = 0 AND seq <= :seq AND credit_account & 15 IN (2, 3) AND credit_account >= 16
-    UNION ALL
-    SELECT debit_account, listing, -amount_micros FROM transfers
-    WHERE asset = 0 AND seq <= :seq AND debit_account & 15 IN (2, 3) AND debit_account >= 16
-) GROUP BY account, listing
-"""
-
-
 def _compare_positions(books: Books, dump: Dump, seq: int) -> list[Difference]:
     """Escrow and bond of each position: the ledger's totals could be right and its listings wrong."""
     expected: Balances = {}
@@ -156,8 +145,19 @@ def _compare_positions(books: Books, dump: Dump, seq: int) -> list[Difference]:
         asset = listed.get(instrument, -instrument)
         expected[asset, user_account(account, Role.ESCROW)] = escrow
         expected[asset, user_account(account, Role.BOND)] = bond
-    rows = books.database.rows(_BY_LISTING, {"seq": seq})
-    return _compare("escrow and bond by listing", expected, {(asset, account): n for account, asset, n in rows}, seq)
+    return _compare("escrow and bond by listing", expected, _by_listing(books.ledger, seq), seq)
+
+
+def _by_listing(ledger: Ledger, seq: int) -> Balances:
+    """(listing, account) -> what members had in escrow and bond for it after a command."""
+    found: Balances = defaultdict(int)
+    for rows in ledger.transfers(1, seq):
+        money = rows[rows["asset"] == STABLECOIN]
+        money["asset"] = money["listing"]
+        for listing, account, change in zip(*(column.tolist() for column in changes_of(money)), strict=True):
+            if account >= FIRST_USER and account & (FIRST_USER - 1) in (Role.ESCROW, Role.BOND):
+                found[listing, account] += change
+    return found
 
 
 def _conservation(dump: Dump, seq: int) -> list[Difference]:
@@ -171,14 +171,13 @@ def _conservation(dump: Dump, seq: int) -> list[Difference]:
 
 def _uncredited_deposits(books: Books) -> list[Difference]:
     """Each log of a chain is credited once: a second DEPOSIT for it is in the ledger and not among the credits."""
-    query = (
-        "SELECT transfers.seq, transfers.asset, transfers.amount_micros FROM transfers"
-        " LEFT JOIN credits ON credits.seq = transfers.seq"
-        " WHERE transfers.code = ? AND transfers.asset < 0 AND credits.seq IS NULL ORDER BY transfers.seq"
-    )
+    credited = {row[0] for row in books.database.rows("SELECT seq FROM credits")}
+    rows = books.ledger.external(1, books.ledger.head().applied_seq)
+    rows = rows[(rows["code"] == Code.DEPOSIT) & (rows["asset"] < STABLECOIN)]
     return [
         Difference("deposit from a chain", f"token {-asset}", "credited once", f"{amount} once more", seq)
-        for seq, asset, amount in books.database.rows(query, (Code.DEPOSIT,))
+        for seq, asset, amount in rows[["seq", "asset", "amount_micros"]].tolist()
+        if seq not in credited
     ]
 
 
@@ -266,7 +265,7 @@ def check_batches(books: Books) -> list[Difference]:
 
 def _check_frozen(books: Books, batch: Batch, previous: bytes) -> Iterator[tuple[str, object, object]]:
     """(what, expected, found) of everything a frozen batch says."""
-    nets, root = books.batches.recompute(batch)
+    nets, root = books.batches.recompute(batch, books.ledger)
     stored = books.batches.nets(batch.cycle)
     for account in sorted(nets.sums.keys() | stored.keys()):
         nothing = Sums(0, 0)

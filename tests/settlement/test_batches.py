@@ -66,8 +66,8 @@ def test_a_frozen_batch_run_again_is_the_same(tmp_path: Path, small: Recording) 
     settlement = Settlement(tmp_path / "books", CATALOGUE)
     settlement.on_batch(small.commands, small.events)
     batch = settlement.books.batches.get(1)
-    assert settlement.books.batches.advance(1) == batch
-    assert settlement.books.batches.recompute(batch)[1] == batch.root
+    assert settlement.books.batches.advance(1, settlement.books.ledger) == batch
+    assert settlement.books.batches.recompute(batch, settlement.books.ledger)[1] == batch.root
     with pytest.raises(BatchError, match="no batch of cycle 3"):
         settlement.books.batches.get(3)
     settlement.close()

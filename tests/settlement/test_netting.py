@@ -105,9 +105,9 @@ def test_ledger_and_events_agree_and_explain_the_change_of_balances(
     settlement.on_batch(log.commands, log.events)
     books, before = settlement.books, dict.fromkeys(range(10), 0)
     for batch, events in zip(books.batches.all(), by_events, strict=True):
-        nets = audited_nets(books.database, batch.from_seq, batch.to_seq)
+        nets = audited_nets(books.ledger, (batch.from_seq, batch.to_seq))
         assert nets == events
-        assert ledger_nets(books.database, batch.cycle, batch.from_seq, batch.to_seq) == nets.sums
+        assert ledger_nets(books.database, books.ledger, batch.cycle, (batch.from_seq, batch.to_seq)) == nets.sums
         assert batch.gross_micros == nets.gross_micros
         assert sum(row.net_micros for row in nets.sums.values()) == 0
         after = dict.fromkeys(range(10), 0)

@@ -7,6 +7,7 @@ import pytest
 from settlement.ledger import Difference
 from settlement.rebuild import Rebuild
 from settlement.service import Settlement
+from tests.settlement.change_books import change_books
 from tests.settlement.flow import CATALOGUE, Recording, cuts, recorded
 
 
@@ -45,7 +46,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_any_other_row_is_found(books: Settlement, change: str) -> None:
     (seq,) = books.books.database.one("SELECT MAX(seq) FROM transfers WHERE code = 5") or (0,)
-    books.books.database.execute(CHANGES[change].format(seq=seq))
+    change_books(books.books.database, CHANGES[change].format(seq=seq))
     found = differences(books, recorded())
     assert found
     assert found[0].seq <= seq

@@ -200,12 +200,9 @@ def test_the_files_are_those_of_the_slow_twin(venue: Venue) -> None:
             assert dict(books.statements.render(batch)).items() >= expected.items()
 
 
-def test_statements_read_from_the_ledger_are_those_of_what_was_kept(venue: Venue, tmp_path: Path) -> None:
-    """After a start in the middle of a cycle its transfers are read back, as rows or, of many, by other processes."""
+def test_what_was_kept_is_what_the_ledger_has(venue: Venue, tmp_path: Path) -> None:
+    """After a start in the middle of a cycle its transfers are read back."""
     books, batch = venue.settlement.books, venue.settlement.books.batches.get(2)
-    expected = dict(books.statements.render(batch))
-    with patch.object(moves, "MANY_COMMANDS", 0):
-        assert dict(books.statements.render(batch)) == expected
     kept = moves.Kept(tmp_path, batch.from_seq - 1)
     whole = moves.read_cycle(books.ledger, (batch.from_seq, batch.to_seq))
     for row in whole.moves.reshape(-1, 1):

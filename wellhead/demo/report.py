@@ -72,7 +72,7 @@ class Summary:
         with Books(Config(self.data_dir).settlement_dir, catalogue, read_only=True) as books:
             nets: dict[int, int] = {}
             for batch in books.batches.all():
-                result, _ = books.batches.recompute(batch)
+                result, _ = books.batches.recompute(batch, books.ledger)
                 self.batches.append(
                     Frozen(
                         batch.cycle, batch.batch_id.hex(), batch.root.hex(), result.gross_micros, result.efficiency_ppm
