@@ -3,20 +3,23 @@
     the node's threads -- two lines -- this module as a program -- settlement/service.py
 
 One line is for batches, in the order of the log; the other, for reports and what is due, does not wait for them. A
-request is a pickled (name, arguments), its answer (value or exception, what was logged meanwhile). The process ends
-with its lines: when the node is gone, in the middle of a transaction if need be, which the database then takes back. The
-next node claims the ledger for itself, so that a straggler is fenced off.
+request is a pickled (name, arguments), its answer (value or exception, what was logged meanwhile). The records of a
+batch lie in memory that both processes see, so they are copied once. The process ends with its lines: when the node is
+gone, in the middle of a transaction if need be, which the database then takes back. The next node claims the ledger for
+itself, so that a straggler is fenced off.
 """
 
 import contextlib
 import logging
+import mmap
 import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,11 +34,13 @@ from engine.catalogue import Catalogue
 from engine.types import COMMAND, EVENT
 from settlement.batches import Batch
 from settlement.ledger import LedgerError
-from settlement.service import Settlement
+from settlement.service import Job, Settlement
 
 NICENESS = 5
 """The books lag behind the market rather than the market behind the books."""
 END_TIMEOUT_S = 30
+KEPT_BYTES = 1 << 25
+"""Of the memory for batches. What books that were behind needed beyond is given back."""
 
 
 class Bookkeeping(Protocol):
@@ -45,6 +50,8 @@ class Bookkeeping(Protocol):
     def applied_seq(self) -> int: ...
 
     def on_batch(self, commands: NDArray[Any], events: NDArray[Any]) -> None: ...
+
+    def on_batches(self, jobs: Sequence[Job]) -> None: ...
 
     def due(self, now_ns: int) -> NDArray[Any]: ...
 
@@ -85,13 +92,48 @@ class Line:
         self._connection.close()
 
 
+class Tray:
+    """Memory of both processes in which the records of one request lie. Where there is no such file it is one on the disk."""
+
+    def __init__(self) -> None:
+        if sys.platform == "linux":
+            self.handle = os.memfd_create("wellhead-books", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                self.handle = os.dup(file.fileno())
+        self._resize(KEPT_BYTES)
+
+    def _resize(self, size: int) -> None:
+        os.ftruncate(self.handle, size)
+        self._memory = mmap.mmap(self.handle, size)
+
+    def put(self, parts: Sequence[NDArray[Any]]) -> None:
+        """Lay records here, one part behind the other."""
+        size = sum(part.nbytes for part in parts)
+        if size > len(self._memory):
+            self._resize(size)
+        place, at = np.frombuffer(self._memory, np.uint8), 0
+        for part in parts:
+            place[at : at + part.nbytes] = np.frombuffer(np.ascontiguousarray(part), np.uint8)
+            at += part.nbytes
+
+    def clear(self) -> None:
+        """The other side has read them."""
+        if len(self._memory) > KEPT_BYTES:
+            self._resize(KEPT_BYTES)
+
+    def close(self) -> None:
+        self._memory.close()
+        os.close(self.handle)
+
+
 class SettlementProcess:
     """A `Settlement` of another process. `on_batch` on one thread, `due` and `report` on others."""
 
     def __init__(self, directory: Path, catalogue: Catalogue, ledger: str = "") -> None:
         """As `Settlement`, and it raises the same."""
-        self._books, self._office = Line(), Line()
-        handles = [line.theirs.fileno() for line in (self._books, self._office)]
+        self._books, self._office, self._tray = Line(), Line(), Tray()
+        handles = [*(line.theirs.fileno() for line in (self._books, self._office)), self._tray.handle]
         command = [sys.executable, "-P", "-m", __name__, *map(str, handles)]
         modules = os.pathsep.join(path or os.getcwd() for path in sys.path)
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -123,7 +165,14 @@ class SettlementProcess:
 
     def on_batch(self, commands: NDArray[Any], events: NDArray[Any]) -> None:
         """As `Settlement.on_batch`: when it returns, the batch is durable in the books."""
-        self._applied_seq = self._ask(self._books, "on_batch", commands.tobytes(), events.tobytes())
+        self.on_batches([(commands, events)])
+
+    def on_batches(self, jobs: Sequence[Job]) -> None:
+        """As `Settlement.on_batches`."""
+        parts = [[job[side] for job in jobs] for side in range(2)]
+        self._tray.put([*parts[0], *parts[1]])
+        self._applied_seq = self._ask(self._books, "on_batch", *(sum(map(len, side)) for side in parts))
+        self._tray.clear()
 
     def due(self, now_ns: int) -> NDArray[Any]:
         """As `Settlement.due`."""
@@ -163,6 +212,7 @@ class SettlementProcess:
         """Without its lines it ends by itself."""
         for line in (self._books, self._office):
             line.close()
+        self._tray.close()
         try:
             self._process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -182,7 +232,10 @@ class SettlementProcess:
 class Room:
     """The books, and who answers for them: a request names one of the public methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, tray: int) -> None:
+        """`tray`: the handle of the node's `Tray`."""
+        self._tray = tray
+        self._memory = mmap.mmap(tray, 0, access=mmap.ACCESS_READ)
         self._records: SimpleQueue[logging.LogRecord] = SimpleQueue()
         logging.getLogger().handlers[:] = [QueueHandler(self._records)]
         self._settlement: Settlement | None = None
@@ -191,8 +244,16 @@ class Room:
         self._settlement = Settlement(directory, catalogue, ledger)
         return self._settlement.applied_seq
 
-    def on_batch(self, commands: bytes, events: bytes) -> int:
-        self._opened().on_batch(np.frombuffer(commands, COMMAND), np.frombuffer(events, EVENT))
+    def on_batch(self, commands: int, events: int) -> int:
+        """So many of each lie in the tray."""
+        border = commands * COMMAND.itemsize
+        if border + events * EVENT.itemsize > len(self._memory):
+            self._memory = mmap.mmap(self._tray, 0, access=mmap.ACCESS_READ)
+        seen = memoryview(self._memory)
+        self._opened().on_batch(
+            np.frombuffer(seen, COMMAND, commands), np.frombuffer(seen, EVENT, events, border if events else 0)
+        )
+        seen.release()  # raises where somebody keeps records that will not be the same
         return self._opened().applied_seq
 
     def last_batch(self) -> Batch | None:
@@ -245,11 +306,11 @@ def _sendable(error: Exception) -> Exception:
 
 
 def main(handles: list[int]) -> None:
-    """Serve a node's two lines."""
+    """Serve a node's two lines, with the tray behind them."""
     # Who stops a service may tell all its processes; this one ends with its node.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)
-    room = Room()
+    room = Room(handles.pop())
     books, office = (Connection(handle) for handle in handles)
     Thread(target=room.serve, args=(office,), daemon=True).start()
     room.serve(books)

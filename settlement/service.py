@@ -7,6 +7,7 @@ end (netting, freezing, statements) comes after that transaction, step by step; 
 finished.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.catalogue import Catalogue
-from engine.types import MONEY, EventKind
+from engine.records import joined
+from engine.types import COMMAND, EVENT, MONEY, EventKind
 from settlement.batches import Batch, Batches
 from settlement.database import Database
 from settlement.delivery import Deliveries
@@ -41,6 +43,8 @@ SQLITE = "sqlite"
 STATEMENTS_NAME = "statements"
 OUTBOX_NAME = "outbox.sqlite"
 """What custody signed for chains (`settlement/records.py`): not made from the log."""
+Job = tuple[NDArray[Any], NDArray[Any]]
+"""A batch: commands (COMMAND) and their events (EVENT)."""
 FORMAT = 7
 """Of the tables. Books of another one are made again from the log."""
 
@@ -176,6 +180,11 @@ class Settlement:
         for last_seq in [*ends, int(commands["seq"][-1])]:
             if last_seq > self._applied_seq:
                 self._apply(*_between(commands, events, self._applied_seq, last_seq))
+
+    def on_batches(self, jobs: Sequence[Job]) -> None:
+        """Several batches that follow each other, as one."""
+        commands, events = zip(*jobs, strict=True)
+        self.on_batch(joined(commands, COMMAND), joined(events, EVENT))
 
     def _apply(self, commands: NDArray[Any], events: NDArray[Any]) -> None:
         books, last_seq = self.books, int(commands["seq"][-1])

@@ -1,14 +1,13 @@
 """Takes each hour's index from the books to the gateway's channel `index`, and to the calendar, which refers to it."""
 
-from typing import Any
-
-from numpy.typing import NDArray
+from collections.abc import Sequence
 
 from engine.types import EventKind
 from gateway.indices import IndexValue
 from gateway.messages import IndexSource
 from settlement.index import Source
 from settlement.indices import Indices, Published
+from settlement.service import Job
 
 SOURCES: dict[Source, IndexSource] = {
     Source.PRINTS: "prints",
@@ -31,11 +30,11 @@ class IndexFeed:
         """Those of all hours from one on, gone or not."""
         return self._indices.published(from_s=start_s)
 
-    def of(self, commands: NDArray[Any], events: NDArray[Any]) -> list[Published]:
-        """Those that a batch made, once it is in the books."""
-        if not (events["kind"] == EventKind.CLOSED).any():
+    def of(self, jobs: Sequence[Job]) -> list[Published]:
+        """Those that batches made, once they are in the books."""
+        if not any(EventKind.CLOSED in events["kind"].tobytes() for _, events in jobs):
             return []
-        return self._indices.published(int(commands["seq"][0]) - 1, only_listed=True)
+        return self._indices.published(int(jobs[0][0]["seq"][0]) - 1, only_listed=True)
 
 
 def shown(indices: list[Published]) -> list[IndexValue]:

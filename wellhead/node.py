@@ -335,9 +335,8 @@ class Node:
 
     def _post(self, jobs: list[BookJob]) -> list[Published]:
         """Take batches into the books; the indices that they made."""
-        commands, events = joined([job.commands for job in jobs], COMMAND), joined([job.events for job in jobs], EVENT)
-        self.exchange.settlement.on_batch(commands, events)
-        return self._index_feed.of(commands, events)
+        self.exchange.settlement.on_batches([(job.commands, job.events) for job in jobs])
+        return self._index_feed.of([(job.commands, job.events) for job in jobs])
 
     async def _keep_time(self) -> None:
         while not self._closing.is_set():
