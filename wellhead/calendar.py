@@ -19,13 +19,10 @@ from engine.engine import Engine
 from engine.types import COMMAND, LISTING, Kind, Status
 from settlement.index import Source
 from settlement.indices import Published
+from wellhead.index_feed import DAY_S, REMEMBERED_S, Reference
 
 ReferencePrice = Callable[[Contract], int | None]
 """A reference in ticks from outside the exchange, or None where there is none."""
-
-DAY_S = 24 * HOUR_S
-REMEMBERED_S = 7 * DAY_S
-"""An index that is older says nothing about today."""
 
 
 class Calendar:
@@ -56,14 +53,18 @@ class Calendar:
         self._calls_end: dict[int, int] = {}
         self._next_indication_ns = 0
         self._indices: dict[tuple[int, int, int], int] = {}  # by class, region and first second
-        self._fresh: list[Published] = []
+        self._fresh: list[Published | Reference] = []
 
-    def know(self, indices: Iterable[Published]) -> None:
+    def know(self, indices: Iterable[Published | Reference]) -> None:
         """Take in the indices of hours, in the order of their gates. Those that no trades made say nothing new."""
+        found = [index for index in indices if index.source == Source.PRINTS]
+        self.remember(found)
+        self._fresh += found
+
+    def remember(self, indices: Iterable[Published | Reference]) -> None:
+        """The same for indices that the hours which are listed refer to already."""
         for index in indices:
-            if index.source == Source.PRINTS:
-                self._indices[index.class_id, index.region_id, index.start_s] = index.price
-                self._fresh.append(index)
+            self._indices[index.class_id, index.region_id, index.start_s] = index.price
 
     def look_again(self) -> None:
         """The catalogue has grown: where all markets are kept, the new ones are too."""
@@ -136,7 +137,7 @@ class Calendar:
         changed = {n: price for n, price in prices.items() if contracts["reference_price"][n] != price}
         return self._set_bands(list(changed), reference_price=list(changed.values()))
 
-    def _spoken_for(self, index: Published, now_ns: int) -> list[int]:
+    def _spoken_for(self, index: Published | Reference, now_ns: int) -> list[int]:
         """The open books of the same hour on a later day, unless the index of a later day speaks for them already."""
         books, market = self._books(), (index.class_id, index.region_id)
         contracts = self._engine.memory.arrays["contracts"][: len(books)]

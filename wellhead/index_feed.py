@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
+from engine.catalogue import HOUR_S
 from engine.types import EventKind
 from gateway.indices import IndexValue
 from gateway.messages import IndexSource
@@ -14,6 +17,19 @@ SOURCES: dict[Source, IndexSource] = {
     Source.PREVIOUS_HOUR: "previous_hour",
     Source.REFERENCE: "reference",
 }
+DAY_S = 24 * HOUR_S
+REMEMBERED_S = 7 * DAY_S
+"""An index that is older says nothing about today."""
+
+
+class Reference(Struct, frozen=True, array_like=True):
+    """What later hours need of an index; the price is in ticks."""
+
+    class_id: int
+    region_id: int
+    start_s: int
+    price: int
+    source: Source
 
 
 class IndexFeed:
@@ -29,6 +45,15 @@ class IndexFeed:
     def since(self, start_s: int) -> list[Published]:
         """Those of all hours from one on, gone or not."""
         return self._indices.published(from_s=start_s)
+
+    def references(self, start_s: int) -> list[Reference]:
+        """Of each market's hours of the day the newest index that trades made, of the hours from one on."""
+        newest: dict[tuple[int, int, int], Reference] = {}
+        for one in sorted(self.since(start_s), key=lambda one: one.start_s):
+            if one.source == Source.PRINTS:
+                market = (one.class_id, one.region_id)
+                newest[*market, one.start_s % DAY_S] = Reference(*market, one.start_s, one.price, one.source)
+        return list(newest.values())
 
     def of(self, jobs: Sequence[Job]) -> list[Published]:
         """Those that batches made, once they are in the books."""

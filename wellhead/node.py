@@ -32,11 +32,11 @@ from settlement.indices import Published
 from settlement.process import SettlementProcess
 from settlement.service import Books, Settlement
 from wellhead.additions import Additions, load_catalogue
-from wellhead.calendar import REMEMBERED_S, Calendar, ReferencePrice
+from wellhead.calendar import Calendar, ReferencePrice
 from wellhead.clock import Clock, real_clock
 from wellhead.config import Config
 from wellhead.exchange import Exchange, Progress
-from wellhead.index_feed import IndexFeed, shown
+from wellhead.index_feed import REMEMBERED_S, IndexFeed, shown
 from wellhead.papers import News, PaperRoom
 from wellhead.services import MetersOffice
 from wellhead.snapshots import Copied, Forked, Underway

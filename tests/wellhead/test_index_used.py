@@ -16,8 +16,9 @@ from settlement.index import Source
 from settlement.indices import Published
 from tests.tables import command
 from tests.wellhead.test_channels import SetClock, next_of, subscribe
-from wellhead.calendar import DAY_S, REMEMBERED_S, Calendar
+from wellhead.calendar import Calendar
 from wellhead.config import Config
+from wellhead.index_feed import DAY_S, REMEMBERED_S
 from wellhead.node import Node
 
 START_S = 1_795_356_000
@@ -126,7 +127,7 @@ def test_a_new_hour_is_listed_at_the_index_of_its_hour_of_the_day() -> None:
         assert {books[number]["reference_price"] for number in books_at(engine, hour_s % DAY_S)} == {price}
 
 
-async def trade(node: Node, instrument: int, price: int) -> None:
+def trades(instrument: int, price: int) -> np.ndarray:
     """Three takers buy thirty lots: enough for an index."""
     rows = [command(Kind.OPEN_ACCOUNT, TRANSFER, account=n) for n in range(1, 5)]
     rows += [command(Kind.DEPOSIT, TRANSFER, account=n, amount_micros=10**12) for n in range(1, 5)]
@@ -137,8 +138,12 @@ async def trade(node: Node, instrument: int, price: int) -> None:
         command(Kind.NEW_ORDER, account=n, instrument=instrument, side=Side.BUY, price=price, qty=5)
         for n in (1, 2, 3, 1, 2, 3)
     ]
-    events = await node.execute(np.concatenate([row.view(COMMAND) for row in rows]))
-    assert np.count_nonzero(events["kind"] == EventKind.TRADE) == 6
+    return np.concatenate([row.view(COMMAND) for row in rows])
+
+
+def have_traded(events: np.ndarray) -> bool:
+    """Whether these are the events of `trades`."""
+    return np.count_nonzero(events["kind"] == EventKind.TRADE) == 6
 
 
 async def refused_beyond(node: Node, instrument: int, price: int) -> bool:
@@ -158,7 +163,7 @@ async def test_the_node_takes_it_from_the_gate_to_the_bands(tmp_path: Path) -> N
         first = terms[0]
         tomorrow = next(one for one in terms if one.gate_ns == first.gate_ns + DAY_S * NS)
         clock.now_ns = first.gate_ns - HOUR_S * NS // 2
-        await trade(node, first.number, 3_000)
+        assert have_traded(await node.execute(trades(first.number, 3_000)))
         async with connect(node.server.url) as socket:
             await subscribe(socket, name="index", symbols=[first.symbol])
             clock.now_ns = first.gate_ns

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
-from engine.catalogue import Catalogue
+from engine.catalogue import NS, Catalogue
 from engine.jetstream import Shard
 from gateway.indices import IndexValue
 from gateway.messages import (
@@ -39,7 +39,7 @@ from gateway.messages import (
 from gateway.services import Answer as MeterAnswer
 from gateway.settled import Answer, Question
 from settlement.service import Settlement
-from wellhead.index_feed import IndexFeed, shown
+from wellhead.index_feed import REMEMBERED_S, IndexFeed, Reference, shown
 from wellhead.papers import RECENT_BATCHES, News, PaperRoom
 from wellhead.services import MetersOffice
 
@@ -79,6 +79,7 @@ class Told(Struct):
     batches: list[BatchState]
     deliveries: list[DeliveryState]
     indices: list[IndexValue]
+    references: list[Reference] = []  # what the replicas' calendars refer to
 
 
 class Reply(Struct, omit_defaults=True):
@@ -110,7 +111,7 @@ class Office:
         self, settlement: Settlement, directory: Path, catalogue: Catalogue, life: str, now_ns: Callable[[], int]
     ) -> None:
         """`directory` is that of the books; `life` tells this process from earlier ones."""
-        self._settlement, self._life = settlement, life
+        self._settlement, self._life, self._now_ns = settlement, life, now_ns
         self._news, self._feed = News(settlement.books, catalogue), IndexFeed(settlement.books.indices)
         self._batches: deque[BatchState] = deque(maxlen=RECENT_BATCHES)
         self._told = Told("", 0, [], [], [])
@@ -133,7 +134,9 @@ class Office:
         fresh, deliveries = self._news.read()
         self._batches += fresh
         seq = self._settlement.applied_seq
-        return Told(f"{self._life}.{seq}", seq, list(self._batches), deliveries, shown(self._feed.standing()))
+        references = self._feed.references(self._now_ns() // NS - REMEMBERED_S)
+        indices = shown(self._feed.standing())
+        return Told(f"{self._life}.{seq}", seq, list(self._batches), deliveries, indices, references)
 
     async def tell(self, told: Told) -> None:
         """Tell all gateways."""
@@ -161,7 +164,7 @@ class Office:
 
 
 class Books:
-    """A gateway's side: the `papers` and the `meters` of a Gateway, and the news for its channels."""
+    """A gateway's side: the `papers` and the `meters` of a Gateway, and the news for its channels. A replica hears the news."""
 
     def __init__(self, shard: Shard, show: Callable[[Told], None]) -> None:
         """`show` takes the news, on the loop's thread; it may be told again what it knows."""

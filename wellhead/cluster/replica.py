@@ -35,7 +35,9 @@ from wellhead.cluster import shelf
 from wellhead.cluster.config import ClusterConfig
 from wellhead.cluster.core import Core
 from wellhead.cluster.marks import Marker
+from wellhead.cluster.office import Books, Told
 from wellhead.cluster.tasks import first_failure
+from wellhead.index_feed import Reference
 from wellhead.timers import Timers
 
 log = logging.getLogger(__name__)
@@ -50,12 +52,29 @@ CLOCK_MARGIN_NS = 100_000_000
 """By how much the clocks of replicas and servers may differ: the servers' clocks stamp the commands."""
 
 
+class References:
+    """What the books say that hours were worth: all, and what was new when they told it last."""
+
+    def __init__(self) -> None:
+        self.all: list[Reference] = []
+        self.fresh: list[Reference] = []
+
+    def hear(self, told: list[Reference]) -> bool:
+        """Take over what was told; whether there was anything new."""
+        known = set(self.all)
+        if fresh := [one for one in told if one not in known]:
+            self.all, self.fresh = told, fresh
+        return bool(fresh)
+
+
 class Chores:
     """What time asks for, read out of an engine; made anew where it may have missed something."""
 
-    def __init__(self, core: Core, config: ClusterConfig, catalogue: Catalogue) -> None:
+    def __init__(self, core: Core, config: ClusterConfig, catalogue: Catalogue, references: References) -> None:
         cycle_ns = core.cycle_ns or None
         self.calendar = Calendar(core.engine, catalogue, config.markets, config.list_hours, cycle_ns=cycle_ns)
+        self.calendar.remember(references.all)
+        self.calendar.know(references.fresh)
         self.timers = Timers(core.engine)
 
     def due(self, now_ns: int) -> NDArray[np.void]:
@@ -107,15 +126,21 @@ class Replica:
         self._picture: shelf.Picture | None = None
         self._pictured_seq = 0
         self._tasks: list[asyncio.Task[None]] = []
+        self.references = References()
+        self._books = Books(self.shard, self._hear_news)
+
+    def _anew(self) -> Chores:
+        return Chores(self.core, self.config, self._catalogue, self.references)
 
     async def start(self) -> None:
         """Check the servers, join from the newest snapshot, and take part. Raises LogError, nats.errors.Error."""
         self._client: Client = await join(self.config.nats.servers, self.shard, f"replica {self.name}")
         self.core, self.warnings = await patiently(lambda: shelf.newest(self._client, self.shard, self._limits))
         self.joined_seq = self._pictured_seq = self.core.sequencer.seq
+        await self._books.open(self._client)
         self._marker = Marker(self._client, self.shard, "replica", self.name, self._where)
         await patiently(self._marker.note)
-        self._chores = Chores(self.core, self.config, self._catalogue)
+        self._chores = self._anew()
         self._publisher = Publisher(self._client)
         self._input = Reader(self._client, self.shard.input, self.core.sequencer.in_seq)
         self._journal = Reader(self._client, self.shard.journal, self.core.journal_seq)
@@ -123,7 +148,8 @@ class Replica:
             await part.start()
         await self._client.subscribe(f"wh.{self.shard.name}.status", cb=self._tell)
         marking = self._marker.run(self.config.mark_every_ms)
-        jobs = (self._apply(), self._listen(), self._write(), self._keep_time(), self._keep_pictures(), marking)
+        keeping = (self._keep_time(), self._keep_pictures(), self._books.look())
+        jobs = (self._apply(), self._listen(), self._write(), *keeping, marking)
         self._tasks = [asyncio.create_task(job) for job in jobs]
 
     def _where(self) -> tuple[int, int]:
@@ -160,7 +186,7 @@ class Replica:
             self._clock_moved.set()
             if np.any(part.events["kind"] == EventKind.REJECTED):
                 # The stamp was before the time that was meant: it is due still.
-                self._chores = Chores(self.core, self.config, self._catalogue)
+                self._chores = self._anew()
 
     async def _listen(self) -> None:
         while True:
@@ -242,6 +268,10 @@ class Replica:
             elif not self.core.ahead and quiet_s > LATER_S:
                 await self._let_pass(self._clock() - int(LATER_S * 1e9))  # had the writer been there, it were done
 
+    def _hear_news(self, told: Told) -> None:
+        if self.references.hear(told.references):
+            self._chores = self._anew()
+
     async def _let_pass(self, now_ns: int) -> None:
         """Send what is due, and wait until it or another replica's is in."""
         sequencer = self.core.sequencer
@@ -262,7 +292,7 @@ class Replica:
                     self._clock_moved.clear()
                     await self._clock_moved.wait()
         # Whose frames they were that got in cannot be seen; what is due now can.
-        self._chores = Chores(self.core, self.config, self._catalogue)
+        self._chores = self._anew()
 
     # --- Snapshots, questions -----------------------------------------------------------------------------------------
 
