@@ -84,8 +84,8 @@ def payments_of(events: NDArray[Any], terms: Terms) -> Payments:
 
 
 def _trade_payments(events: NDArray[Any], terms: Terms) -> Payments:
-    is_trade = events["kind"] == EventKind.TRADE
-    trades = events[is_trade]
+    is_trade = np.flatnonzero(events["kind"] == EventKind.TRADE)
+    trades = events.take(is_trade)  # whole records: an index would go through them field by field
     taker, maker = trades["account"].astype(np.int64), trades["contra_account"].astype(np.int64)
     value = trades["qty"].astype(np.int64) * trades["price"] * terms.lot_tick_micros[is_trade]
     taker_buys = trades["side"] == Side.BUY

@@ -4,6 +4,8 @@ Each rule below is a line: take `amount` from one pocket, put it in another. So 
 Within an event the lines are ordered such that no pocket of a member is below zero after any of them: first what
 comes in, then what goes out.
 
+Orders and trades, nearly all events of a market, are posted by compiled code (`settlement/fast/posting.py`).
+
 Not posted, because no asset moves: capacity, the fees a short seller owes (`fees_due`), rebates that only accrue.
 """
 
@@ -13,15 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.types import MONEY, EventKind, Side
+from engine.types import MONEY, EventKind
 from settlement.accounts import CUSTODY, FEES, FIRST_SHARES, ROLE_BITS, STABLECOIN, VAULT, Role
 from settlement.flows import bodies
 from settlement.ledger import MOMENT, MOVE, Code, Posting
 from settlement.registry import Terms
 
 Column = NDArray[np.int64]
-MAX_LINES = 16
-"""More than any event has: an event's place times this, plus the line's, is the order of the rows."""
 
 
 class PostingError(ValueError):
@@ -33,14 +33,15 @@ def post(commands: NDArray[Any], events: NDArray[Any], terms: Terms) -> Posting:
 
     Raises PostingError when an amount is negative: the events are not those of an engine that follows the rules.
     """
-    sheet = _Sheet(commands, events, terms)
+    sheet, kind = _Sheet(commands, events, terms), np.ascontiguousarray(events["kind"])
+    present = np.bincount(kind, minlength=MOST_KINDS)
+    if present[PLAIN_KINDS].any():
+        sheet.post_plain()
     for kinds, rule in _RULES:
-        rows = np.flatnonzero(np.isin(events["kind"], kinds))
-        if len(rows):
-            sheet.begin(rows)
+        if present[kinds].any():
+            sheet.begin(np.flatnonzero(np.isin(kind, kinds)))
             rule(sheet)
-    transfers = sheet.transfers()
-    return Posting(transfers, _moments(events, transfers), int(commands["seq"][-1]))
+    return sheet.posting()
 
 
 class _Sheet:
@@ -52,12 +53,21 @@ class _Sheet:
         self.terms = terms
         self.parts: list[NDArray[np.int64]] = []
 
+    def post_plain(self) -> None:
+        """All lines of orders and trades."""
+        from settlement.fast import posting  # noqa: PLC0415 - compiled code takes longer to load than all the rest
+
+        table = np.empty((len(self.events) * posting.MOST_LINES, 8), np.int64)
+        count = posting.post_plain(self.events, *self.terms, table)
+        if count < 0:
+            raise _below_zero(table[-1 - count, 6], table[-1 - count, 5], table[-1 - count, 0])
+        self.parts.append(table[:count])
+
     def begin(self, rows: NDArray[np.int64]) -> None:
         """Turn to the events in `rows`."""
         self.rows = rows
         self.of = self.events[rows]
         self.money = self.of.view(MONEY)
-        self.line = 0
         self.user = self.of["account"].astype(np.int64) << ROLE_BITS
         self.contra = self.of["contra_account"].astype(np.int64) << ROLE_BITS
         self.listing = self.terms.asset[rows]
@@ -66,12 +76,11 @@ class _Sheet:
         """Add a line, of money where no asset is given. A transfer within one pocket changes nothing and is left out."""
         if (amount < 0).any():
             worst = int(np.argmin(amount))
-            seq = int(self.of["command_seq"][worst])
-            raise PostingError(f"{code.name} of {int(amount[worst])} micros in the event of command {seq}")
+            raise _below_zero(code, amount[worst], self.of["command_seq"][worst])
         keep = np.flatnonzero((amount > 0) & (debit != credit))
         part = np.empty((len(keep), 8), np.int64)
         part[:, 0] = self.of["command_seq"][keep]
-        part[:, 1] = self.rows[keep] * MAX_LINES + self.line
+        part[:, 1] = self.rows[keep]
         part[:, 2] = debit[keep]
         part[:, 3] = credit[keep]
         part[:, 4] = STABLECOIN if asset is None else asset[keep]
@@ -79,7 +88,6 @@ class _Sheet:
         part[:, 6] = code
         part[:, 7] = self.listing[keep]
         self.parts.append(part)
-        self.line += 1
 
     def asked(self) -> NDArray[Any]:
         """The events' commands (TRANSFER)."""
@@ -88,54 +96,34 @@ class _Sheet:
     def house(self, account: int) -> Column:
         return np.full(len(self.rows), account, np.int64)
 
-    def transfers(self) -> NDArray[Any]:
+    def posting(self) -> Posting:
         """All lines in the order of their events, legs numbered within each command."""
+        from settlement.fast.posting import number_legs  # noqa: PLC0415 - as above
+
+        last_seq = int(self.commands["seq"][-1])
         if not self.parts:
-            return np.zeros(0, MOVE)
-        table = np.concatenate(self.parts)
-        table = np.ascontiguousarray(table[np.argsort(table[:, 1], kind="stable")])
-        seq = table[:, 0]
-        first = np.searchsorted(seq, seq, "left")
-        table[:, 1] = np.arange(len(seq)) - first
-        return table.view(MOVE).reshape(-1)
+            return Posting(np.zeros(0, MOVE), np.zeros(0, MOMENT), last_seq)
+        table = self.parts[0]
+        if len(self.parts) > 1:
+            # A stable order: the lines of an event are of one rule, and stay as they are.
+            table = np.concatenate(self.parts)
+            table = table[np.argsort(table[:, 1], kind="stable")]
+        moments = _moments(table[:, 0], self.events["ts_ns"][table[:, 1]])
+        number_legs(table)
+        return Posting(table.view(MOVE).reshape(-1), moments, last_seq)
 
 
-def _moments(events: NDArray[Any], transfers: NDArray[Any]) -> NDArray[Any]:
+def _below_zero(code: Any, amount: Any, seq: Any) -> PostingError:
+    return PostingError(f"{Code(code).name} of {int(amount)} micros in the event of command {int(seq)}")
+
+
+def _moments(seqs: NDArray[np.int64], ts_ns: NDArray[np.int64]) -> NDArray[Any]:
     """When the commands that moved something happened; one row for each run of equal times."""
-    at = np.searchsorted(events["command_seq"], transfers["seq"], "left")
-    ts_ns = events["ts_ns"][at]
     new = np.ones(len(ts_ns), bool)
     new[1:] = ts_ns[1:] != ts_ns[:-1]
     moments = np.zeros(int(new.sum()), MOMENT)
-    moments["seq"], moments["ts_ns"] = transfers["seq"][new], ts_ns[new]
+    moments["seq"], moments["ts_ns"] = seqs[new], ts_ns[new]
     return moments
-
-
-def _orders(sheet: _Sheet) -> None:
-    """NEW, REPLACED and CANCELED: what the account's orders reserve."""
-    change = sheet.of["held_micros"]
-    sheet.move(Code.HOLD, sheet.user | Role.AVAILABLE, sheet.user | Role.HELD, np.maximum(change, 0))
-    sheet.move(Code.RELEASE, sheet.user | Role.HELD, sheet.user | Role.AVAILABLE, np.maximum(-change, 0))
-
-
-def _trades(sheet: _Sheet) -> None:
-    """The buyer pays from what its order held; the seller's part that opens a short goes to its escrow."""
-    of, lots = sheet.of, sheet.of["qty"].astype(np.int64)
-    buys = of["side"] == Side.BUY
-    buyer = np.where(buys, sheet.user, sheet.contra)
-    seller = np.where(buys, sheet.contra, sheet.user)
-    notional = of["price"].astype(np.int64) * sheet.terms.lot_tick_micros[sheet.rows] * lots
-    escrow, fee, due = of["escrow_micros"], of["fee_micros"], of["fee_due_micros"]
-    buyer_fee = np.where(buys, fee, 0)
-    held, available, fees = buyer | Role.HELD, buyer | Role.AVAILABLE, sheet.house(FEES)
-    sheet.move(Code.TRADE, held, seller | Role.AVAILABLE, notional - escrow)
-    sheet.move(Code.TRADE, held, seller | Role.ESCROW, escrow)
-    sheet.move(Code.TAKER_FEE, held, fees, buyer_fee)
-    sheet.move(Code.RELEASE, held, available, of["held_micros"] - notional - buyer_fee)
-    sheet.move(Code.DUE_FEE, buyer | Role.ESCROW, fees, of["due_paid_micros"])
-    sheet.move(Code.ESCROW_RELEASE, buyer | Role.ESCROW, available, of["released_micros"] - of["due_paid_micros"])
-    sheet.move(Code.TAKER_FEE, seller | Role.AVAILABLE, fees, fee - due - buyer_fee)
-    sheet.move(Code.TRADE_LOTS, seller | Role.AVAILABLE, available, lots, sheet.listing)
 
 
 def _deposits(sheet: _Sheet) -> None:
@@ -218,9 +206,9 @@ def _splits(sheet: _Sheet) -> None:
     sheet.move(Code.INCOME_SPLIT, sheet.user | Role.AVAILABLE, sheet.contra | Role.AVAILABLE, amount)
 
 
+MOST_KINDS = 256
+PLAIN_KINDS = [EventKind.NEW, EventKind.REPLACED, EventKind.CANCELED, EventKind.TRADE]
 _RULES: list[tuple[list[EventKind], Callable[[_Sheet], None]]] = [
-    ([EventKind.NEW, EventKind.REPLACED, EventKind.CANCELED], _orders),
-    ([EventKind.TRADE], _trades),
     ([EventKind.DEPOSITED], _deposits),
     ([EventKind.WITHDRAWN], _withdrawals),
     ([EventKind.PAID_OUT], _payouts),

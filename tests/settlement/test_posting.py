@@ -11,7 +11,7 @@ from engine.state import Limits
 from engine.types import EVENT, EventKind, Kind, Side
 from settlement.accounts import account_text
 from settlement.ledger import Code
-from settlement.posting import _RULES, PostingError, post
+from settlement.posting import _RULES, PLAIN_KINDS, PostingError, post
 from settlement.registry import Terms
 from settlement.service import Settlement
 from settlement.verify import against_engine
@@ -153,7 +153,7 @@ def test_the_ledger_equals_the_engine_after_every_command(tmp_path: Path, seed: 
 def test_a_recorded_life_has_every_kind_of_event_that_is_posted() -> None:
     """What the tests above rest on: a flow that never delivers or pays a rebate would prove little."""
     kinds = {int(kind) for seed in (1, 2) for kind in recorded(seed, 60).events["kind"]}
-    assert kinds >= {int(kind) for rule_kinds, _ in _RULES for kind in rule_kinds}
+    assert kinds >= {*map(int, PLAIN_KINDS), *(int(kind) for rule_kinds, _ in _RULES for kind in rule_kinds)}
 
 
 def test_an_amount_below_zero_is_refused_with_its_command() -> None:
