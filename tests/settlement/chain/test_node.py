@@ -142,13 +142,14 @@ def deposit(site: Site, wallet: MemorySigner, vault: str, ref: str) -> None:
 async def steps(site: Site, custodian: Custodian, count: int) -> None:
     for _ in range(count):
         await custodian.step()
-        await asyncio.to_thread(custodian_books_follow, custodian)
+        await books_follow(custodian._node)
         site.node.mine(FINALITY)
 
 
-def custodian_books_follow(custodian: Custodian) -> None:
+async def books_follow(node: Node) -> None:
     """The books run behind the market; wait until they have what it has."""
-    custodian._node._books_thread.submit(lambda: None).result()
+    while node.exchange.settlement.applied_seq < node.exchange.engine.applied_seq:
+        await asyncio.sleep(0.001)
 
 
 def wrong_withdrawals(desk: MoneyDesk, vault: str):  # type: ignore[no-untyped-def]
