@@ -226,6 +226,7 @@ def opening(number: int) -> np.ndarray:
     return row.view(COMMAND)
 
 
+@pytest.mark.usefixtures("standing_calendar")
 async def test_an_exchange_of_replicas_and_gateways(tmp_path: Path) -> None:
     """Two of each: a market through both gateways, a writer that leaves, one that joins, one state in the end."""
     keys = make_keys(tmp_path, "ann", "bob", "ann.2")

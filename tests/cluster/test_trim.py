@@ -74,6 +74,7 @@ class Exchange:
         await self.nats.close()
 
 
+@pytest.mark.usefixtures("standing_calendar")
 async def test_nothing_goes_that_books_or_a_replica_need_and_whoever_comes_later_has_it_all(tmp_path: Path) -> None:
     keys = make_keys(tmp_path, "ann")
     async with running(tmp_path, 1) as nats:
