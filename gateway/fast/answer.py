@@ -8,6 +8,7 @@ from engine.kernel import inlined, kernel
 from engine.pointers import clear
 from engine.types import EventKind, Kind, Reason
 from gateway.fast.compose import BATCH_FRAME, MASS_FRAME, REPLY_FRAME, message
+from gateway.fast.moves import move
 from gateway.fast.store import drop_pending, find_order, hash_pending, new_pending, status_of, unhash_pending
 from gateway.fast.tables import ITEMS, MOST_OF_ANSWER
 from gateway.fast.templates import ID, T_IN, T_OUT, Outcome
@@ -75,13 +76,6 @@ def release(s, h, session_at):
     session.last_held = 0
 
 
-@inlined
-def copy_piece(s, piece, to):
-    for k in range(piece.stop - piece.start):
-        s.gathered[to + k] = s.out[piece.start + k]
-    return to + piece.stop - piece.start
-
-
 @kernel
 def gather(s):
     """Bring the pieces of each session together: `groups` of them in `gathered`; what is held still, in groups of its own."""
@@ -115,7 +109,9 @@ def gather(s):
             piece = s.pieces[k]
             if piece.held == held:
                 group = s.groups[s.sessions[piece.session].group]
-                group.stop = copy_piece(s, piece, group.stop)
+                size = piece.stop - piece.start
+                move(s.gathered, group.stop, s.out, piece.start, size)
+                group.stop += size
     h.pieces = 0
     h.out_used = 0
     return h.groups

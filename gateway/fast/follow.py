@@ -15,6 +15,7 @@ from engine.kernel import inlined, kernel
 from engine.types import STP_MASK, UNCHANGED, EventKind, Flag, Kind, OrdType, Reason, TimeInForce
 from gateway.fast.answer import BY_PYTHON, ERROR_WANTED, answer_step, attempt_waiting, store_for_hold
 from gateway.fast.compose import RECORD_FRAME, message
+from gateway.fast.moves import has_odd_letters
 from gateway.fast.store import (
     depth_add,
     enter_order,
@@ -94,15 +95,9 @@ def is_client_id(s, i):
     ended = False
     for word in range(CID_WORD, CID_WORD + 5):
         value = s.words[i, word]
-        if value < 0:
+        if has_odd_letters(value) or (ended and value):
             return False
-        for _ in range(8):
-            letter = value & 0xFF
-            value = value >> 8
-            if letter == 0:
-                ended = True
-            elif ended or letter < 0x20 or letter > 0x7E or letter == 0x22 or letter == 0x5C:
-                return False
+        ended = value >> 56 == 0
     return True
 
 

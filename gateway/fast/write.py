@@ -1,12 +1,14 @@
 """Messages written from templates, and websocket frames around them, straight into the send buffer."""
 
-from engine.kernel import inlined, kernel
+from engine.kernel import inlined, kernel, lowest_bit, quotient
 from engine.types import ID_WORDS
+from gateway.fast.moves import BLOCK, bytes_of, eight_digits, move_block
 from gateway.fast.templates import Hole
 
 MICROS = 1_000_000
+EIGHT_DIGITS, ZEROS = 100_000_000, 0x3030_3030_3030_3030
 JSON = 0
-QUOTE, MINUS, POINT, ZERO = 0x22, 0x2D, 0x2E, 0x30
+QUOTE, MINUS, POINT = 0x22, 0x2D, 0x2E
 INT, MONEY, TEXT, CID = int(Hole.INT), int(Hole.MONEY), int(Hole.TEXT), int(Hole.CID)
 PHRASE, BOOL, SCRATCH = int(Hole.PHRASE), int(Hole.BOOL), int(Hole.SCRATCH)
 HEADER = 4
@@ -17,23 +19,43 @@ SHORT = 126
 
 @inlined
 def put_literal(s, at, literal, size):
-    for k in range(size):
-        s.out[at + k] = s.literals[literal + k]
+    # Whole blocks; what follows is written over the end of the last one.
+    for k in range(0, size, BLOCK):
+        move_block(s.out, at + k, s.literals, literal + k)
     return at + size
+
+
+@inlined
+def put_word(s, at, word):
+    """Eight bytes, the lowest first; LLVM makes one store of them."""
+    for k in range(8):
+        s.out[at + k] = (word >> (8 * k)) & 0xFF
+
+
+@inlined
+def put_short(s, at, value):
+    """A value below 100,000,000, in decimal."""
+    digits = eight_digits(value)
+    leading = lowest_bit(digits | 1 << 56) >> 3  # zeros in front; the last digit is written in any case
+    put_word(s, at, (digits + ZEROS) >> (8 * leading))
+    return at + 8 - leading
 
 
 @kernel
 def put_digits(s, at, value):
     """A value from zero up, in decimal."""
-    size = 1
-    bound = 10
-    while size < 19 and value >= bound:
-        bound = bound * 10 if size < 18 else bound
-        size += 1
-    for k in range(size - 1, -1, -1):
-        s.out[at + k] = ZERO + value % 10
-        value = value // 10
-    return at + size
+    if value < EIGHT_DIGITS:
+        return put_short(s, at, value)
+    high = quotient(value, EIGHT_DIGITS)
+    if high < EIGHT_DIGITS:
+        at = put_short(s, at, high)
+    else:
+        highest = quotient(high, EIGHT_DIGITS)
+        at = put_short(s, at, highest)
+        put_word(s, at, eight_digits(high - EIGHT_DIGITS * highest) + ZEROS)
+        at += 8
+    put_word(s, at, eight_digits(value - EIGHT_DIGITS * high) + ZEROS)
+    return at + 8
 
 
 @kernel
@@ -43,17 +65,14 @@ def put_amount(s, at, micros):
         s.out[at] = MINUS
         at += 1
         micros = -micros
-    at = put_digits(s, at, micros // MICROS)
-    rest = micros % MICROS
+    whole = quotient(micros, MICROS)
+    at = put_digits(s, at, whole)
+    rest = micros - MICROS * whole
     if rest:
+        digits = eight_digits(100 * rest)
         s.out[at] = POINT
-        at += 1
-        unit = MICROS // 10
-        while rest:
-            s.out[at] = ZERO + rest // unit
-            rest = rest % unit
-            unit = unit // 10
-            at += 1
+        put_word(s, at + 1, digits + ZEROS)
+        at += 1 + bytes_of(digits)
     return at
 
 
@@ -145,17 +164,11 @@ def put_text(s, at, row, wire):
     words = 0
     while words < ID_WORDS and s.texts[row, words] >> 56:
         words += 1
-    size = 8 * words
-    word = s.texts[row, words] if words < ID_WORDS else 0
-    while word:
-        size += 1
-        word = word >> 8
+    size = 8 * words + (bytes_of(s.texts[row, words]) if words < ID_WORDS else 0)
     at = put_string_head(s, at, size, wire)
-    # Whole words, for which LLVM makes one store each; what follows is written over the end of the last one.
+    # Whole words here too.
     for k in range((size + 7) >> 3):
-        word = s.texts[row, k]
-        for n in range(8):
-            s.out[at + 8 * k + n] = (word >> (8 * n)) & 0xFF
+        put_word(s, at + 8 * k, s.texts[row, k])
     return put_string_end(s, at + size, wire)
 
 

@@ -1,0 +1,101 @@
+"""Many bytes at once: moved from table to table, looked at in one word, and written as eight digits.
+
+numba has names for none of it, and LLVM makes none of it of a loop over bytes that may overlap for all it knows.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from engine.kernel import JIT, inlined, quotient
+
+BLOCK = 16
+"""Bytes that `move_block` moves in one load and one store."""
+QUOTE, BACKSLASH = 0x22, 0x5C
+
+if JIT:
+
+    def _place(context: Any, builder: Any, rows: Any, pair: Any, at: Any) -> Any:
+        """A pointer to a byte of a table of bytes."""
+        address = cgutils.create_struct_proxy(rows)(context, builder, value=pair).address
+        return builder.inttoptr(builder.add(address, at), cgutils.voidptr_t)
+
+    @intrinsic
+    def move_block(typingctx: Any, into: Any, at: Any, source: Any, start: Any) -> Any:
+        """into[at : at + BLOCK] = source[start : start + BLOCK]."""
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            block = ir.VectorType(ir.IntType(8), BLOCK).as_pointer()
+            places = [_place(context, builder, sig.args[n], args[n], args[n + 1]) for n in (0, 2)]
+            target, origin = (builder.bitcast(place, block) for place in places)
+            builder.store(builder.load(origin, align=1), target, align=1)
+            return context.get_dummy_value()
+
+        return types.void(into, types.intp, source, types.intp), generate
+
+    @intrinsic
+    def move(typingctx: Any, into: Any, at: Any, source: Any, start: Any, size: Any) -> Any:
+        """into[at : at + size] = source[start : start + size], of two tables that do not overlap."""
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            target, origin = (_place(context, builder, sig.args[n], args[n], args[n + 1]) for n in (0, 2))
+            cgutils.raw_memcpy(builder, target, origin, args[4], 1)
+            return context.get_dummy_value()
+
+        return types.void(into, types.intp, source, types.intp, types.intp), generate
+
+    @intrinsic
+    def bytes_of(typingctx: Any, word: Any) -> Any:
+        """How many bytes a word has up to its last one that is not zero; the first is the lowest."""
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            size = args[0].type
+            unused = builder.ctlz(args[0], cgutils.false_bit)
+            return builder.lshr(builder.sub(size(71), unused), size(3))
+
+        return types.int64(types.int64), generate
+
+    def has_odd_letters(word: Any) -> Any:
+        """Whether a word has another byte than letters that JSON writes as they are, and zeros behind them."""
+        ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+        word = np.uint64(word)
+        low = word & ~tops
+        # The top bit of each byte says what is asked of it; nothing is carried from one to the next.
+        filled = low + np.uint64(0x7F) * ones
+        printed = low + np.uint64(0x60) * ones
+        deleted = low + ones
+        no_quote = (low ^ np.uint64(QUOTE) * ones) + np.uint64(0x7F) * ones
+        no_backslash = (low ^ np.uint64(BACKSLASH) * ones) + np.uint64(0x7F) * ones
+        after_zero = (filled & tops) >> np.uint64(8) & ~filled
+        return (word | filled & ~printed | deleted | ~no_quote | ~no_backslash | after_zero) & tops != np.uint64(0)
+
+    has_odd_letters = inlined(has_odd_letters)
+else:
+
+    def move_block(into: Any, at: int, source: Any, start: int) -> None:
+        move(into, at, source, start, BLOCK)
+
+    def move(into: Any, at: int, source: Any, start: int, size: int) -> None:
+        into._array[at : at + size] = source._array[start : start + size]
+
+    def bytes_of(word: int) -> int:
+        return (word.bit_length() + 7) >> 3
+
+    def has_odd_letters(word: Any) -> Any:
+        letters = (word & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little").rstrip(b"\0")
+        return any(not 0x20 <= one <= 0x7E or one in {QUOTE, BACKSLASH} for one in letters)
+
+
+@inlined
+def eight_digits(value: Any) -> Any:
+    """A value below 100,000,000 as eight decimal digits, the first in the lowest byte: halved three times, all parts at once."""
+    high = quotient(value, 10_000)
+    parts = high | (value - 10_000 * high) << 32
+    high = (parts * 10_486 >> 20) & 0x7F_0000_007F
+    parts = high | (parts - 100 * high) << 16
+    high = (parts * 103 >> 10) & 0x000F_000F_000F_000F
+    return high | (parts - 10 * high) << 8
