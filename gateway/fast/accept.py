@@ -13,8 +13,8 @@ from engine.pointers import clear
 from engine.types import MAX_QTY, UNCHANGED, EventKind, Flag, Kind, TimeInForce
 from gateway.fast.answer import send
 from gateway.fast.read import AMEND, BATCH, CANCEL, PLACE, read_message
-from gateway.fast.store import find_cid, find_order, find_pending, find_symbol, key_hash
-from gateway.fast.tables import BATCH_ROWS, LAST_OWNER, STP_GROUP_BITS
+from gateway.fast.store import find_cid, find_order, find_pending, find_symbol, hash_pending, is_key, key_hash
+from gateway.fast.tables import BATCH_HASH_ROWS, BATCH_ROWS, LAST_OWNER, STP_GROUP_BITS
 from gateway.fast.write import JSON
 
 US = 1_000_000
@@ -33,7 +33,7 @@ TRADE = int(EventKind.TRADE)
 NEW_ORDER, CANCEL_ORDER, AMEND_ORDER = int(Kind.NEW_ORDER), int(Kind.CANCEL), int(Kind.AMEND)
 GTG, IOC, POST_ONLY = int(TimeInForce.GTG), int(TimeInForce.IOC), int(Flag.POST_ONLY)
 STP, EXTENDED, NS = int(Flag.STP_EXPIRE_TAKER), int(Flag.EXTENDED), 1_000
-OF_THIS_BATCH = -1
+OF_THIS_BATCH, BATCH_BUCKETS = -1, BATCH_HASH_ROWS - 1
 NO_ROW = np.int64(0)  # of numpy's: see follow.py
 
 
@@ -54,6 +54,26 @@ def is_price(s, px, instrument_number):
     instrument = s.instruments[instrument_number]
     tick = instrument.tick_micros
     return tick > 0 and px % tick == 0 and px // tick <= instrument.max_price
+
+
+@inlined
+def find_of_batch(s, r):
+    """The item of the batch at hand, among those that are checked, that places the order with r's cid; 0 for none."""
+    at = s.cids_of_batch[r.hash & BATCH_BUCKETS]
+    while at and s.requests[at].hash != r.hash:
+        at = s.requests[at].next_cid
+    return at
+
+
+@inlined
+def enter_of_batch(s, r, row):
+    """Make an item one that `find_of_batch` finds. False when another is so like it that only text could tell."""
+    if find_of_batch(s, r):
+        return False
+    bucket = r.hash & BATCH_BUCKETS
+    r.next_cid = s.cids_of_batch[bucket]
+    s.cids_of_batch[bucket] = row
+    return True
 
 
 @kernel
@@ -80,13 +100,10 @@ def check_place(s, r, account, row):
     if not r.has_cid:
         return True
     key_is_cid(s, r)
-    if find_cid(s, account) or find_pending(s, account):
-        return False
     r.hash = key_hash(s, account)
-    for k in range(1, row):
-        if s.requests[k].op == PLACE and s.requests[k].hash == r.hash and s.requests[k].has_cid:
-            return False
-    return True
+    if find_cid(s, account, r.hash) or find_pending(s, account, r.hash):
+        return False
+    return row == NO_ROW or enter_of_batch(s, r, row)
 
 
 @kernel
@@ -98,20 +115,19 @@ def find_named(s, r, account, row):
         r.order = find_order(s, r.oid)
     else:
         key_is_cid(s, r)
-        r.pending = find_pending(s, account)
+        r.hash = key_hash(s, account)
+        r.pending = find_pending(s, account, r.hash)
         if r.pending:
             r.instrument = s.pendings[r.pending - 1].instrument
             # What waits for Python waits in the order in which it came.
             return s.pendings[r.pending - 1].extra == 0
-        r.order = find_cid(s, account)
-        if r.order == 0:
-            r.hash = key_hash(s, account)
-            for k in range(1, row):
-                other = s.requests[k]
-                if other.op == PLACE and other.has_cid and other.hash == r.hash:
-                    r.pending = OF_THIS_BATCH
-                    r.instrument = other.instrument
-                    return other.c0 == r.c0 and other.c1 == r.c1 and other.c2 == r.c2 and other.c3 == r.c3
+        r.order = find_cid(s, account, r.hash)
+        at = find_of_batch(s, r) if row != NO_ROW and r.order == 0 else 0
+        if at:
+            other = s.requests[at]
+            r.pending = OF_THIS_BATCH
+            r.instrument = other.instrument
+            return is_key(s, other)
     if r.order == 0:
         return False
     order = s.orders[r.order]
@@ -153,6 +169,8 @@ def check_items(s, r, account, items):
         return False
     if r.has_type or r.has_tif or r.has_post or r.has_cod or r.has_deadline or has_labels(r):
         return False
+    for k in range(BATCH_BUCKETS + 1):
+        s.cids_of_batch[k] = 0
     for k in range(1, items + 1):
         item = s.requests[k]
         if item.has_id or not item.has_op or not check(s, item, account, k):
@@ -213,9 +231,7 @@ def has_room(s, h, session, items):
 
 @kernel
 def send_place(s, h, r, asker, account, serial):
-    if r.has_cid:
-        key_is_cid(s, r)
-    at = send(s, h, asker, NEW_ORDER, account, bool(r.has_cid))
+    at = send(s, h, asker, NEW_ORDER, account)
     pending = s.pendings[at - 1]
     command = s.unsent[h.unsent - 1]
     pending.instrument = r.instrument
@@ -244,6 +260,8 @@ def send_place(s, h, r, asker, account, serial):
     if not r.has_cod or r.cod:
         command.session = serial
     if r.has_cid:
+        key_is_cid(s, r)
+        hash_pending(s, at, r.hash)
         row = h.unsent - 1
         s.unsent_words[row, 15] = r.c0
         s.unsent_words[row, 16] = r.c1
@@ -261,7 +279,7 @@ def price_and_qty(s, r):
 @kernel
 def send_change(s, h, r, asker, account):
     order = s.orders[r.order]
-    send(s, h, asker, AMEND_ORDER if r.op == AMEND else CANCEL_ORDER, account, False)
+    send(s, h, asker, AMEND_ORDER if r.op == AMEND else CANCEL_ORDER, account)
     command = s.unsent[h.unsent - 1]
     command.instrument = order.instrument
     command.order_id = order.id
@@ -279,7 +297,7 @@ def wait_for(s, h, r, asker, account):
     at = r.pending
     if at == OF_THIS_BATCH:
         key_is_cid(s, r)
-        at = find_pending(s, account)
+        at = find_pending(s, account, r.hash)
     number = h.waits_free
     if number:
         h.waits_free = s.waits[number - 1].next

@@ -9,7 +9,7 @@ from engine.pointers import clear
 from engine.types import EventKind, Kind, Reason
 from gateway.fast.compose import BATCH_FRAME, MASS_FRAME, REPLY_FRAME, message
 from gateway.fast.moves import move
-from gateway.fast.store import drop_pending, find_order, hash_pending, new_pending, status_of, unhash_pending
+from gateway.fast.store import drop_pending, find_order, new_pending, status_of, unhash_pending
 from gateway.fast.tables import ITEMS, MOST_OF_ANSWER
 from gateway.fast.templates import ID, T_IN, T_OUT, Outcome
 from gateway.fast.write import frame_start
@@ -312,10 +312,10 @@ def answer_step(s, h):
 
 
 @kernel
-def send(s, h, asker, kind, account, has_cid):
+def send(s, h, asker, kind, account):
     """A command for a request that compiled code answers: its row of `unsent`; the caller fills in the rest.
 
-    With a cid (in s.key) others can name the order while it is on its way. There must be room: see `room_to_send`.
+    There must be room: see `has_room` in accept.py.
     """
     at = new_pending(s)
     pending = s.pendings[at - 1]
@@ -332,13 +332,6 @@ def send(s, h, asker, kind, account, has_cid):
     command.kind = kind
     command.account = account
     command.ref = pending.ref
-    if has_cid:
-        pending.c0 = s.key[0]
-        pending.c1 = s.key[1]
-        pending.c2 = s.key[2]
-        pending.c3 = s.key[3]
-        pending.c4 = s.key[4]
-        hash_pending(s, at)
     h.unsent += 1
     return at
 
@@ -346,7 +339,7 @@ def send(s, h, asker, kind, account, has_cid):
 @inlined
 def send_level(s, h, asker, account, instrument, group, side, level, price, qty):
     """A command for a level of a ladder. In `key`: the flags, the session's serial, the deadline, the self-trade group."""
-    send(s, h, asker, QUOTE, account, False)
+    send(s, h, asker, QUOTE, account)
     command = s.unsent[h.unsent - 1]
     command.instrument = instrument
     command.group = group
@@ -432,7 +425,7 @@ def attempt(s, h, wait, order_at):
     if h.pending >= h.max_pending:
         refuse(s, h, asker, 2, OVERLOADED)
         return
-    send(s, h, asker, wait.kind, wait.account, False)
+    send(s, h, asker, wait.kind, wait.account)
     command = s.unsent[h.unsent - 1]
     command.instrument = order.instrument
     command.order_id = order.id

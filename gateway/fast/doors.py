@@ -24,12 +24,12 @@ def look_up(s, op, a, b):
     if op == FIND_ORDER:
         return store.find_order(s, a)
     if op == FIND_CID:
-        return store.find_cid(s, a)
+        return store.find_cid(s, a, store.key_hash(s, a))
     if op == FIND_POSITION:
         return store.find_position(s, a, b)
     if op == RECORD_AT:
         return store.record_at(s, a, b)
-    return store.find_pending(s, a)
+    return store.find_pending(s, a, store.key_hash(s, a))
 
 
 @kernel
@@ -60,7 +60,8 @@ def change(s, op, a, b):
     elif op == FREE_LEVELS:
         store.free_levels(s, a)
     elif op == HASH_PENDING:
-        store.hash_pending(s, a)
+        store.key_from(s, s.pendings[a - 1])
+        store.hash_pending(s, a, store.key_hash(s, s.pendings[a - 1].account))
     elif op == DROP_PENDING:
         store.drop_pending(s, a)
     elif op == ENTER_SYMBOL:

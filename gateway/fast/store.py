@@ -3,10 +3,10 @@
 from engine.kernel import inlined, kernel
 from engine.pointers import clear
 from engine.types import SLOT_BITS
-from gateway.fast.tables import CHUNK, HASH_ROWS
+from gateway.fast.tables import CHUNK, HASH_ROWS, PENDING_HASH_ROWS, POSITION_HASH_ROWS
 
 MASK = (1 << 62) - 1
-BUCKETS = HASH_ROWS - 1
+BUCKETS, POSITION_BUCKETS, PENDING_BUCKETS = HASH_ROWS - 1, POSITION_HASH_ROWS - 1, PENDING_HASH_ROWS - 1
 SYMBOL_BUCKETS = 4_096 - 1
 SLOT_MASK = (1 << SLOT_BITS) - 1
 SMALLEST_ROOM = 16
@@ -116,9 +116,9 @@ def find_order(s, order_id):
 
 
 @kernel
-def find_cid(s, account):
-    """The account's order with the cid in s.key; the youngest, where one was used again."""
-    at = s.cid_hash[key_hash(s, account) & BUCKETS]
+def find_cid(s, account, hashed):
+    """The account's order with the cid in s.key, of which `hashed` is the hash; the youngest, where one was used again."""
+    at = s.cid_hash[hashed & BUCKETS]
     while at:
         order = s.orders[at]
         if order.account == account and is_key(s, order):
@@ -245,7 +245,7 @@ def forget(s, now_ns):
 
 @inlined
 def position_bucket(account, instrument):
-    return mixed(account, instrument) & BUCKETS
+    return mixed(account, instrument) & POSITION_BUCKETS
 
 
 @kernel
@@ -487,9 +487,9 @@ def record_at(s, account_number, aseq):
 
 
 @kernel
-def find_pending(s, account):
-    """The row of the account's order with the cid in s.key that is on its way, 0 for none."""
-    at = s.pending_hash[key_hash(s, account) & BUCKETS]
+def find_pending(s, account, hashed):
+    """The row of the account's order with the cid in s.key that is on its way, 0 for none; `hashed` as above."""
+    at = s.pending_hash[hashed & PENDING_BUCKETS]
     while at:
         pending = s.pendings[at - 1]
         if pending.account == account and is_key(s, pending):
@@ -514,10 +514,16 @@ def new_pending(s):
 
 
 @kernel
-def hash_pending(s, at):
+def hash_pending(s, at, hashed):
+    """Let others name the order by the cid in s.key while it is on its way."""
     pending = s.pendings[at - 1]
-    key_from(s, pending)
-    bucket = key_hash(s, pending.account) & BUCKETS
+    bucket = hashed & PENDING_BUCKETS
+    pending.hash = hashed
+    pending.c0 = s.key[0]
+    pending.c1 = s.key[1]
+    pending.c2 = s.key[2]
+    pending.c3 = s.key[3]
+    pending.c4 = s.key[4]
     pending.has_cid = 1
     pending.next_cid = s.pending_hash[bucket]
     s.pending_hash[bucket] = at
@@ -530,8 +536,7 @@ def unhash_pending(s, at):
     if pending.has_cid == 0:
         return
     pending.has_cid = 0
-    key_from(s, pending)
-    bucket = key_hash(s, pending.account) & BUCKETS
+    bucket = pending.hash & PENDING_BUCKETS
     other = s.pending_hash[bucket]
     if other == at:
         s.pending_hash[bucket] = pending.next_cid

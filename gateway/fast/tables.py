@@ -22,7 +22,10 @@ MASS_ROWS, MASS_LADDERS, MASS_LEVELS = 256, 256, 1_000
 """Mass quotes that compiled code keeps at once, the ladders of each, and its levels with those that it takes back."""
 LADDER_LEVELS, LEVELS_A_WORD = 1_024, 32
 """Levels that a side of a ladder can have, and how many of them have their bits in one word."""
-HASH_ROWS = 1 << 18
+HASH_ROWS, POSITION_HASH_ROWS = 1 << 20, 1 << 18
+"""Of orders as many as a gateway remembers by default."""
+PENDING_HASH_ROWS, BATCH_HASH_ROWS = 1 << 15, 1 << 8
+"""So few that they stay in the processor's cache: hardly ever is much on its way at once."""
 EXTENT_HASH_ROWS = 1 << 16
 SESSION_ROWS = 16_384
 CHUNK = 32
@@ -126,7 +129,7 @@ SESSION = np.dtype(
 PENDING = np.dtype(
     _integers("ref uid request t_in price qty c0 c1 c2 c3 c4")
     + _integers("session account instrument item batch next_cid first_wait last_wait")
-    + _integers("kind python has_cid extra side ord_type time_in_force flags group tag stp_group")
+    + _integers("kind python has_cid extra side ord_type time_in_force flags group tag stp_group hash")
 )
 """`python`: Python answers it. `extra`: Python has more to answer than the request itself."""
 
@@ -157,7 +160,7 @@ REQUEST = np.dtype(
     + _integers("op side ord_type time_in_force post cod group tag stp stp_group deadline")
     + _integers("has_id has_oid has_px has_qty has_cid has_sym has_side has_type has_tif has_post has_cod has_op")
     + _integers("has_group has_tag has_stp has_stp_group has_deadline")
-    + _integers("order instrument pending hash")
+    + _integers("order instrument pending hash next_cid")
 )
 PIECE = np.dtype(_integers("start stop next") + _integers("session held"))
 GROUP = np.dtype(_integers("session start stop held"))
@@ -186,6 +189,7 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "position_hash": (np.dtype("<i4"), ()),
     "symbol_hash": (np.dtype("<i4"), ()),
     "pending_hash": (np.dtype("<i4"), ()),
+    "cids_of_batch": (np.dtype("<i8"), ()),
     "sessions": (SESSION, ()),
     "pendings": (PENDING, ()),
     "asker": (PENDING, ()),
@@ -235,10 +239,11 @@ SHAPES: dict[str, tuple[Any, tuple[int, ...]]] = {
 FIRST_ROWS = {
     "head": 1, "accounts": 1_024, "live": 1_024, "orders": 4_096, "positions": 4_096, "instruments": 256, "sides": 512,
     "levels": 16_384, "level_free": 32, "symbols": 256, "records": 64 * CHUNK, "values": 64 * CHUNK, "next_chunk": 64,
-    "id_hash": HASH_ROWS, "cid_hash": HASH_ROWS, "position_hash": HASH_ROWS, "symbol_hash": 4_096,
-    "pending_hash": HASH_ROWS, "sessions": SESSION_ROWS, "pendings": PENDING_ROWS, "asker": 1, "waits": PENDING_ROWS,
-    "batches": BATCH_ROWS, "results": BATCH_ROWS * ITEMS, "result": 1, "reasons": 1 << 16, "refused": 1 << 16,
-    "requests": ITEMS + 1, "wishes": MASS_LEVELS, "plan": 1, "ladders": MASS_LADDERS, "ladder_sides": 2 * MASS_LADDERS,
+    "id_hash": HASH_ROWS, "cid_hash": HASH_ROWS, "position_hash": POSITION_HASH_ROWS, "symbol_hash": 4_096,
+    "pending_hash": PENDING_HASH_ROWS, "cids_of_batch": BATCH_HASH_ROWS, "sessions": SESSION_ROWS,
+    "pendings": PENDING_ROWS, "asker": 1, "waits": PENDING_ROWS, "batches": BATCH_ROWS, "results": BATCH_ROWS * ITEMS,
+    "result": 1, "reasons": 1 << 16, "refused": 1 << 16, "requests": ITEMS + 1, "wishes": MASS_LEVELS, "plan": 1,
+    "ladders": MASS_LADDERS, "ladder_sides": 2 * MASS_LADDERS,
     "masses": MASS_ROWS, "mass_ladders": MASS_ROWS * MASS_LADDERS, "parts": -(-MASS_LEVELS // ITEMS),
     "extents": 1_024, "extent_levels": 1_024, "extent_hash": EXTENT_HASH_ROWS, "fresh": 16_384,
     "moved_accounts": 4_096, "moved_positions": 4_096, "dirty": 4_096, "changed": 16_384, "trades": 8_192, "key": 8,
