@@ -9,11 +9,11 @@ from enum import IntEnum
 import numpy as np
 
 from engine.kernel import inlined, kernel
-from engine.pointers import clear
+from engine.pointers import clear, prefetch
 from engine.types import MAX_QTY, UNCHANGED, EventKind, Flag, Kind, TimeInForce
 from gateway.fast.answer import send
 from gateway.fast.read import AMEND, BATCH, CANCEL, PLACE, read_message
-from gateway.fast.store import find_cid, find_order, find_pending, find_symbol, hash_pending, is_key, key_hash
+from gateway.fast.store import BUCKETS, find_cid, find_order, find_pending, find_symbol, hash_pending, is_key, key_hash
 from gateway.fast.tables import BATCH_HASH_ROWS, BATCH_ROWS, LAST_OWNER, STP_GROUP_BITS
 from gateway.fast.write import JSON
 
@@ -100,7 +100,8 @@ def check_place(s, r, account, row):
     if not r.has_cid:
         return True
     key_is_cid(s, r)
-    r.hash = key_hash(s, account)
+    if row == NO_ROW:
+        r.hash = key_hash(s, account)
     if find_cid(s, account, r.hash) or find_pending(s, account, r.hash):
         return False
     return row == NO_ROW or enter_of_batch(s, r, row)
@@ -115,7 +116,8 @@ def find_named(s, r, account, row):
         r.order = find_order(s, r.oid)
     else:
         key_is_cid(s, r)
-        r.hash = key_hash(s, account)
+        if row == NO_ROW:
+            r.hash = key_hash(s, account)
         r.pending = find_pending(s, account, r.hash)
         if r.pending:
             r.instrument = s.pendings[r.pending - 1].instrument
@@ -163,6 +165,20 @@ def check(s, r, account, row):
     return (r.op == AMEND or r.op == CANCEL) and check_change(s, r, account, row)
 
 
+@inlined
+def fetch_items(s, account, items):
+    """Ask for what the checks look for, of all items at once: each by itself would wait for the memory."""
+    for k in range(1, items + 1):
+        item = s.requests[k]
+        if item.has_cid:
+            key_is_cid(s, item)
+            item.hash = key_hash(s, account)
+            prefetch(s.cid_hash, item.hash & BUCKETS)
+    for k in range(1, items + 1):
+        if s.requests[k].has_cid:
+            prefetch(s.orders, s.cid_hash[s.requests[k].hash & BUCKETS])
+
+
 @kernel
 def check_items(s, r, account, items):
     if items < 1 or r.has_oid or r.has_px or r.has_qty or r.has_cid or r.has_sym or r.has_side:
@@ -171,6 +187,7 @@ def check_items(s, r, account, items):
         return False
     for k in range(BATCH_BUCKETS + 1):
         s.cids_of_batch[k] = 0
+    fetch_items(s, account, items)
     for k in range(1, items + 1):
         item = s.requests[k]
         if item.has_id or not item.has_op or not check(s, item, account, k):

@@ -83,10 +83,11 @@ ladders are in `extents`, when they are there.
 
 ORDER = np.dtype(
     [
-        *_integers("id ts_ns finished_ns queued_seq ack_aseq tick_micros body_price body_qty price qty leaves cum"),
-        *_integers("c0 c1 c2 c3 c4"),
-        *_integers("account instrument symbol session ack_left ack_cum"),
-        *_integers("next_of_account prev_of_account next_finished next_id next_cid"),
+        # What is looked at to find one, in one line of the processor's cache.
+        *_integers("id account c0 c1 c2 c3 c4 next_cid"),
+        *_integers("ts_ns finished_ns queued_seq ack_aseq tick_micros body_price body_qty price qty leaves cum"),
+        *_integers("instrument symbol session ack_left ack_cum"),
+        *_integers("next_of_account prev_of_account next_finished next_id"),
         *_integers("flags side ord_type time_in_force done has_ack ack_status special"),
         # Beyond plain orders; all zero in those.
         *_integers("show shown stop_price body_stop body_show min_qty expire_ns tag group stp_group level waiting"),
