@@ -20,9 +20,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.catalogue import NS, Catalogue
-from engine.types import COMMAND, TRANSFER, Kind
+from engine.types import COMMAND, TRANSFER, EventKind, Kind
 from gateway.auth import KeyStore
 from settlement.batches import BatchState
 from tests.wellhead.set_clock import until_morning_ns
@@ -35,6 +36,7 @@ from wellhead.types import Order, Side, WellheadError
 MAKER, GUEST, TAKER, OPERATOR = "maker", "guest", "taker", "operator"
 HOUR_NS = 3_600 * NS
 PAPER_MICROS = 50_000_000_000_000
+SETTLED_S = 120
 LEVELS = 8
 CAPACITY_LOTS = 2_000
 BATCH_ITEMS = 90
@@ -85,14 +87,25 @@ class Venue:
         return self.directory / f"{name}.key"
 
     async def _settle(self) -> None:
-        """Leap to a gate, over the hour, and to the end of the cycle, until one is frozen."""
-        for _ in range(8):
-            self.ahead_ns += HOUR_NS
-            await asyncio.sleep(0.15)
-            batches = self.node.books.batches.all()
-            if [batch for batch in batches if batch.state >= BatchState.FROZEN]:
-                return
-        raise RuntimeError("no cycle was settled")
+        """Leap to a gate, over the hour, and to the end of the cycle; then the books follow, and freeze it."""
+        async with asyncio.timeout(SETTLED_S):
+            for kind in (EventKind.CLOSED, EventKind.DELIVERED, EventKind.CYCLE_CLOSED):
+                await self._leap(kind)
+            while not any(batch.state >= BatchState.FROZEN for batch in self.node.books.batches.all()):
+                await asyncio.sleep(0.01)
+
+    async def _leap(self, kind: EventKind) -> None:
+        """By an hour, and wait until this has come of it."""
+        came = asyncio.Event()
+
+        def look(_commands: NDArray[np.void], events: NDArray[np.void]) -> None:
+            if (events["kind"] == kind).any():
+                came.set()
+
+        self.node.observers.append(look)
+        self.ahead_ns += HOUR_NS
+        await came.wait()
+        self.node.observers.remove(look)
 
     async def _nominate(self) -> None:
         """Maker and taker may sell in every open hour."""
