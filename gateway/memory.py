@@ -199,7 +199,7 @@ class Tables:
     def take_message(self, session: int, data: bytes) -> int:
         """Take in a message; an accept.Take."""
         size = len(data)
-        if size > len(self.payload):
+        if size > len(self.inbox):
             return accept.DECLINED
         self.payload_view[:size] = data
         return self.do(doors.TAKE_MESSAGE, session, size)

@@ -12,6 +12,7 @@ from engine.kernel import inlined, kernel
 from engine.pointers import clear, prefetch
 from engine.types import MAX_QTY, UNCHANGED, EventKind, Flag, Kind, TimeInForce
 from gateway.fast.answer import send
+from gateway.fast.moves import word_at
 from gateway.fast.read import AMEND, BATCH, CANCEL, PLACE, read_message
 from gateway.fast.store import BUCKETS, find_cid, find_order, find_pending, find_symbol, hash_pending, is_key, key_hash
 from gateway.fast.tables import BATCH_HASH_ROWS, BATCH_ROWS, LAST_OWNER, STP_GROUP_BITS
@@ -433,13 +434,14 @@ def take_message(s, session_at, size):
 @kernel
 def unmask(s, at, size):
     """The payload of a frame, whose mask stands in front of inbox[at]."""
-    m0, m1, m2, m3 = s.inbox[at - 4], s.inbox[at - 3], s.inbox[at - 2], s.inbox[at - 1]
-    for k in range(0, size - 3, 4):
-        s.payload[k] = s.inbox[at + k] ^ m0
-        s.payload[k + 1] = s.inbox[at + k + 1] ^ m1
-        s.payload[k + 2] = s.inbox[at + k + 2] ^ m2
-        s.payload[k + 3] = s.inbox[at + k + 3] ^ m3
-    for k in range(size & ~3, size):
+    mask = 0
+    for k in range(8):
+        mask |= np.int64(s.inbox[at - 4 + (k & 3)]) << (8 * k)
+    for k in range(0, size - 7, 8):
+        word = word_at(s.inbox, at + k) ^ mask
+        for n in range(8):
+            s.payload[k + n] = (word >> (8 * n)) & 0xFF
+    for k in range(size & ~7, size):
         s.payload[k] = s.inbox[at + k] ^ s.inbox[at - 4 + (k & 3)]
 
 

@@ -15,7 +15,7 @@ from engine.kernel import inlined, kernel
 from engine.types import STP_MASK, UNCHANGED, EventKind, Flag, Kind, OrdType, Reason, TimeInForce
 from gateway.fast.answer import BY_PYTHON, ERROR_WANTED, answer_step, attempt_waiting, store_for_hold
 from gateway.fast.compose import RECORD_FRAME, message
-from gateway.fast.moves import has_odd_letters
+from gateway.fast.moves import bytes_of, plain_letters
 from gateway.fast.store import (
     depth_add,
     enter_order,
@@ -95,7 +95,7 @@ def is_client_id(s, i):
     ended = False
     for word in range(CID_WORD, CID_WORD + 5):
         value = s.words[i, word]
-        if has_odd_letters(value) or (ended and value):
+        if plain_letters(value) != bytes_of(value) or (ended and value):
             return False
         ended = value >> 56 == 0
     return True

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from engine.kernel import JIT, inlined, quotient
+from engine.kernel import JIT, inlined, lowest_bit, quotient
 
 BLOCK = 16
 """Bytes that `move_block` moves in one load and one store."""
@@ -59,21 +59,30 @@ if JIT:
 
         return types.int64(types.int64), generate
 
-    def has_odd_letters(word: Any) -> Any:
-        """Whether a word has another byte than letters that JSON writes as they are, and zeros behind them."""
+    @intrinsic
+    def word_at(typingctx: Any, rows: Any, at: Any) -> Any:
+        """The eight bytes rows[at : at + 8] as a number, the first the lowest."""
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            place = _place(context, builder, sig.args[0], *args)
+            return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+
+        return types.int64(rows, types.intp), generate
+
+    def plain_letters(word: Any) -> Any:
+        """How many bytes of a word, from the lowest on, are letters that JSON writes as they are."""
         ones, tops = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
         word = np.uint64(word)
         low = word & ~tops
         # The top bit of each byte says what is asked of it; nothing is carried from one to the next.
-        filled = low + np.uint64(0x7F) * ones
         printed = low + np.uint64(0x60) * ones
         deleted = low + ones
         no_quote = (low ^ np.uint64(QUOTE) * ones) + np.uint64(0x7F) * ones
         no_backslash = (low ^ np.uint64(BACKSLASH) * ones) + np.uint64(0x7F) * ones
-        after_zero = (filled & tops) >> np.uint64(8) & ~filled
-        return (word | filled & ~printed | deleted | ~no_quote | ~no_backslash | after_zero) & tops != np.uint64(0)
+        odd = (word | deleted | ~(printed & no_quote & no_backslash)) & tops
+        return lowest_bit(odd) >> 3 if odd else 8
 
-    has_odd_letters = inlined(has_odd_letters)
+    plain_letters = inlined(plain_letters)
 else:
 
     def move_block(into: Any, at: int, source: Any, start: int) -> None:
@@ -85,9 +94,13 @@ else:
     def bytes_of(word: int) -> int:
         return (word.bit_length() + 7) >> 3
 
-    def has_odd_letters(word: Any) -> Any:
-        letters = (word & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little").rstrip(b"\0")
-        return any(not 0x20 <= one <= 0x7E or one in {QUOTE, BACKSLASH} for one in letters)
+    def word_at(rows: Any, at: int) -> int:
+        return int.from_bytes(rows._array[at : at + 8].tobytes(), "little", signed=True)
+
+    def plain_letters(word: Any) -> Any:
+        letters = (word & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
+        odd = [not 0x20 <= one <= 0x7E or one in {QUOTE, BACKSLASH} for one in letters]
+        return [*odd, True].index(True)
 
 
 @inlined

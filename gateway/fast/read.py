@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.kernel import inlined, kernel
 from engine.pointers import clear
+from gateway.fast.moves import plain_letters, word_at
 from gateway.fast.tables import ITEMS
 from gateway.fast.write import JSON
 
@@ -54,8 +55,9 @@ W0, W1, W2, W3, W4 = (np.int64(k) for k in range(5))  # of numpy's: see follow.p
 MAX_DIGITS, PRICE_DIGITS = 16, 15
 MAX_NUMBER = 2**53
 MAX_GROUP, MAX_STP_GROUP = 2**31 - 1, 127
+IS_CID_LETTER = np.array([byte < 0x80 and (chr(byte).isalnum() or chr(byte) in "._:-") for byte in range(256)])
 SPACE, TAB, NEWLINE, RETURN = 0x20, 0x09, 0x0A, 0x0D
-QUOTE, BACKSLASH, COMMA, COLON, ZERO, NINE = 0x22, 0x5C, 0x2C, 0x3A, 0x30, 0x39
+QUOTE, COMMA, COLON, ZERO, NINE = 0x22, 0x2C, 0x3A, 0x30, 0x39
 OPEN_OBJECT, CLOSE_OBJECT, OPEN_LIST, CLOSE_LIST = 0x7B, 0x7D, 0x5B, 0x5D
 
 
@@ -83,28 +85,25 @@ def expect(s, p, end, letter):
 
 @inlined
 def packed(s, p, size):
-    """Up to eight bytes as a number, the first the lowest."""
-    value = 0
-    for k in range(size):
-        value |= np.int64(s.payload[p + k]) << (8 * k)
-    return value
+    """Up to eight bytes as a number, the first the lowest; eight only of letters."""
+    word = word_at(s.payload, p)
+    return word if size == 8 else word & ((1 << (8 * size)) - 1)
 
 
 @kernel
 def json_string(s, p, end):
     """A string without escapes, in ASCII; `p` is behind its opening quote."""
     start = p
-    while p < end:
-        letter = s.payload[p]
-        if letter == QUOTE:
-            s.token[0] = STRING
-            s.token[1] = start
-            s.token[2] = p - start
-            return p + 1
-        if letter < SPACE or letter > 0x7E or letter == BACKSLASH:
-            return NOT_TAKEN
-        p += 1
-    return NOT_TAKEN
+    plain = 8
+    while plain == 8 and p < end:
+        plain = plain_letters(word_at(s.payload, p))
+        p += plain
+    if p >= end or s.payload[p] != QUOTE:
+        return NOT_TAKEN
+    s.token[0] = STRING
+    s.token[1] = start
+    s.token[2] = p - start
+    return p + 1
 
 
 @kernel
@@ -162,9 +161,8 @@ def big(s, p, size):
 def packed_string(s, p, end, size):
     if p + size > end:
         return NOT_TAKEN
-    for k in range(size):
-        letter = s.payload[p + k]
-        if letter < SPACE or letter > 0x7E or letter == QUOTE or letter == BACKSLASH:
+    for k in range(0, size, 8):
+        if plain_letters(word_at(s.payload, p + k)) < min(8, size - k):
             return NOT_TAKEN
     s.token[0] = STRING
     s.token[1] = p
@@ -248,19 +246,13 @@ def read_symbol(s, r):
     return True
 
 
-@inlined
-def is_cid_letter(x):
-    is_letter = 0x41 <= x <= 0x5A or 0x61 <= x <= 0x7A
-    return is_letter or ZERO <= x <= NINE or x == 0x2E or x == 0x5F or x == 0x3A or x == 0x2D
-
-
 @kernel
 def read_cid(s, r):
     at, size = s.token[1], s.token[2]
     if r.has_cid or s.token[0] != STRING or size < 1 or size > 36:
         return False
     for k in range(size):
-        if not is_cid_letter(s.payload[at + k]):
+        if not IS_CID_LETTER[s.payload[at + k]]:
             return False
     r.has_cid = 1
     r.c0 = text_word(s, at, size, W0)

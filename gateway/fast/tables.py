@@ -35,6 +35,8 @@ OUT_BYTES = 4 << 20
 MOST_OF_ANSWER = 1 << 19
 """Bytes that the reply to any request takes at the most."""
 INBOX_BYTES = 1 << 20
+WORD = 8
+"""Bytes behind what was received that are read with its end, in one word."""
 UNSENT_ROWS = 4_096
 STP_GROUP_BITS = 7
 """An owner's own numbers of self-trade groups, in the low bits of the engine's `stp_group`; above them is who the owner is."""
@@ -248,8 +250,8 @@ FIRST_ROWS = {
     "masses": MASS_ROWS, "mass_ladders": MASS_ROWS * MASS_LADDERS, "parts": -(-MASS_LEVELS // ITEMS),
     "extents": 1_024, "extent_levels": 1_024, "extent_hash": EXTENT_HASH_ROWS, "fresh": 16_384,
     "moved_accounts": 4_096, "moved_positions": 4_096, "dirty": 4_096, "changed": 16_384, "trades": 8_192, "key": 8,
-    "token": 8, "holes": VALUES, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES, "out": OUT_BYTES,
-    "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,
+    "token": 8, "holes": VALUES, "texts": 8, "scratch": 256, "inbox": INBOX_BYTES, "payload": INBOX_BYTES + WORD,
+    "out": OUT_BYTES, "gathered": OUT_BYTES, "pieces": 65_536, "groups": SESSION_ROWS, "unsent": UNSENT_ROWS,
 }  # fmt: skip
 GROWING = (
     "accounts", "live", "orders", "positions", "instruments", "sides", "recent", "levels", "symbols", "records", "values",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.kernel import JIT
 from gateway.config import GatewayConfig
 from gateway.fast import doors
-from gateway.fast.moves import bytes_of, eight_digits, has_odd_letters
+from gateway.fast.moves import bytes_of, eight_digits, plain_letters
 from gateway.fast.templates import NUMBER
 from gateway.memory import Tables
 
@@ -32,11 +32,11 @@ def _size(word: Any) -> Any:
     return bytes_of(word)
 
 
-def _is_odd(word: Any) -> Any:
-    return has_odd_letters(word)
+def _plain(word: Any) -> Any:
+    return plain_letters(word)
 
 
-digits_of, size_of, is_odd = _compiled(_digits), _compiled(_size), _compiled(_is_odd)
+digits_of, size_of, plain_of = _compiled(_digits), _compiled(_size), _compiled(_plain)
 
 
 @given(st.one_of(st.integers(0, 10**8 - 1), st.sampled_from([one for one in BOUNDS if one < 10**8])))
@@ -45,10 +45,9 @@ def test_eight_digits(value: int) -> None:
 
 
 @given(WORDS)
-def test_letters_that_need_no_escape_with_zeros_behind_them(word: bytes) -> None:
-    letters = word.rstrip(b"\0")
-    odd = any(not 0x20 <= one <= 0x7E or one in b'"\\' for one in letters)
-    assert is_odd(int.from_bytes(word, "little", signed=True)) == odd
+def test_letters_that_need_no_escape(word: bytes) -> None:
+    odd = [not 0x20 <= one <= 0x7E or one in b'"\\' for one in word]
+    assert plain_of(int.from_bytes(word, "little", signed=True)) == [*odd, True].index(True)
 
 
 @given(WORDS.filter(lambda word: word[7] < 0x80))
