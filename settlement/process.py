@@ -39,6 +39,7 @@ from settlement.service import Job, Settlement
 NICENESS = 5
 """The books lag behind the market rather than the market behind the books."""
 END_TIMEOUT_S = 30
+NO_HANDLE = -1
 KEPT_BYTES = 1 << 25
 """Of the memory for batches. What books that were behind needed beyond is given back."""
 
@@ -123,8 +124,10 @@ class Tray:
             self._resize(KEPT_BYTES)
 
     def close(self) -> None:
-        self._memory.close()
-        os.close(self.handle)
+        """A second call does nothing: the number may be another file's by then."""
+        handle, self.handle = self.handle, NO_HANDLE
+        if handle != NO_HANDLE:
+            os.close(handle)
 
 
 class SettlementProcess:

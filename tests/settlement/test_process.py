@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from engine.types import COMMAND, EVENT, Kind, Side
+from settlement import process
 from settlement.database import FormatError
 from settlement.ledger import LedgerError, LedgerGapError
 from settlement.meter import MeterError, Refusal
@@ -61,6 +62,25 @@ def closed_hour(venue: Venue) -> None:
     venue.send(transfer(Kind.NOMINATE, 1, instrument=1, lots=2), order(1, 1, Side.SELL, 2600, 2))
     venue.send(order(2, 1, Side.BUY, 2600, 2))
     venue.send(command(Kind.CLOSE, instrument=1))
+
+
+def test_the_memory_between_them_grows_and_shrinks_with_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "KEPT_BYTES", 1 << 12)
+    venue = play(tmp_path / "here", 5, 60)
+    recording = venue.recording()
+    cuts = [recording.cut(first, first + 39) for first in range(1, len(recording) - 200, 40)]
+    rest = cuts[-1][0]["seq"][-1] + 1
+    with of(tmp_path) as apart:
+        apart.on_batch(*cuts[0])
+        apart.on_batches(cuts[1:])
+        apart.on_batch(*recording.cut(rest, rest))
+        apart.on_batch(*recording.cut(rest + 1, len(recording)))
+        with Books(tmp_path / "apart", CATALOGUE, read_only=True) as books:
+            assert books.ledger.digest() == venue.settlement.books.ledger.digest()
+    apart.close()  # once more does nothing
+    venue.settlement.close()
 
 
 def test_what_is_due_is_asked_for_once(venue: Venue, tmp_path: Path) -> None:
