@@ -1,4 +1,4 @@
-"""Many bytes at once: moved from table to table, looked at in one word, and written as eight digits.
+"""Many bytes at once: moved from table to table, and looked at in one word.
 
 numba has names for none of it, and LLVM makes none of it of a loop over bytes that may overlap for all it knows.
 """
@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from engine.kernel import JIT, inlined, lowest_bit, quotient
+from engine.kernel import JIT, inlined, lowest_bit
 
 BLOCK = 16
 """Bytes that `move_block` moves in one load and one store."""
@@ -101,14 +101,3 @@ else:
         letters = (word & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little")
         odd = [not 0x20 <= one <= 0x7E or one in {QUOTE, BACKSLASH} for one in letters]
         return [*odd, True].index(True)
-
-
-@inlined
-def eight_digits(value: Any) -> Any:
-    """A value below 100,000,000 as eight decimal digits, the first in the lowest byte: halved three times, all parts at once."""
-    high = quotient(value, 10_000)
-    parts = high | (value - 10_000 * high) << 32
-    high = (parts * 10_486 >> 20) & 0x7F_0000_007F
-    parts = high | (parts - 100 * high) << 16
-    high = (parts * 103 >> 10) & 0x000F_000F_000F_000F
-    return high | (parts - 10 * high) << 8

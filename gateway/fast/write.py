@@ -1,8 +1,9 @@
 """Messages written from templates, and websocket frames around them, straight into the send buffer."""
 
+from engine.digits import eight_digits
 from engine.kernel import inlined, kernel, lowest_bit, quotient
 from engine.types import ID_WORDS
-from gateway.fast.moves import BLOCK, bytes_of, eight_digits, move_block
+from gateway.fast.moves import BLOCK, bytes_of, move_block
 from gateway.fast.templates import Hole
 
 MICROS = 1_000_000

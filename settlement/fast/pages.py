@@ -5,26 +5,17 @@ So a ledger's file can be read with any tool, and a row costs a twentieth of a m
 
 import numpy as np
 
+from engine.digits import eight_digits
 from engine.kernel import door, inlined, lowest_bit
-from settlement.fast.text import EIGHT, HUNDRED, MINUS, ONE, TEN, THREE, ZERO, U, put_number
+from settlement.fast.text import EIGHT, MINUS, ONE, TEN, THREE, ZERO, U, put_number
 
 NUMBERS = 8
 ROW_BYTES = NUMBERS * 21 + 2
 """No row is longer: twenty characters each, what is between them, and a comma behind."""
 OPEN, CLOSE, COMMA = (np.uint8(ord(character)) for character in "[],")
 DIGITS = np.uint8(10)
-TEN_4, TEN_8, TEN_16 = U(10**4), U(10**8), U(10**16)
+TEN_8, TEN_16 = U(10**8), U(10**16)
 ZEROS, LAST_DIGIT = U(0x3030303030303030), U(1 << 56)
-
-
-@inlined
-def eight_digits(number):
-    """The decimal digits of a number below 10^8 in the bytes of a word, the first in the lowest: halves, pairs, digits."""
-    word = number // TEN_4 | number % TEN_4 << U(32)
-    hundreds = word * U(10_486) >> U(20) & U(0x7F_0000007F)
-    word = hundreds | (word - hundreds * HUNDRED) << U(16)
-    tens = word * U(103) >> U(10) & U(0x000F_000F_000F_000F)
-    return tens | (word - tens * TEN) << U(8)
 
 
 @inlined
@@ -39,7 +30,7 @@ def put_digits(out, at, word, skipped):
 @inlined
 def put_short(out, at, number):
     """A number below 10^8, without a branch: how long each is cannot be foreseen."""
-    word = eight_digits(number)
+    word = U(eight_digits(np.int64(number)))
     return put_digits(out, at, word, U(lowest_bit(word | LAST_DIGIT)) >> THREE)
 
 
@@ -51,7 +42,7 @@ def put_any(out, at, value):
         return put_short(out, at, number)
     if number < TEN_16:
         at = put_short(out, at, number // TEN_8)
-        return put_digits(out, at, eight_digits(number % TEN_8), U(0))
+        return put_digits(out, at, U(eight_digits(np.int64(number % TEN_8))), U(0))
     return put_number(out, at, value)
 
 

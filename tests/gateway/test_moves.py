@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.kernel import JIT
 from gateway.config import GatewayConfig
 from gateway.fast import doors
-from gateway.fast.moves import bytes_of, eight_digits, plain_letters
+from gateway.fast.moves import bytes_of, plain_letters
 from gateway.fast.templates import NUMBER
 from gateway.memory import Tables
 
@@ -24,10 +24,6 @@ def _compiled(function: Any) -> Any:
     return numba.njit(error_model="numpy")(function) if JIT else function
 
 
-def _digits(value: Any) -> Any:
-    return eight_digits(value)
-
-
 def _size(word: Any) -> Any:
     return bytes_of(word)
 
@@ -36,12 +32,7 @@ def _plain(word: Any) -> Any:
     return plain_letters(word)
 
 
-digits_of, size_of, plain_of = _compiled(_digits), _compiled(_size), _compiled(_plain)
-
-
-@given(st.one_of(st.integers(0, 10**8 - 1), st.sampled_from([one for one in BOUNDS if one < 10**8])))
-def test_eight_digits(value: int) -> None:
-    assert "".join(map(str, digits_of(value).to_bytes(8, "little"))) == f"{value:08}"
+size_of, plain_of = _compiled(_size), _compiled(_plain)
 
 
 @given(WORDS)
