@@ -1,6 +1,6 @@
 """The tables in memory: made, grown, stored, and the calls of compiled code on them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any
 
@@ -252,6 +252,14 @@ class Tables:
         self._need("next_chunk", chunks)
         self._need("records", CHUNK * chunks)
         self._need("values", CHUNK * chunks)
+
+    def ahead(self) -> list[Callable[[], None]]:
+        """What a thread can do now and then, so that the market need not wait for fresh memory."""
+        used = self._used()
+        jobs = [
+            self._growing[name].ahead(used[name]) for name in ("orders", "records", "values", "positions", "levels")
+        ]
+        return [job for job in jobs if job is not None]
 
     def _need(self, name: str, rows: int) -> None:
         if rows > len(self._arrays[name]):

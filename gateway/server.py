@@ -120,6 +120,8 @@ class Server:
             polls += 1
             try:
                 self._gateway.poll()
+                for touch in self._gateway.tables.ahead():
+                    asyncio.get_running_loop().run_in_executor(None, touch)
                 if self._tls and polls % TLS_POLLS == 0 and self._tls.renew():
                     log.info("the certificate was renewed")
             except Exception:

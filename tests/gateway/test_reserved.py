@@ -1,6 +1,8 @@
 """Tables that grow where they are."""
 
 import mmap
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from gateway.config import GatewayConfig
 from gateway.memory import Tables
-from gateway.reserved import Reserved
+from gateway.reserved import AHEAD_BYTES, Reserved
 
 PAIR = np.dtype([("first", "<i8"), ("second", "<i8")])
 
@@ -59,3 +61,26 @@ def test_tables_of_a_gateway_grow_in_place() -> None:
     assert len(tables.orders) == 4_096 << 10
     assert tables.orders.ctypes.data == place
     tables.orders[-1] = 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there memory can be made present")
+def test_the_memory_of_the_next_rows_is_there_before_they_are() -> None:
+    table, used = Reserved(1 << 18, 1 << 10, PAIR), 1 << 18
+    table.array["first"] = 7
+    table.grow(4 * used)
+    touch = table.ahead(used)
+    assert touch is not None
+    before = resident_bytes()
+    touch()
+    assert resident_bytes() - before > AHEAD_BYTES // 2
+    assert table.ahead(used) is None
+    assert table.ahead(used + AHEAD_BYTES // PAIR.itemsize) is not None
+    assert set(table.array["first"][:used]) == {7} and not table.array["first"][used:].any()
+
+
+def test_a_small_table_takes_no_memory_ahead() -> None:
+    assert Reserved(1_000, 1 << 10, PAIR).ahead(1_000) is None
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
