@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
-QUOTE, COMMA, COLON, ZERO, NINE, MAP = 0x22, 0x2C, 0x3A, 0x30, 0x39, 0x80
+ZERO, NINE, MAP = 0x30, 0x39, 0x80
 TRUE_BYTE, UINTS = 0xC3, 0xCC  # of MessagePack: true, and the first of the integers of 1, 2, 4 and 8 bytes
 NONE = -1
 

@@ -25,7 +25,6 @@ from settlement.stablecoins import Network, Stablecoins
 from tests.settlement.chain.rig import Rig
 
 VERSION = "1.7.1"
-START_TIMEOUT_S = 20
 EPOCH_BLOCKS = 1
 """Anvil takes a block for final that is two epochs old."""
 FINALITY = 2 * EPOCH_BLOCKS
